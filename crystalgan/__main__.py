@@ -1,0 +1,240 @@
+"""The command line: each command a few lines over the core. `--json` prints one JSON object on stdout; progress goes to stderr.
+
+Exit codes: 0 done, 2 the input cannot be used (one sentence on stderr), 1 a training that could not go on.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from crystalgan import InputError
+
+app = typer.Typer(
+    name="crystalgan",
+    help="Which ternary hydrides could two metals make? Learn from the cells of two binary hydrides, make ternary ones.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/Pd-Ni-H_crystalgan_seed0_001.")]
+
+
+@app.command()
+def classes(as_json: Json = False) -> None:
+    """List the built-in classes."""
+    from crystalgan.classes import builtin_classes, load_class
+
+    table = [{"metal": c.metal, "cells": len(c), "source": c.source} for c in map(load_class, builtin_classes())]
+    lines = [f"{row['metal']:3} {row['cells']:4} cells  {row['source']}" for row in table]
+    _print({"classes": table}, lines, as_json)
+
+
+@app.command()
+def check(
+    path: Annotated[str, typer.Argument(help="A folder, zip or file of cells, or the metal of a built-in class.")],
+    metal: Annotated[str | None, typer.Option(help="The metal of a .mat file, which names no elements.")] = None,
+    shared: Annotated[str, typer.Option(help="The element that both classes share.")] = "H",
+    as_json: Json = False,
+) -> None:
+    """The data doctor: what was read, what was left out and why, duplicates, shortest distance of each pair."""
+    from crystalgan.classes import examine
+
+    report = examine(path, metal, shared)
+    lines = [f"{report['path']}: {report['cells']} cells of {report['metal']}-{shared}"]
+    lines += [f"left out  {x['where']}: {x['reason']}" for x in report["left_out"]]
+    lines += [f"duplicate {second} repeats {first}" for first, second in report["duplicates"]]
+    lines += [f"shortest  {pair} {x['distance']:.3f} Å in {x['where']}" for pair, x in report["shortest"].items()]
+    lines += [
+        f"{report['keep_paper_rule']} of {report['cells']} cells keep the paper's rule (H-H and metal-metal within 1.8-3.0 Å)"
+    ]
+    _print(report, lines, as_json)
+    if not report["cells"]:
+        raise InputError(f"{path}: holds no cell that can be used; mend what is listed above or give another path.")
+
+
+@app.command()
+def train(
+    a: Annotated[str, typer.Argument(metavar="A", help="The first metal, such as Pd.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The second metal, such as Ni.")],
+    a_path: Annotated[Path | None, typer.Option("--a", help="Your own cells of A-H: a folder, zip or file.")] = None,
+    b_path: Annotated[Path | None, typer.Option("--b", help="Your own cells of B-H.")] = None,
+    preset: Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")] = "default",
+    method: Annotated[str | None, typer.Option(help="crystalgan, unconstrained, discogan or gan.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of each step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random number.")] = None,
+    rule: Annotated[str | None, typer.Option(help="paper, learned, or a TOML table of limits for each pair.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out files that cannot be used instead of stopping.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train both steps on two classes; prints the run folder."""
+    from crystalgan.classes import load_class
+    from crystalgan.training import new_run
+
+    started = time.monotonic()
+    config = _config(preset, settings or [], method=method, epochs1=epochs, epochs2=epochs, seed=seed, rule=rule)
+    both = [load_class(str(path or metal), metal, config.shared, skip_bad) for metal, path in ((a, a_path), (b, b_path))]
+    for c in both:
+        for x in c.left_out:
+            print(f"left out: {x}", file=sys.stderr)
+    run = new_run(both[0], both[1], config, runs)
+    _train_with_bar(run)
+    _print_trained(run, time.monotonic() - started, as_json)
+
+
+@app.command()
+def resume(run_folder: RunFolder, as_json: Json = False) -> None:
+    """Go on with a run that was stopped or killed; it ends as if it never had been."""
+    from crystalgan.runs import Run
+
+    started = time.monotonic()
+    run = Run.open(run_folder)
+    _train_with_bar(run)
+    _print_trained(run, time.monotonic() - started, as_json)
+
+
+@app.command()
+def generate(
+    run_folder: RunFolder,
+    n: Annotated[int, typer.Option("-n", help="How many candidates of this seed the run shall hold.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Another seed makes other candidates.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make candidates, judge them, find duplicates and symmetry; they go into the run's candidates.db."""
+    from tqdm import tqdm
+
+    from crystalgan import candidates
+
+    with tqdm(total=n, desc="candidates", unit="", file=sys.stderr) as bar:
+        counts = candidates.generate(run_folder, n, seed, lambda done, _: bar.update(done - bar.n))
+        bar.update(n - bar.n)
+    lines = [f"{counts['candidates']} candidates, {counts['unique']} unique, {counts['ternary']} hold all three elements"]
+    lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
+    lines += [f"{k} kept the rule {name} before refinement" for name, k in counts["passed_before_refine"].items()]
+    _print(counts, lines, as_json)
+
+
+@app.command()
+def export(
+    run_folder: RunFolder,
+    out: Annotated[Path, typer.Option(help="The zip to write.")],
+    select: Annotated[str, typer.Option(help="good (keep the rule), kept (by your decision), all, or ids: 3,17.")] = "good",
+    rule: Annotated[str | None, typer.Option(help="The rule of `good`; by default the run's own.")] = None,
+    file_format: Annotated[str, typer.Option("--format", help="poscar, cif or extxyz.")] = "poscar",
+    as_json: Json = False,
+) -> None:
+    """Write selected candidates into a zip, one file each, with candidates.csv."""
+    from crystalgan import candidates
+
+    count = candidates.export(run_folder, out, select, rule, file_format)
+    _print({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
+
+
+@app.command("build-classes")
+def build_classes(
+    metals: Annotated[list[str], typer.Argument(metavar="M ...", help="Metals, such as Pd Ni.")],
+    jobs: Annotated[int, typer.Option(help="Processes that relax at once.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of the classes; by default the built-in ones.")] = None,
+    work: Annotated[Path, typer.Option(help="Finished cells are kept here, so that a stopped build goes on.")] = Path(
+        "build/classes"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Relax the prototypes of metal hydrides for these metals with CHGNet and write them as classes."""
+    from tqdm import tqdm
+
+    from crystalgan import build
+
+    with tqdm(desc="cells", unit="", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            bar.set_postfix_str(what[:60])
+
+        counts = build.build_classes(metals, out, work, jobs, progress)
+    lines = [f"{metal}: {c['kept']} cells kept, {c['dropped']} left out" for metal, c in counts.items()]
+    _print({"classes": counts}, lines, as_json)
+
+
+def _config(preset: str, settings: list[str], **named: Any) -> Any:  # noqa: ANN401 - importing Config here would be slow
+    from crystalgan.config import Config
+
+    changes: dict[str, Any] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text}: write it as name=value, for example --set width=200.")
+        changes[name.strip()] = value.strip()
+    changes |= {name: value for name, value in named.items() if value is not None}
+    if preset not in ("default", "paper"):
+        raise InputError(f"--preset {preset} is not one of default, paper.")
+    return Config.paper(**changes) if preset == "paper" else Config.of(changes)
+
+
+def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here would be slow
+    from tqdm import tqdm
+
+    from crystalgan import training
+
+    def terminate(_signal: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
+    bars: dict[int, Any] = {}
+
+    def progress(step: int, epoch: int, epochs: int, terms: dict[str, float]) -> None:
+        bar = bars.get(step) or bars.setdefault(step, tqdm(total=epochs, desc=f"step {step}", unit="epoch", file=sys.stderr))
+        bar.update(epoch - bar.n)
+        if "valid" in terms:
+            bar.set_postfix_str(f"{terms['valid']:.0%} keep the rule")
+
+    try:
+        training.resume(run, progress)
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def _print_trained(run: Any, seconds: float, as_json: bool) -> None:  # noqa: ANN401 - as above
+    status = run.status()
+    result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}
+    lines = [f"{run.folder}: {' + '.join(map(str, status['epochs']))} epochs in {seconds:.0f} s"]
+    _print(result, lines, as_json)
+
+
+def _print(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    print(json.dumps(data) if as_json else "\n".join(lines))
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one sentence and exit code 2, never a traceback."""
+    from crystalgan.runs import Stopped, TrainingError
+
+    try:
+        app()
+    except InputError as error:
+        print(f"crystalgan: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingError as error:
+        print(f"crystalgan: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (Stopped, KeyboardInterrupt):
+        print("crystalgan: stopped; `crystalgan resume` goes on from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,366 @@
+"""Candidates: make cells with a trained run, judge them, find duplicates and symmetry, keep them in the run's ASE database, export.
+
+Candidate k of a seed is the same however many are asked for: candidates are made in blocks, each with random numbers of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from sqlite3 import DatabaseError
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from crystalgan import InputError, methods
+from crystalgan.cells import Cells, decode
+from crystalgan.geometry import Rule, judge, keeps, learned_rule, paper_rule, refine
+from crystalgan.methods import METHODS
+from crystalgan.runs import Run
+from crystalgan.training import Pool, class_tensors, load_networks, noise, pair_order, shuffled, union
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
+    from ase.db.core import Database
+    from ase.db.row import AtomsRow
+    from pymatgen.core import Structure
+
+BLOCK = 250
+SYMPREC = 0.1  # Å, tolerance of the space group before any relaxation
+DECISIONS = ("undecided", "kept", "rejected")
+FORMATS = {"poscar": "POSCAR.vasp", "cif": "cif", "extxyz": "extxyz"}  # --format -> ending of the file
+
+
+@dataclass(frozen=True)
+class Batch:
+    """New cells, the rows of the classes that they come from (-1: none), and whether each kept the rule before `refine`."""
+
+    cells: Cells
+    parent_a: list[int]
+    parent_b: list[int]
+    raw: list[bool]
+
+
+def make(run: Run, block: int, seed: int) -> Batch:
+    """One block of new cells of a finished run's method, float64."""
+    rng = torch.Generator().manual_seed(seed * 1_000_003 + block)
+    last = METHODS[run.config.method][-1]
+    if last.domains == "noise":
+        cells, pairs = _from_noise(run, rng), torch.full((BLOCK, 2), -1)
+    else:
+        order = pair_order(*run.classes(), run.config.favour_large, torch.Generator().manual_seed(seed))
+        numbers = torch.arange(block * BLOCK, (block + 1) * BLOCK)
+        pairs = order[numbers % len(order)]
+        to_b = (numbers + numbers // len(order)) % 2 == 0  # both generators in turn, and the other one when a pair comes again
+        cells = (_ternary if last.domains == "ternary" else _binary)(run, pairs, to_b, rng)
+    cells = cells.to(torch.float64)
+    limits = run.rule.for_slots(cells.species, torch.float64)
+    raw = keeps(cells, limits).tolist()
+    if last.constrained:
+        cells = refine(cells, limits, run.config.refine, run.config.margin)
+    return Batch(cells, *pairs.T.tolist(), raw)
+
+
+def _ternary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:
+    pool = Pool.draw(run, pairs, rng)
+    made = methods.forward(load_networks(run, 2), pool.x[None], pool.y[None])
+    assert made.a is not None
+    return _choose(to_b, made.b[0], made.a[0])
+
+
+def _binary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:  # noqa: ARG001 - step 1 draws nothing
+    """Pseudo-binaries of step 1, each with the metal of the domain that it was translated into."""
+    a, b = class_tensors(run)
+    made = methods.forward(load_networks(run, 1), a[pairs[:, 0]][None], b[pairs[:, 1]][None])
+    assert made.a is not None
+    in_b, in_a = replace(made.b[0], species=b.species), replace(made.a[0], species=a.species)
+    return _choose(to_b, union(a[:0], in_b), union(in_a, b[:0]))
+
+
+def _from_noise(run: Run, rng: torch.Generator) -> Cells:
+    both = union(*class_tensors(run))
+    start = noise(both[shuffled(len(both), BLOCK, rng)][None], [rng])
+    return methods.forward(load_networks(run, 1), start, start).b[0]
+
+
+def _choose(first: Tensor, a: Cells, b: Cells) -> Cells:
+    """Row by row from `a` where `first`, from `b` elsewhere."""
+    parts = ((a.lattice, b.lattice), (a.frac, b.frac), (a.mask, b.mask))
+    return Cells(*(torch.where(first.view(-1, *[1] * (x.ndim - 1)), x, y) for x, y in parts), species=a.species)
+
+
+def rules_of(run: Run) -> dict[str, Rule]:
+    """The rules that every candidate of a run is judged by: `paper`, `learned`, and the run's own table if it has one."""
+    rules = {"paper": paper_rule(run.species[1:], run.species[0])}
+    rules["learned"] = run.rule if run.rule.name == "learned" else learned_rule(*run.classes())
+    return rules | {run.rule.name: run.rule}
+
+
+def passed_key(rule: str) -> str:
+    """The column of the database that says whether a candidate keeps the rule of this name."""
+    return "passed_" + re.sub(r"\W", "_", rule)
+
+
+class Duplicates:
+    """Finds a structure among those seen before, by pymatgen's StructureMatcher with its default tolerances.
+
+    Only cells of the same formula and with compatible lattices are compared: the matcher lets lengths differ by a fifth after
+    scaling to equal volume, so the three shortest independent lattice vectors of a match differ by no more either.
+    """
+
+    def __init__(self) -> None:
+        from pymatgen.analysis.structure_matcher import StructureMatcher
+
+        self.matcher = StructureMatcher()
+        self.seen: dict[str, list[tuple[Any, Structure, int]]] = {}
+
+    def find_or_add(self, structure: Structure, number: int) -> int | None:
+        """The number of the structure that this one repeats; None when it is new, and is then remembered under `number`."""
+        import numpy as np
+
+        reduced = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+        lengths = np.sort(reduced.lattice.abc) / reduced.volume ** (1 / 3)
+        bucket = self.seen.setdefault(reduced.formula, [])
+        for other_lengths, other, other_number in bucket:
+            ratio = lengths / other_lengths
+            if ratio.max() > 1 + self.matcher.ltol or ratio.min() < 1 / (1 + self.matcher.ltol):
+                continue
+            if self.matcher.fit(reduced, other, skip_structure_reduction=True):
+                return other_number
+        bucket.append((lengths, reduced, number))
+        return None
+
+
+def generate(
+    run: Run | Path | str, n: int = 1000, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Have `n` candidates of this seed in the run's database, making those that are not there yet.
+
+    `progress(done, n)` is called after each. Returns counts over these `n`: candidates, passed and passed_before_refine (by rule),
+    unique, ternary.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if n < 1:
+        raise InputError(f"{n} candidates were asked for; ask for at least 1.")
+    last = len(METHODS[run.config.method])
+    if not (run.folder / f"step{last}.safetensors").exists():
+        raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
+    rules, database, duplicates = rules_of(run), open_database(run), Duplicates()
+    there = list(database.select(seed=seed, sort="number", include_data=False))
+    for row in there if len(there) < n else ():
+        duplicates.find_or_add(structure_of(row), row.number)
+    for block in range(len(there) // BLOCK, -(-n // BLOCK) if len(there) < n else 0):
+        batch = make(run, block, seed)
+        first = max(len(there), block * BLOCK)
+        rows = slice(first - block * BLOCK, min(BLOCK, n - block * BLOCK))
+        with database:  # one transaction a block
+            for number, row in enumerate(_judged(run, batch, rows, rules), first):
+                structure, columns, data = row
+                twin = duplicates.find_or_add(structure, number)
+                columns |= {"seed": seed, "number": number, "unique": twin is None, "duplicate_of": -1 if twin is None else twin}
+                database.write(structure.to_ase_atoms(), key_value_pairs=columns, data=data)
+                if progress:
+                    progress(number + 1, n)
+    return summary(run, n, seed)
+
+
+def _judged(
+    run: Run, batch: Batch, rows: slice, rules: dict[str, Rule]
+) -> list[tuple[Structure, dict[str, Any], dict[str, Any]]]:
+    """Structure, columns and details of these rows of a batch."""
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+    cells = batch.cells[rows]
+    verdicts = {name: judge(cells, rule) for name, rule in rules.items()}
+    shared, *metals = run.species
+    out = []
+    for i, structure in enumerate(decode(cells)):
+        k = (rows.start or 0) + i
+        symmetry = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_symmetry_dataset()
+        columns = {
+            "spacegroup": int(symmetry.number) if symmetry else 1,
+            "spacegroup_symbol": str(symmetry.international) if symmetry else "P1",
+            "ternary": {s.specie.symbol for s in structure} == {shared, *metals},
+            "raw_passed": batch.raw[k],
+            "parent_a": batch.parent_a[k],
+            "parent_b": batch.parent_b[k],
+            "decision": DECISIONS[0],
+        } | {passed_key(name): verdict[i].passed for name, verdict in verdicts.items()}
+        data = {
+            "verdicts": {name: asdict(v[i]) | {"text": str(v[i])} for name, v in verdicts.items()},
+            "shortest": verdicts["paper"][i].shortest,
+            "note": "",
+        }
+        out.append((structure, columns, data))
+    return out
+
+
+def summary(run: Run, n: int, seed: int) -> dict[str, Any]:
+    """The counts over the first `n` candidates of a seed."""
+    rows = list(open_database(run).select(f"number<{n}", seed=seed, include_data=False))
+    return {
+        "candidates": len(rows),
+        "passed": {name: sum(bool(row[passed_key(name)]) for row in rows) for name in rules_of(run)},
+        "passed_before_refine": {run.rule.name: sum(bool(row.raw_passed) for row in rows)},
+        "unique": sum(bool(row.unique) for row in rows),
+        "ternary": sum(bool(row.ternary) for row in rows),
+    }
+
+
+def open_database(run: Run) -> Database:
+    """The run's ASE database; InputError when the file is damaged."""
+    from ase.db import connect
+
+    path = run.folder / "candidates.db"
+    try:
+        database = connect(path, type="db")
+        database.count()
+    except (DatabaseError, OSError) as error:
+        raise InputError(f"{path}: damaged ({error}); move it away and generate the candidates again.") from None
+    return database
+
+
+def structure_of(row: AtomsRow) -> Structure:
+    """The pymatgen structure of a row, atoms in the order that verdicts count in."""
+    from pymatgen.core import Structure
+
+    return Structure(row.cell, row.symbols, row.positions, coords_are_cartesian=True)
+
+
+def candidates_table(run: Run | Path | str) -> pd.DataFrame:
+    """All candidates of a run, one row each: formula, symmetry, verdicts, duplicates, shortest distances (Å), decision."""
+    import pandas as pd
+
+    run = run if isinstance(run, Run) else Run.open(run)
+    rows = []
+    for row in open_database(run).select():
+        columns = {"id": row.id, "formula": row.formula, "atoms": row.natoms, "volume": row.volume / row.natoms}
+        columns |= row.key_value_pairs | {f"shortest {pair}": d for pair, d in row.data["shortest"].items()}
+        rows.append(columns | {"note": row.data["note"]})
+    return pd.DataFrame(rows)
+
+
+def load_candidate(run: Run | Path | str, number: int) -> Structure:
+    """The structure of the candidate with this id."""
+    run = run if isinstance(run, Run) else Run.open(run)
+    rows = list(open_database(run).select(id=number))
+    if not rows:
+        raise InputError(f"{run.folder / 'candidates.db'}: holds no candidate {number}.")
+    return structure_of(rows[0])
+
+
+def decide(run: Run, ids: Sequence[int], decision: str, note: str = "") -> None:
+    """Write the chemist's decision on these candidates, and a note."""
+    if decision not in DECISIONS:
+        raise InputError(f"{decision!r} is not one of {', '.join(DECISIONS)}.")
+    database = open_database(run)
+    with database:
+        for number in ids:
+            data = database.get(id=number).data | {"note": note}
+            database.update(number, decision=decision, data=data)
+
+
+def select(run: Run, which: str, rule: str | None = None) -> list[AtomsRow]:
+    """Rows by "good" (keeps `rule`, by default the run's own), "kept", "all", or ids such as "3,17"."""
+    database, rule = open_database(run), rule or run.rule.name
+    if which == "good":
+        if rule not in rules_of(run):
+            raise InputError(f"There is no rule {rule!r} in {run.folder}; it has {', '.join(rules_of(run))}.")
+        return list(database.select(f"{passed_key(rule)}=1"))
+    if which == "kept":
+        return list(database.select(decision="kept"))
+    if which == "all":
+        return list(database.select())
+    words = which.split(",")
+    if not all(word.strip().isdigit() for word in words):
+        raise InputError(f"{which!r} selects nothing; give good, kept, all or ids such as 3,17.")
+    wanted = {int(word) for word in words}
+    rows = [row for row in database.select() if row.id in wanted]
+    if len(rows) < len(wanted):
+        missing = ", ".join(map(str, sorted(wanted - {row.id for row in rows})))
+        raise InputError(f"{run.folder / 'candidates.db'}: holds no candidate {missing}.")
+    return rows
+
+
+def export(
+    run: Run | Path | str, out: Path | str, select_by: str = "good", rule: str | None = None, file_format: str = "poscar"
+) -> int:
+    """Write a zip with one file for each selected candidate and `candidates.csv` with every verdict; returns how many.
+
+    The archive replaces `out` whole, so an export that fails leaves an older one as it was.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if file_format not in FORMATS:
+        raise InputError(f"{file_format!r} is not one of {', '.join(FORMATS)}.")
+    rows = select(run, select_by, rule)
+    if not rows:
+        raise InputError(f"{run.folder}: no candidate is selected by {select_by!r}; generate some, or select otherwise.")
+    out = Path(out)
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            names = [f"{row.formula}_{row.id:05d}.{FORMATS[file_format]}" for row in rows]
+            for name, row in zip(names, rows, strict=True):
+                archive.writestr(name, _as_text(run, row, file_format))
+            archive.writestr("candidates.csv", _csv(run, rows, names))
+        os.replace(partial, out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{out}: cannot be written ({error.strerror}); give another path with --out.") from None
+    return len(rows)
+
+
+def _as_text(run: Run, row: AtomsRow, file_format: str) -> str:
+    structure = structure_of(row)
+    title = f"{row.formula} id={row.id} run={run.folder.name} seed={row.seed}"
+    if file_format == "poscar":
+        from pymatgen.io.vasp import Poscar
+
+        return Poscar(structure, comment=title, sort_structure=False).get_str(significant_figures=12)
+    if file_format == "cif":
+        from pymatgen.io.cif import CifWriter
+
+        return f"# {title}\n{CifWriter(structure, significant_figures=10)}"
+    from ase.io import write
+
+    atoms: Any = structure.to_ase_atoms()
+    atoms.info = {"formula": row.formula, "id": row.id, "run": run.folder.name, "seed": row.seed}
+    text = io.StringIO()
+    write(text, atoms, format="extxyz")
+    return text.getvalue()
+
+
+def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
+    text = io.StringIO()
+    shortest = sorted({pair for row in rows for pair in row.data["shortest"]})
+    rules = list(rules_of(run))
+    columns = [
+        "id",
+        "file",
+        "formula",
+        "atoms",
+        "volume_A3",
+        "spacegroup",
+        "spacegroup_symbol",
+        "ternary",
+        "unique",
+        "duplicate_of",
+    ]
+    columns += [passed_key(rule) for rule in rules] + [f"shortest_{pair}_A" for pair in shortest]
+    columns += ["decision", "note", "parent_a", "parent_b", "run", "seed", "number"] + [f"verdict_{rule}" for rule in rules]
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    for name, row in zip(names, rows, strict=True):
+        details = {f"shortest_{pair}_A": f"{d:.4f}" for pair, d in row.data["shortest"].items()}
+        details |= {f"verdict_{rule}": row.data["verdicts"][rule]["text"] for rule in rules}
+        fixed = {"id": row.id, "file": name, "formula": row.formula, "atoms": row.natoms, "volume_A3": f"{row.volume:.4f}"}
+        writer.writerow(row.key_value_pairs | details | fixed | {"run": run.folder.name, "note": row.data["note"]})
+    return text.getvalue()

@@ -1,0 +1,246 @@
+"""`Cells`, a batch of crystals as tensors; pymatgen structures to and from it; the feature transfer between the two steps."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crystalgan import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymatgen.core import Structure
+
+KEY_DECIMALS = 1000  # canonical order compares fractional coordinates to 1/1000
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Crystals of one system, padded to a common length, with leading axes of any number (`[runs, batch]`, `[n]`).
+
+    Slot 0 of the atoms is always the shared element, then come the metals; `species[s]` is the element of slot s.
+    Where `mask` is False the coordinates are zero and mean nothing.
+    """
+
+    lattice: Tensor  # [..., 3, 3], rows are the lattice vectors, Å
+    frac: Tensor  # [..., slots, length, 3], fractional coordinates
+    mask: Tensor  # [..., slots, length], True where there is an atom
+    species: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        lead, slots = self.lattice.shape[:-2], len(self.species)
+        length = self.mask.shape[-1]
+        if self.lattice.shape[-2:] != (3, 3):
+            raise ValueError(f"lattice must end in (3, 3), not {tuple(self.lattice.shape)}")
+        if self.mask.shape != (*lead, slots, length) or self.frac.shape != (*lead, slots, length, 3):
+            raise ValueError(
+                f"shapes disagree: lattice {tuple(self.lattice.shape)}, frac {tuple(self.frac.shape)}, "
+                f"mask {tuple(self.mask.shape)}, {slots} species"
+            )
+        if self.mask.dtype != torch.bool:
+            raise ValueError(f"mask must be boolean, not {self.mask.dtype}")
+
+    def __len__(self) -> int:
+        return self.lattice.shape[0]
+
+    def __getitem__(self, index: Any) -> Cells:  # noqa: ANN401 - whatever indexes a tensor
+        return replace(self, lattice=self.lattice[index], frac=self.frac[index], mask=self.mask[index])
+
+    @cached_property
+    def features(self) -> Tensor:
+        """The paper's tensor, flattened: slot 0 the lattice, padded to the length of the others. `[..., (1 + slots) * length * 3]`."""
+        lattice = torch.nn.functional.pad(self.lattice, (0, 0, 0, self.mask.shape[-1] - 3))
+        return torch.cat((lattice.unsqueeze(-3), self.frac), -3).flatten(-3)
+
+    @cached_property
+    def occupied(self) -> Tensor:
+        """1 where `features` holds an entry of the cell and 0 in its padding, in the same shape."""
+        length = self.mask.shape[-1]
+        rows = (torch.arange(length) < 3).expand(*self.mask.shape[:-2], 1, length)
+        return torch.cat((rows, self.mask), -2).to(self.lattice.dtype).repeat_interleave(3, -1).flatten(-2)
+
+    def with_features(self, features: Tensor) -> Cells:
+        """Cells of the same occupancy with other `features`; lattice and coordinates are views of them."""
+        stack = features.view(*self.mask.shape[:-2], 1 + self.mask.shape[-2], -1, 3)
+        cells = replace(self, lattice=stack[..., 0, :3, :], frac=stack[..., 1:, :, :])
+        cells.__dict__["features"] = features  # what the property would put together again
+        return cells
+
+    def to(self, dtype: torch.dtype) -> Cells:
+        """The same cells in another floating-point type."""
+        return replace(self, lattice=self.lattice.to(dtype), frac=self.frac.to(dtype))
+
+    def flattened(self) -> Cells:
+        """The same cells with one leading axis in place of all."""
+        lattice, frac, mask = self.lattice, self.frac, self.mask
+        return replace(
+            self,
+            lattice=lattice.reshape(-1, 3, 3),
+            frac=frac.reshape(-1, *frac.shape[-3:]),
+            mask=mask.reshape(-1, *mask.shape[-2:]),
+        )
+
+    def padded(self, length: int) -> Cells:
+        """The same cells with slots of `length` rows; never shorter than they are."""
+        extra = length - self.mask.shape[-1]
+        if extra < 0:
+            raise ValueError(f"{length=} is shorter than the {self.mask.shape[-1]} rows that these cells need")
+        frac = torch.nn.functional.pad(self.frac, (0, 0, 0, extra))
+        return replace(self, frac=frac, mask=torch.nn.functional.pad(self.mask, (0, extra)))
+
+
+def primitive(structure: Structure, symprec: float = 1e-3) -> Structure:
+    """The primitive cell as it is (not idealised); the cell itself where spglib finds no symmetry. `symprec` in Å."""
+    import spglib
+    from pymatgen.core import Structure
+
+    numbers = [site.specie.Z for site in structure]
+    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
+    try:
+        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
+    except spglib.SpglibError:
+        found = None
+    if found is None:
+        return structure.copy()
+    return Structure(found[0], found[2], found[1])
+
+
+def canonical(structure: Structure) -> Structure:
+    """One description for each crystal, whatever basis, origin, order and orientation it came in.
+
+    Primitive, Niggli-reduced, right-handed, a along x and b in the xy plane. Among the automorphisms of the lattice and the atoms
+    that may sit at the origin, the one whose sorted coordinates come first is taken. Species are sorted by name.
+    """
+    from pymatgen.core import Structure
+
+    lattice, frac, symbols = _niggli(primitive(structure))
+    kinds, kind = np.unique(symbols, return_inverse=True)
+    counts = np.bincount(kind)
+    rare = int(np.argmin(counts))
+    turns = _automorphisms(lattice)  # [u, 3, 3]
+    trials = np.einsum("oni,uij->uonj", frac[None] - frac[kind == rare][:, None], np.linalg.inv(turns))
+    trials = trials.reshape(-1, *frac.shape)
+    trials -= np.floor(trials + 0.5 / KEY_DECIMALS)
+    keys = np.rint(trials * KEY_DECIMALS).astype(np.int64) @ np.array([KEY_DECIMALS**2, KEY_DECIMALS, 1])
+    order = np.lexsort((keys, np.broadcast_to(kind, keys.shape)), axis=-1)
+    best = np.lexsort(np.take_along_axis(keys, order, -1).T[::-1])[0]
+    turned = turns[best // counts[rare]] @ lattice
+    upright = np.linalg.cholesky(turned @ turned.T)  # lower triangular: a along x, b in xy
+    return Structure(upright, kinds[kind[order[best]]].tolist(), trials[best][order[best]])
+
+
+def _niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right-handed Niggli-reduced lattice (rows, Å), fractional coordinates in it, and element symbols."""
+    import spglib
+
+    reduced = spglib.niggli_reduce(structure.lattice.matrix)
+    if reduced is None:
+        raise InputError(f"{structure.formula}: the lattice cannot be reduced; its vectors lie in one plane.")
+    if np.linalg.det(reduced) < 0:
+        reduced = -reduced
+    frac = structure.cart_coords @ np.linalg.inv(reduced)
+    return np.asarray(reduced), frac, np.array([site.specie.symbol for site in structure])
+
+
+@cache
+def _unimodular() -> np.ndarray:
+    """All integer matrices with entries -1, 0, 1 and determinant 1; they hold the rotations of every reduced lattice."""
+    every = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
+    return every[np.rint(np.linalg.det(every)) == 1]
+
+
+def _automorphisms(lattice: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:
+    """The changes of basis, `[n, 3, 3]`, that keep the metric of a reduced lattice to a relative `tolerance`."""
+    metric = lattice @ lattice.T
+    every = _unimodular()
+    changed = every @ metric @ every.transpose(0, 2, 1)
+    return every[(np.abs(changed - metric) <= tolerance * np.trace(metric)).all(axis=(1, 2))]
+
+
+def encode(structures: Sequence[Structure], species: tuple[str, ...], length: int = 0) -> Cells:
+    """Structures as float64 `Cells` with one slot for each of `species`, each cell in its canonical description.
+
+    `length` is the least number of rows; more are taken when a cell needs them, and never fewer than 3.
+    """
+    cells = [canonical(structure) for structure in structures]
+    for cell in cells:
+        strange = {site.specie.symbol for site in cell} - set(species)
+        if strange:
+            raise InputError(f"{cell.formula} holds {', '.join(sorted(strange))}, which has no place among {', '.join(species)}.")
+    slots = [[[s.frac_coords for s in cell if s.specie.symbol == symbol] for symbol in species] for cell in cells]
+    length = max(3, length, *(len(rows) for cell in slots for rows in cell))
+    frac = torch.zeros(len(cells), len(species), length, 3, dtype=torch.float64)
+    mask = torch.zeros(frac.shape[:-1], dtype=torch.bool)
+    for i, cell in enumerate(slots):
+        for j, rows in enumerate(cell):
+            if rows:
+                frac[i, j, : len(rows)] = torch.from_numpy(np.array(rows))
+                mask[i, j, : len(rows)] = True
+    lattice = torch.from_numpy(np.array([cell.lattice.matrix for cell in cells])).reshape(-1, 3, 3)
+    return Cells(lattice, frac, mask, species)
+
+
+def decode(cells: Cells) -> list[Structure]:
+    """`Cells` with one leading axis as pymatgen structures, coordinates wrapped into the cell, atoms in the order of the slots."""
+    from pymatgen.core import Structure
+
+    structures = []
+    for lattice, frac, mask in zip(cells.lattice, cells.frac, cells.mask, strict=True):
+        counts = mask.sum(-1).tolist()
+        symbols = [symbol for symbol, count in zip(cells.species, counts, strict=True) for _ in range(count)]
+        coords = frac[mask].detach().double()
+        structures.append(Structure(lattice.detach().double().numpy(), symbols, (coords - coords.floor()).numpy()))
+    return structures
+
+
+def joined(a: Cells, b: Cells) -> Cells:
+    """Two batches `[runs, batch]` of the same system as one, run by run."""
+    lattice, frac, mask = (torch.cat(pair, 1) for pair in ((a.lattice, b.lattice), (a.frac, b.frac), (a.mask, b.mask)))
+    return Cells(lattice, frac, mask, a.species)
+
+
+def transfer(
+    into: Cells,
+    other: Cells,
+    slot: int,
+    species: tuple[str, str, str],
+    origins: Tensor | None = None,
+) -> Cells:
+    """The feature transfer (section III.B.2): `into`'s lattice, shared atoms and metal, with `other`'s metal positions added.
+
+    Both are pseudo-binaries of two slots with one leading axis, row by row; `slot` (1 or 2) is where `into`'s own metal goes among
+    `species`, the other metal takes the remaining one. Without `origins` the slots are put together as they are (`paper`). With
+    `origins`, fractional shifts `[cells, k, 3]` to try (`fit`): the cell grows until volumes add, that is by the volume that the
+    incoming metals had in theirs, and the incoming sublattice takes the origin with the largest smallest metal-metal distance.
+    """
+    length = max(into.mask.shape[-1], other.mask.shape[-1])
+    into, other = into.padded(length), other.padded(length)
+    own, new = into.frac[:, 1], other.frac[:, 1]
+    lattice = into.lattice
+    if origins is not None:
+        volume, added = (torch.linalg.det(c.lattice).abs() for c in (into, other))
+        lattice = lattice * ((volume + added) / volume).pow(1 / 3)[:, None, None]
+        new = _best_origin(lattice, own, into.mask[:, 1], new, other.mask[:, 1], origins)
+    order = (own, new) if slot == 1 else (new, own)
+    masks = (into.mask[:, 1], other.mask[:, 1]) if slot == 1 else (other.mask[:, 1], into.mask[:, 1])
+    frac = torch.stack((into.frac[:, 0], *order), 1)
+    return Cells(lattice, frac, torch.stack((into.mask[:, 0], *masks), 1), species)
+
+
+def _best_origin(lattice: Tensor, own: Tensor, own_mask: Tensor, new: Tensor, new_mask: Tensor, origins: Tensor) -> Tensor:
+    """`new` shifted by the one of `origins` that keeps its atoms farthest from `own`; distances within one sublattice do not move."""
+    from crystalgan.geometry import nearest_between
+
+    count, trials, _ = origins.shape
+    moved = new[:, None] + origins[:, :, None]  # [cells, trials, length, 3]
+    clearance = nearest_between(lattice, own, own_mask, moved.flatten(1, 2), new_mask.repeat(1, trials))
+    best = clearance.view(count, trials, -1).amin(-1).argmax(-1)
+    chosen = moved.gather(1, best[:, None, None, None].expand(-1, 1, *moved.shape[2:])).squeeze(1)
+    return chosen * new_mask.unsqueeze(-1)

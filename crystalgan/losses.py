@@ -1,0 +1,62 @@
+"""The losses of the paper, one pure function for each equation. All return one value for each run, unweighted.
+
+Discriminators put out logits l with D = sigmoid(l), so that -log D = softplus(-l) and -log(1 - D) = softplus(l) stay finite.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from crystalgan.geometry import Limits, Neighbours
+
+
+def adversarial(fake_logits: Tensor) -> Tensor:
+    """Eqs. 5, 6, 19, 20: L_GAN = -E[log D(G(x))]. Logits `[runs, batch]`; returns `[runs]`."""
+    return softplus(-fake_logits).mean(-1)
+
+
+def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Eqs. 8, 9, 23, 24: L_D = -E[log D(y)] - E[log(1 - D(G(x)))]. Logits `[runs, batch]`; returns `[runs]`."""
+    return softplus(-real_logits).mean(-1) + softplus(fake_logits).mean(-1)
+
+
+def reconstruction(returned: Tensor, original: Tensor, occupied: Tensor) -> Tensor:
+    """Eqs. 3, 4, 17, 18: L_R = d(G'(G(x)), x), d the mean squared error over the entries that exist.
+
+    Tensors `[runs, batch, features]`, `occupied` 1 where there is an entry and 0 in the padding; returns `[runs]`.
+    """
+    return ((returned - original).square() * occupied).sum((-2, -1)) / occupied.sum((-2, -1))
+
+
+def geometric_literal(near: Neighbours, limits: Limits, runs: int, batch: int) -> tuple[Tensor, Tensor]:
+    """Eqs. 12, 13 as printed: L_geo1 = 1/m sum_i min_i |d1 - s_i|^2, L_geo2 = -1/m sum_i min_i |d2 - s_i|^2.
+
+    The inner minimum leaves one distance of each cell, which d1 attracts and d2 repels: nothing else has a gradient. Kept for
+    comparison with `geometric_interval`. Cells are numbered run by run; returns two tensors `[runs]`, Å².
+    """
+    lower, upper = limits.of(near)
+
+    def least(limit: Tensor) -> Tensor:
+        judged = limit.isfinite()
+        square = (limit[judged] - near.distance[judged]).square()
+        cells = square.new_full((runs * batch,), torch.inf).scatter_reduce(0, near.cell[judged], square, "amin")
+        return torch.where(cells.isfinite(), cells, 0.0).view(runs, batch).mean(-1)
+
+    return least(lower), -least(upper)
+
+
+def geometric_interval(near: Neighbours, limits: Limits, runs: int, batch: int, margin: float) -> tuple[Tensor, Tensor]:
+    """Eqs. 12, 13 as meant: means over atoms of relu(d1 + margin - s)^2 and of relu(s - d2 + margin)^2.
+
+    d1 and d2 are the limits of each pair, `margin` in Å (at most a quarter of the interval). Returns two tensors `[runs]`, Å².
+    """
+    short, long, judged = limits.excess(near, margin)
+    atoms = short.new_zeros(runs * batch).index_add(0, near.cell, judged.to(short.dtype)).clamp_min(1)
+
+    def mean(excess: Tensor) -> Tensor:
+        cells = excess.new_zeros(runs * batch).index_add(0, near.cell, excess.square())
+        return (cells / atoms).view(runs, batch).mean(-1)
+
+    return mean(short), mean(long)

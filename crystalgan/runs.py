@@ -1,0 +1,269 @@
+"""The run folder: what a training is made from, how far it is, and what came out. It explains itself without this code.
+
+====================== ==========================================================================================
+`config.json`          pair, settings, the rule's limits, the classes' sources and checksums, versions; written first
+`classes.safetensors`  the canonical cells of both classes
+`metrics.jsonl`        one line an epoch: every loss term by name, the share of cells that keep the rule
+`status.json`          state, step, epoch, seconds, message; replaced atomically
+`step1/2.safetensors`  the networks at the end of each step
+`checkpoint.safetensors` networks, Adam's moments and random state of the step under way, in one file
+`candidates.db`        ASE database of candidates (`crystalgan.candidates`)
+====================== ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crystalgan import InputError, __version__
+from crystalgan.config import Config
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+    from torch import Tensor
+
+    from crystalgan.cells import Cells
+    from crystalgan.geometry import Rule
+
+STATES = ("created", "running", "stopped", "failed", "finished")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why, and what is kept."""
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The user asked the training to stop; its checkpoint is written."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Opening one reads `config.json` only; everything else is read when it is asked for."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, root: Path, config: Config, a: Cells, b: Cells, rule: Rule, sources: dict[str, Any]) -> Run:
+        """A new folder below `root`, named after pair, method and seed, with all that training needs."""
+        import torch
+
+        shared, metal_a, metal_b = a.species[0], a.species[1], b.species[1]
+        run = cls(_new_folder(root, f"{metal_a}-{metal_b}-{shared}_{config.method}_seed{config.seed}"))
+        tensors = {f"{name}.{key}": getattr(cells, key) for name, cells in (("a", a), ("b", b)) for key in _TENSORS}
+        run.save("classes.safetensors", tensors)
+        write_json(
+            run.folder / "config.json",
+            {
+                "pair": [metal_a, metal_b],
+                "shared": shared,
+                "config": asdict(config),
+                "rule": {"name": rule.name, "limits": rule.limits},
+                "classes": sources,
+                "versions": {"crystalgan": __version__, "torch": torch.__version__},
+                "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            },
+        )
+        run.set_status("created")
+        return run
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """An existing run; InputError when it is none or its `config.json` is damaged."""
+        run = cls(Path(folder))
+        if not run.folder.is_dir():
+            raise InputError(f"{folder}: there is no such run folder.")
+        _ = run.config, run.rule
+        return run
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """`config.json` as it is."""
+        return read_json(self.folder / "config.json")
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings of the run."""
+        return Config.of(self._field("config"))
+
+    @property
+    def species(self) -> tuple[str, str, str]:
+        """Shared element, metal A, metal B: the slots of step 2."""
+        a, b = self._field("pair")
+        return str(self._field("shared")), str(a), str(b)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that the run was trained towards."""
+        from crystalgan.geometry import Rule
+
+        stored = self._field("rule")
+        return Rule(stored["name"], {pair: (float(ends[0]), float(ends[1])) for pair, ends in stored["limits"].items()})
+
+    def _field(self, name: str) -> Any:  # noqa: ANN401 - what JSON holds
+        try:
+            return self.about[name]
+        except (KeyError, TypeError):
+            raise InputError(f"{self.folder / 'config.json'}: damaged, {name!r} is missing; train the pair again.") from None
+
+    def classes(self) -> tuple[Cells, Cells]:
+        """The cells of both classes, float64, each with the slots (shared, metal)."""
+        from crystalgan.cells import Cells
+
+        tensors, _ = self.load("classes.safetensors")
+        shared, *metals = self.species
+        try:
+            a, b = (
+                Cells(*(tensors[f"{name}.{key}"] for key in _TENSORS), species=(shared, metal))
+                for name, metal in zip("ab", metals, strict=True)
+            )
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{self.folder / 'classes.safetensors'}: damaged ({error}); train the pair again.") from None
+        return a, b
+
+    def save(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
+        """Write a safetensors file whole or not at all; `about` travels in its header."""
+        from safetensors.torch import save_file
+
+        partial = self.folder / f".{name}.{os.getpid()}"
+        header = {key: json.dumps(value) for key, value in (about or {}).items()}
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial, header)
+        os.replace(partial, self.folder / name)
+
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and header of a safetensors file; InputError names one that is missing or damaged."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.folder / name
+        try:
+            with safe_open(path, "pt") as file:
+                header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+                return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118 - it is no dict
+        except FileNotFoundError:
+            raise InputError(f"{path}: missing; resume the run, or train the pair again.") from None
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(
+                f"{path}: damaged ({error}); delete this file and resume the run, or train the pair again."
+            ) from None
+
+    def set_status(self, state: str, **more: Any) -> None:  # noqa: ANN401 - what JSON holds
+        """Replace `status.json`, keeping what `more` does not name."""
+        assert state in STATES
+        old = self.status() if (self.folder / "status.json").exists() else {}
+        write_json(self.folder / "status.json", {"message": "", **old, "state": state, "updated": time.time(), **more})
+
+    def status(self) -> dict[str, Any]:
+        """`status.json`; a run that says it is running while no process holds its lock was killed, and is given as stopped."""
+        status = read_json(self.folder / "status.json")
+        if status.get("state") == "running" and not self.is_held():
+            status |= {"state": "stopped", "message": "The process that trained this run ended before it was done."}
+        return status
+
+    def is_held(self) -> bool:
+        """Whether a process is training this run now."""
+        from filelock import Timeout
+
+        lock = self.lock()
+        if lock.is_locked:  # this very process
+            return True
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def lock(self) -> BaseFileLock:
+        """The lock that a training process holds; the system frees it however the process ends."""
+        from filelock import FileLock
+
+        return FileLock(self.folder / ".lock", is_singleton=True)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; a last line that is only half written is left out."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return []
+        text = path.read_text()
+        try:
+            return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        except ValueError as error:
+            raise InputError(f"{path}: damaged ({error}); delete this file, the networks do not need it.") from None
+
+    def keep_metrics(self, step: int, epoch: int) -> None:
+        """Drop the lines after this epoch, so that a resumed run writes them again and none twice."""
+        kept = [line for line in self.metrics() if (line["step"], line["epoch"]) <= (step, epoch)]
+        path = self.folder / "metrics.jsonl"
+        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+_TENSORS = ("lattice", "frac", "mask")
+
+
+def list_runs(root: Path | str) -> list[Run]:
+    """The run folders below `root`, the newest first."""
+    folders = [path.parent for path in Path(root).glob("*/config.json")]
+    return [Run(folder) for folder in sorted(folders, key=lambda f: (f / "config.json").stat().st_mtime, reverse=True)]
+
+
+def start(run: Run) -> None:
+    """Train or resume in a process of its own, which outlives this one; its output goes to `worker.log`."""
+    run.set_status("running", message="starting")
+    with (run.folder / "worker.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "crystalgan", "resume", str(run.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def stop(run: Run) -> None:
+    """Ask the training process to write a checkpoint and end; it looks once an epoch."""
+    (run.folder / "stop").touch()
+
+
+def _new_folder(root: Path, name: str) -> Path:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 100_000):
+            folder = root / f"{name}_{number:03d}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise InputError(f"{root}: no run folder can be made here ({error.strerror}); choose another with --runs.") from None
+    raise InputError(f"{root}: 100,000 runs named {name}; move some away.")
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Replace a JSON file whole."""
+    _replace(path, json.dumps(data, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; InputError names a file that is missing or damaged."""
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; this is not a run folder, or it is damaged.") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: damaged ({error}); restore it, or train the pair again.") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: damaged (no JSON object); restore it, or train the pair again.")
+    return data
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    os.replace(partial, path)
