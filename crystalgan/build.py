@@ -73,8 +73,7 @@ def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> d
     if largest > MAX_ATOMS_PER_KIND:
         return record | {"dropped": f"{largest} atoms of one kind, more than {MAX_ATOMS_PER_KIND}"}
     try:
-        result = relax(scan_volume(structure, potential, SCAN), potential, TASKS_PER_WORKER = 32  # a worker's memory grows with every cell that it relaxes; a new one starts small
-FMAX, MAX_STEPS)
+        result = relax(scan_volume(structure, potential, SCAN), potential, FMAX, MAX_STEPS)
     except (ValueError, RuntimeError, ArithmeticError) as error:  # a potential may fail on one cell and not on the next
         return record | {"dropped": f"{type(error).__name__}: {error}"}
     cell = result.structure
@@ -114,19 +113,19 @@ def drop_collapsed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kept: list[tuple[Structure, str]] = []
     marked = []
     for record in sorted(records, key=lambda r: r.get("energy_per_atom", 0.0)):
+        marked.append(record)
         if "dropped" not in record:
             structure = Structure.from_dict(record["structure"])
             twin = next((name for other, name in kept if matcher.fit(structure, other)), None)
             if twin is None:
                 kept.append((structure, record["prototype"]))
             else:
-                record = record | {"dropped": f"collapsed into {twin}"}
-        marked.append(record)
+                marked[-1] = record | {"dropped": f"collapsed into {twin}"}
     return marked
 
 
 def write_class(metal: str, records: list[dict[str, Any]], folder: Path) -> Path:
-    """Write the kept cells of one class as `METAL.extxyz`, lowest energy first, and what was left out as `METAL.dropped.json`."""
+    """Write the kept cells as `METAL.extxyz`, lowest energy first, and what was left out as `METAL.dropped.json`."""
     from ase.io import write
     from pymatgen.core import Structure
 
@@ -155,7 +154,7 @@ def build_classes(
 ) -> dict[str, dict[str, int]]:
     """Build the classes of these metals; returns the counts `{"kept", "dropped"}` for each.
 
-    Finished cells are appended to `work/METAL.jsonl` and are not computed again. `progress(done, total, what)` is called after each.
+    Finished cells are appended to `work/METAL.jsonl` and not computed again. `progress(done, total, what)` is called after each.
     """
     from pymatgen.core import Element
 

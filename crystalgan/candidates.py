@@ -1,4 +1,4 @@
-"""Candidates: make cells with a trained run, judge them, find duplicates and symmetry, keep them in the run's ASE database, export.
+"""Candidates: make cells with a trained run, judge them, find duplicates and symmetry, keep them in an ASE database, export.
 
 Candidate k of a seed is the same however many are asked for: candidates are made in blocks, each with random numbers of its own.
 """
@@ -66,7 +66,8 @@ def make(run: Run, block: int, seed: int) -> Batch:
     raw = keeps(cells, limits).tolist()
     if last.constrained:
         cells = refine(cells, limits, run.config.refine, run.config.margin)
-    return Batch(cells, *pairs.T.tolist(), raw)
+    parent_a, parent_b = pairs.T.tolist()
+    return Batch(cells, parent_a, parent_b, raw)
 
 
 def _ternary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:
@@ -93,8 +94,11 @@ def _from_noise(run: Run, rng: torch.Generator) -> Cells:
 
 def _choose(first: Tensor, a: Cells, b: Cells) -> Cells:
     """Row by row from `a` where `first`, from `b` elsewhere."""
-    parts = ((a.lattice, b.lattice), (a.frac, b.frac), (a.mask, b.mask))
-    return Cells(*(torch.where(first.view(-1, *[1] * (x.ndim - 1)), x, y) for x, y in parts), species=a.species)
+
+    def pick(x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(first.view(-1, *[1] * (x.ndim - 1)), x, y)
+
+    return Cells(pick(a.lattice, b.lattice), pick(a.frac, b.frac), pick(a.mask, b.mask), a.species)
 
 
 def rules_of(run: Run) -> dict[str, Rule]:
@@ -144,8 +148,8 @@ def generate(
 ) -> dict[str, Any]:
     """Have `n` candidates of this seed in the run's database, making those that are not there yet.
 
-    `progress(done, n)` is called after each. Returns counts over these `n`: candidates, passed and passed_before_refine (by rule),
-    unique, ternary.
+    `progress(done, n)` is called after each. Returns counts over these `n`: candidates, passed and passed_before_refine (by
+    rule), unique, ternary.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if n < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ class Cells:
 
     @cached_property
     def features(self) -> Tensor:
-        """The paper's tensor, flattened: slot 0 the lattice, padded to the length of the others. `[..., (1 + slots) * length * 3]`."""
+        """The paper's tensor, flattened: slot 0 the lattice, padded like the others; `[..., (1 + slots) * length * 3]`."""
         lattice = torch.nn.functional.pad(self.lattice, (0, 0, 0, self.mask.shape[-1] - 3))
         return torch.cat((lattice.unsqueeze(-3), self.frac), -3).flatten(-3)
 
@@ -97,19 +98,22 @@ class Cells:
 
 
 def primitive(structure: Structure, symprec: float = 1e-3) -> Structure:
-    """The primitive cell as it is (not idealised); the cell itself where spglib finds no symmetry. `symprec` in Å."""
+    """The primitive cell, not idealised; a cell that is primitive already comes back with the very numbers it has.
+
+    `symprec` in Å.
+    """
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # a cell without symmetry is nothing to warn of
     import spglib
     from pymatgen.core import Structure
 
-    numbers = [site.specie.Z for site in structure]
-    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
+    cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
     try:
-        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
+        symmetry = spglib.get_symmetry_dataset(cell, symprec)
+        translations = 1 if symmetry is None else (symmetry.rotations == np.eye(3)).all(axis=(1, 2)).sum()
+        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec) if translations > 1 else None
     except spglib.SpglibError:
         found = None
-    if found is None:
-        return structure.copy()
-    return Structure(found[0], found[2], found[1])
+    return structure.copy() if found is None else Structure(found[0], found[2], found[1])
 
 
 def canonical(structure: Structure) -> Structure:
@@ -143,10 +147,11 @@ def _niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     reduced = spglib.niggli_reduce(structure.lattice.matrix)
     if reduced is None:
         raise InputError(f"{structure.formula}: the lattice cannot be reduced; its vectors lie in one plane.")
-    if np.linalg.det(reduced) < 0:
-        reduced = -reduced
-    frac = structure.cart_coords @ np.linalg.inv(reduced)
-    return np.asarray(reduced), frac, np.array([site.specie.symbol for site in structure])
+    change = np.rint(reduced @ np.linalg.inv(structure.lattice.matrix))  # exact, where the reduced lattice is rounded
+    if np.linalg.det(change @ structure.lattice.matrix) < 0:
+        change = -change
+    frac = structure.frac_coords @ np.linalg.inv(change)
+    return change @ structure.lattice.matrix, frac, np.array([site.specie.symbol for site in structure])
 
 
 @cache
@@ -175,11 +180,11 @@ def encode(structures: Sequence[Structure], species: tuple[str, ...], length: in
         if strange:
             raise InputError(f"{cell.formula} holds {', '.join(sorted(strange))}, which has no place among {', '.join(species)}.")
     slots = [[[s.frac_coords for s in cell if s.specie.symbol == symbol] for symbol in species] for cell in cells]
-    length = max(3, length, *(len(rows) for cell in slots for rows in cell))
+    length = max(3, length, *(len(rows) for positions in slots for rows in positions))
     frac = torch.zeros(len(cells), len(species), length, 3, dtype=torch.float64)
     mask = torch.zeros(frac.shape[:-1], dtype=torch.bool)
-    for i, cell in enumerate(slots):
-        for j, rows in enumerate(cell):
+    for i, positions in enumerate(slots):
+        for j, rows in enumerate(positions):
             if rows:
                 frac[i, j, : len(rows)] = torch.from_numpy(np.array(rows))
                 mask[i, j, : len(rows)] = True
@@ -188,7 +193,7 @@ def encode(structures: Sequence[Structure], species: tuple[str, ...], length: in
 
 
 def decode(cells: Cells) -> list[Structure]:
-    """`Cells` with one leading axis as pymatgen structures, coordinates wrapped into the cell, atoms in the order of the slots."""
+    """`Cells` with one leading axis as pymatgen structures; coordinates inside the cell, atoms in the order of the slots."""
     from pymatgen.core import Structure
 
     structures = []
@@ -215,9 +220,9 @@ def transfer(
 ) -> Cells:
     """The feature transfer (section III.B.2): `into`'s lattice, shared atoms and metal, with `other`'s metal positions added.
 
-    Both are pseudo-binaries of two slots with one leading axis, row by row; `slot` (1 or 2) is where `into`'s own metal goes among
-    `species`, the other metal takes the remaining one. Without `origins` the slots are put together as they are (`paper`). With
-    `origins`, fractional shifts `[cells, k, 3]` to try (`fit`): the cell grows until volumes add, that is by the volume that the
+    Both are pseudo-binaries of two slots with one leading axis, row by row; `slot` (1 or 2) is where `into`'s own metal goes
+    among `species`, the other metal takes the remaining one. Without `origins` the slots are put together as they are (`paper`).
+    With `origins`, fractional shifts `[cells, k, 3]` to try (`fit`): the cell grows until volumes add, that is by the volume that the
     incoming metals had in theirs, and the incoming sublattice takes the origin with the largest smallest metal-metal distance.
     """
     length = max(into.mask.shape[-1], other.mask.shape[-1])
@@ -235,7 +240,7 @@ def transfer(
 
 
 def _best_origin(lattice: Tensor, own: Tensor, own_mask: Tensor, new: Tensor, new_mask: Tensor, origins: Tensor) -> Tensor:
-    """`new` shifted by the one of `origins` that keeps its atoms farthest from `own`; distances within one sublattice do not move."""
+    """`new` shifted by the one of `origins` that keeps its atoms farthest from `own`."""
     from crystalgan.geometry import nearest_between
 
     count, trials, _ = origins.shape

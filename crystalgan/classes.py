@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from crystalgan.cells import Cells
 
+    Read = Iterator[tuple[str, Structure, dict[str, Any]]]  # place in the file, cell, what else the file says of it
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "classes"
 MAX_FILE_BYTES = 50_000_000
 MAX_ZIP_FILES = 10_000
@@ -173,7 +175,7 @@ def read_entries(path: Path, metal: str | None = None, shared: str = "H") -> tup
                     )
                 continue
             try:
-                _collect(reader, name, data, metal, shared, entries, left_out)
+                _collect(reader, _Source(name, data, metal, shared), entries, left_out)
             except _Unreadable as error:
                 left_out.append(LeftOut(name, str(error)))
     except OSError as error:
@@ -181,38 +183,45 @@ def read_entries(path: Path, metal: str | None = None, shared: str = "H") -> tup
     return entries, left_out
 
 
+@dataclass(frozen=True)
+class _Source:
+    """The contents of one file; `metal` and `shared` for a format that names no elements."""
+
+    name: str
+    data: bytes
+    metal: str | None
+    shared: str
+
+    def text(self) -> str:
+        try:
+            return self.data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise _Unreadable(f"not a text file (byte {error.start} is no UTF-8)") from None
+
+
 class _Unreadable(Exception):  # noqa: N818 - becomes a LeftOut
     """Why a file holds no usable cell."""
 
 
-def _collect(
-    reader: Callable[..., Iterator[tuple[str, Structure, dict[str, Any]]]],
-    name: str,
-    data: bytes,
-    metal: str | None,
-    shared: str,
-    entries: list[Cell],
-    left_out: list[LeftOut],
-) -> None:
-    if len(data) > MAX_FILE_BYTES:
-        raise _Unreadable(f"{len(data) // 1_000_000} MB, more than the {MAX_FILE_BYTES // 1_000_000} MB that one file may have")
+def _collect(reader: Callable[[_Source], Read], source: _Source, entries: list[Cell], left_out: list[LeftOut]) -> None:
+    size, most = len(source.data) // 1_000_000, MAX_FILE_BYTES // 1_000_000
+    if size > most:
+        raise _Unreadable(f"{size} MB, more than the {most} MB that one file may have")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns of every rounding in a CIF
         try:
-            for place, structure, info in reader(name, data, metal, shared):
-                where = f"{name}{place}"
+            for place, structure, info in reader(source):
+                where = f"{source.name}{place}"
                 problem = _problem(structure)
                 if problem:
                     left_out.append(LeftOut(where, problem))
                 else:
                     entries.append(Cell(structure, where, info))
-        except _Unreadable:
-            raise
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, OSError, EOFError) as error:
             # Parsers raise whatever the text makes them meet; its words are the best reason there is.
-            raise _Unreadable(
-                f"cannot be read as {_format(name)} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-            ) from error
+            words = str(error).splitlines()
+            reason = words[0] if words else type(error).__name__
+            raise _Unreadable(f"cannot be read as {_format(source.name)} ({reason})") from error
 
 
 def _problem(structure: Structure) -> str | None:
@@ -278,21 +287,14 @@ def _format(name: str) -> str:
     return ""
 
 
-def _reader(name: str) -> Callable[..., Iterator[tuple[str, Structure, dict[str, Any]]]] | None:
+def _reader(name: str) -> Callable[[_Source], Read] | None:
     return {"CIF": _read_cif, "extended XYZ": _read_xyz, ".mat": _read_mat, "POSCAR": _read_poscar}.get(_format(name))
 
 
-def _text(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _Unreadable(f"not a text file (byte {error.start} is no UTF-8)") from None
-
-
-def _read_poscar(name: str, data: bytes, metal: str | None, shared: str) -> Iterator[tuple[str, Structure, dict[str, Any]]]:
+def _read_poscar(source: _Source) -> Read:
     from pymatgen.io.vasp import Poscar
 
-    text = _text(data)
+    text = source.text()
     problem = poscar_problem(text)
     if problem:
         raise _Unreadable(problem)
@@ -333,20 +335,20 @@ def poscar_problem(text: str) -> str | None:
     return None
 
 
-def _read_cif(name: str, data: bytes, metal: str | None, shared: str) -> Iterator[tuple[str, Structure, dict[str, Any]]]:
+def _read_cif(source: _Source) -> Read:
     from pymatgen.io.cif import CifParser
 
-    structures = CifParser.from_str(_text(data)).parse_structures(primitive=False)
+    structures = CifParser.from_str(source.text()).parse_structures(primitive=False)
     for i, structure in enumerate(structures):
         yield (f" (cell {i + 1})" if len(structures) > 1 else ""), structure, {}
 
 
-def _read_xyz(name: str, data: bytes, metal: str | None, shared: str) -> Iterator[tuple[str, Structure, dict[str, Any]]]:
+def _read_xyz(source: _Source) -> Read:
     from ase.io import iread
     from pymatgen.core import Structure
 
     line = 1
-    for atoms in iread(io.StringIO(_text(data)), index=":", format="extxyz"):
+    for atoms in iread(io.StringIO(source.text()), index=":", format="extxyz"):
         place = f" line {line}"
         line += len(atoms) + 2
         if not atoms.pbc.all():
@@ -358,7 +360,7 @@ def _read_xyz(name: str, data: bytes, metal: str | None, shared: str) -> Iterato
         )
 
 
-def _read_mat(name: str, data: bytes, metal: str | None, shared: str) -> Iterator[tuple[str, Structure, dict[str, Any]]]:
+def _read_mat(source: _Source) -> Read:
     """The paper's authors' files: an object array `(n, 4)` of lattice, H, M1 and M2 positions, Cartesian, Å.
 
     Of the two metal slots one is filler: zeros throughout the file.
@@ -366,27 +368,31 @@ def _read_mat(name: str, data: bytes, metal: str | None, shared: str) -> Iterato
     import scipy.io
     from pymatgen.core import Structure
 
-    contents = scipy.io.loadmat(io.BytesIO(data))
-    tables = {key: value for key, value in contents.items() if getattr(value, "dtype", None) == object and value.ndim == 2}
+    contents = scipy.io.loadmat(io.BytesIO(source.data))
+    tables = {
+        key: value
+        for key, value in contents.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.ndim == 2
+    }
     table = next((value for value in tables.values() if value.shape[1] == 4), None)
     if table is None:
         raise _Unreadable("holds no object array (n, 4) of lattice, H, M1 and M2")
     used = [slot for slot in (2, 3) if any(np.any(row[slot]) for row in table)]
     if len(used) != 1:
         raise _Unreadable(f"{len(used)} of the two metal slots are in use where a binary has one")
-    symbol = metal or next(iter(tables)).split("_")[0]
+    symbol = source.metal or next(iter(tables)).split("_")[0]
     for i, row in enumerate(table):
         hydrogens, metals = np.atleast_2d(row[1]), np.atleast_2d(row[used[0]])
-        species = [shared] * len(hydrogens) + [symbol] * len(metals)
+        species = [source.shared] * len(hydrogens) + [symbol] * len(metals)
         yield f" row {i}", Structure(row[0], species, np.concatenate((hydrogens, metals)), coords_are_cartesian=True), {}
 
 
 def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> dict[str, Any]:
-    """The data doctor: what was read, what was left out and why, duplicates, shortest first-neighbour distance of each pair (Å)."""
+    """The data doctor: what was read, what was left out and why, duplicates, shortest distance of each pair (Å)."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     from crystalgan.cells import encode
-    from crystalgan.geometry import paper_rule, judge
+    from crystalgan.geometry import judge, paper_rule
 
     path = builtin_classes().get(str(path), Path(path))
     if not path.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -88,7 +89,7 @@ class Config:
 
     def weight(self, stage: int, term: str) -> float:
         """The lambda of a named loss term (`adversarial_a`, `reconstruction_b`, `geo1`, ...) in step 1 or 2."""
-        kind = term.split("_")[0]
+        kind = term.partition("_")[0]
         return float(getattr(self, f"lambda_{kind}" if kind.startswith("geo") else f"lambda_{kind}{stage}"))
 
     def to_json(self) -> str:
@@ -111,7 +112,7 @@ def _coerce(name: str, value: object, kind: Any) -> object:  # noqa: ANN401 - a 
         number = kind(value)
     except (TypeError, ValueError):
         raise InputError(f"{name}={value!r} must be {'a whole number' if kind is int else 'a number'}.") from None
-    if kind is float and number != number or number in (float("inf"), float("-inf")):
+    if kind is float and not math.isfinite(number):
         raise InputError(f"{name}={value!r} must be a finite number.")
     if kind is int and isinstance(value, float) and number != value:
         raise InputError(f"{name}={value!r} must be a whole number.")

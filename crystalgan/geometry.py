@@ -88,8 +88,8 @@ def minkowski_reduce(lattice: Tensor) -> Tensor:
 def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
     """The nearest neighbours that rules and losses ask about, for cells with one leading axis.
 
-    For every atom of the shared element the nearest of its kind; for every metal atom the nearest metal, whichever it is; and with
-    `cross` for every atom of the shared element the nearest metal (no row in a cell without metal).
+    For every atom of the shared element the nearest of its kind; for every metal atom the nearest metal, whichever it is; and
+    with `cross` for every atom of the shared element the nearest metal (no row in a cell without metal).
     """
     frac, cell, slot = _pack(cells)
     with torch.no_grad():
@@ -132,7 +132,7 @@ def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mas
 
 def _pack(cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
     """Fractional coordinates of the atoms that exist `[atoms, 3]`, and the cell and slot of each."""
-    count, slots, length = cells.mask.shape
+    _, slots, length = cells.mask.shape
     index = cells.mask.reshape(-1).nonzero().squeeze(-1)
     cell = index // (slots * length)
     return cells.frac.reshape(-1, 3).index_select(0, index), cell, index // length - cell * slots
@@ -294,8 +294,8 @@ def learned_rule(a: Cells, b: Cells, shortest_shared: float = 1.5) -> Rule:
         sane = ~molecular[near.cell]
         if not sane.any():
             raise InputError(
-                f"Every cell of {cells.species[1]}-{cells.species[0]} has two {cells.species[0]} closer than {shortest_shared} Å, "
-                "so no limits can be learned from it; use the rule paper or a table of your own."
+                f"Every cell of {cells.species[1]}-{cells.species[0]} has two {cells.species[0]} closer than {shortest_shared} Å; "
+                "no limits can be learned from it. Use the rule paper or a table of your own."
             )
         of_shared.append(near.distance[sane & same])
         for other in (0, 1):
@@ -335,7 +335,7 @@ def read_rule(path: Path) -> Rule:
 
 
 def keeps(cells: Cells, limits: Limits) -> Tensor:
-    """Whether each cell (one leading axis) keeps the limits, `[cells]`; a verdict without its reasons, for watching a training."""
+    """Whether each cell (one leading axis) keeps the limits, `[cells]`; a verdict without its reasons."""
     with torch.no_grad():
         near = first_neighbours(cells)
         lower, upper = limits.of(near)
@@ -362,7 +362,7 @@ def judge(cells: Cells, rule: Rule) -> list[Verdict]:
 
 
 def refine(cells: Cells, limits: Limits, steps: int, margin: float) -> Cells:
-    """Gradient steps of positions and lattice down the sum of squares that break the limits; cells without a broken one stay as they are.
+    """Gradient steps of positions and lattice down the sum of squares that break the limits; cells that break none stay.
 
     One leading axis. Steps are Cartesian displacements and strains, so they mean the same in every basis.
     """

@@ -5,11 +5,14 @@ Discriminators put out logits l with D = sigmoid(l), so that -log D = softplus(-
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from crystalgan.geometry import Limits, Neighbours
+if TYPE_CHECKING:
+    from crystalgan.geometry import Limits, Neighbours
 
 
 def adversarial(fake_logits: Tensor) -> Tensor:

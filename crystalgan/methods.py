@@ -48,7 +48,7 @@ METHODS: dict[str, tuple[Stage, ...]] = {
 class Networks(nn.Module):
     """The generators and discriminators of one stage.
 
-    Cross-domain: `ab` maps domain A to B (G_AHB), `ba` back (G_BHA), `a` and `b` are D_AH and D_BH. From noise: `ab` and `b` only.
+    Cross-domain: `ab` maps domain A to B (G_AHB), `ba` back (G_BHA), `a` and `b` are D_AH and D_BH. From noise: `ab` and `b`.
     """
 
     def __init__(self, stage: Stage, config: Config, slots: int, length: int, rngs: Sequence[torch.Generator]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +26,7 @@ class MLP(nn.Module):
         super().__init__()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         self.spectral_norm = spectral_norm
-        for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (n, m) in enumerate(pairwise(sizes)):
             bound = 1 / math.sqrt(n)
             draws = torch.stack([torch.rand(n + 1, m, generator=rng) for rng in rngs]) * 2 * bound - bound
             self.weights.append(nn.Parameter(draws[:, :n].clone()))

@@ -57,7 +57,9 @@ class Run:
 
         shared, metal_a, metal_b = a.species[0], a.species[1], b.species[1]
         run = cls(_new_folder(root, f"{metal_a}-{metal_b}-{shared}_{config.method}_seed{config.seed}"))
-        tensors = {f"{name}.{key}": getattr(cells, key) for name, cells in (("a", a), ("b", b)) for key in _TENSORS}
+        tensors = {
+            f"{name}.{key}": getattr(cells, key) for name, cells in (("a", a), ("b", b)) for key in ("lattice", "frac", "mask")
+        }
         run.save("classes.safetensors", tensors)
         write_json(
             run.folder / "config.json",
@@ -121,7 +123,7 @@ class Run:
         shared, *metals = self.species
         try:
             a, b = (
-                Cells(*(tensors[f"{name}.{key}"] for key in _TENSORS), species=(shared, metal))
+                Cells(tensors[f"{name}.lattice"], tensors[f"{name}.frac"], tensors[f"{name}.mask"], (shared, metal))
                 for name, metal in zip("ab", metals, strict=True)
             )
         except (KeyError, ValueError) as error:
@@ -203,9 +205,6 @@ class Run:
         _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
-_TENSORS = ("lattice", "frac", "mask")
-
-
 def list_runs(root: Path | str) -> list[Run]:
     """The run folders below `root`, the newest first."""
     folders = [path.parent for path in Path(root).glob("*/config.json")]
@@ -216,7 +215,7 @@ def start(run: Run) -> None:
     """Train or resume in a process of its own, which outlives this one; its output goes to `worker.log`."""
     run.set_status("running", message="starting")
     with (run.folder / "worker.log").open("ab") as log:
-        subprocess.Popen(
+        subprocess.Popen(  # noqa: S603 - our own interpreter and a path
             [sys.executable, "-m", "crystalgan", "resume", str(run.folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -16,12 +16,12 @@ from torch import Tensor
 from crystalgan import InputError, methods
 from crystalgan.cells import Cells, transfer
 from crystalgan.config import Config
-from crystalgan.geometry import Limits, keeps, learned_rule, paper_rule, read_rule
+from crystalgan.geometry import keeps, learned_rule, paper_rule, read_rule
 from crystalgan.methods import METHODS, Networks, Stage
 from crystalgan.runs import Run, Stopped, TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from crystalgan.classes import BinaryClass
     from crystalgan.geometry import Rule
@@ -128,10 +128,10 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
         for x, y in data.batches(rngs, config.batch):
             made = methods.forward(nets, x, y)
             terms = methods.discriminator_terms(nets, x, y, made)
-            _update(optimizers["discriminators"], sum(terms.values()))
+            _update(optimizers["discriminators"], terms.values())
             nets.discriminators.requires_grad_(False)
             generator = methods.generator_terms(nets, x, y, made, config, limits if stage.constrained else None)
-            _update(optimizers["generators"], sum(config.weight(stage.number, k) * v for k, v in generator.items()))
+            _update(optimizers["generators"], [config.weight(stage.number, name) * term for name, term in generator.items()])
             nets.discriminators.requires_grad_(True)
             terms |= generator
             sums = {k: sums.get(k, 0) + v.detach() for k, v in terms.items()}
@@ -191,6 +191,7 @@ class Data:
 
 
 def shuffled(size: int, count: int, rng: torch.Generator) -> Tensor:
+    """`count` rows of `size` in random order, every row once before any twice."""
     return torch.cat([torch.randperm(size, generator=rng) for _ in range(math.ceil(count / size))])[:count]
 
 
@@ -297,18 +298,18 @@ def _repeat(cells: Cells, runs: int) -> Cells:
 
 
 def _stack(cells: Sequence[Cells]) -> Cells:
-    parts = {name: torch.stack([getattr(c, name) for c in cells]) for name in ("lattice", "frac", "mask")}
-    return replace(cells[0], **parts)
+    lattice, frac, mask = (torch.stack([getattr(c, name) for c in cells]) for name in ("lattice", "frac", "mask"))
+    return Cells(lattice, frac, mask, cells[0].species)
 
 
 def _adam(module: torch.nn.Module, config: Config) -> torch.optim.Adam:
     return torch.optim.Adam(module.parameters(), config.learning_rate, (config.beta1, 0.999), fused=True)
 
 
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step down the sum over runs: their weights are separate, and so are their gradients."""
+def _update(optimizer: torch.optim.Optimizer, terms: Iterable[Tensor]) -> None:
+    """One step down the sum over terms and runs: the runs' weights are separate, and so are their gradients."""
     optimizer.zero_grad()
-    loss.sum().backward()
+    torch.stack(tuple(terms)).sum().backward()
     optimizer.step()
 
 
@@ -316,8 +317,8 @@ def _check_finite(means: dict[str, list[float]], stage: Stage, epoch: int, confi
     for name, values in means.items():
         if not all(math.isfinite(value) for value in values):
             raise TrainingError(
-                f"The loss {name} of step {stage.number} is not finite at epoch {epoch + 1} ({values}); what was written before is "
-                f"kept. Lower the learning rate ({config.learning_rate}) or the weight of this term."
+                f"The loss {name} of step {stage.number} is not finite at epoch {epoch + 1} ({values}); what was written before "
+                f"is kept. Lower the learning rate ({config.learning_rate}) or the weight of this term."
             )
 
 
@@ -344,10 +345,8 @@ def _load_checkpoint(
     runs: list[Run], stage: Stage, nets: Networks, optimizers: dict[str, torch.optim.Adam], rngs: list[torch.Generator]
 ) -> tuple[int, float]:
     """Epoch and seconds of the checkpoint of this stage, loaded into place; (0, 0) where a run of the stack has none."""
-    found: list[tuple[dict[str, Tensor], dict[str, Any]]] = []
-    for run in runs:
-        if (run.folder / "checkpoint.safetensors").exists():
-            found.append(run.load("checkpoint.safetensors"))
+    name = "checkpoint.safetensors"
+    found = [run.load(name) for run in runs if (run.folder / name).exists()]
     headers = [header for _, header in found]
     if len(found) < len(runs) or any((h["step"], h["epoch"]) != (stage.number, headers[0]["epoch"]) for h in headers):
         for run in runs:

@@ -1,0 +1,67 @@
+"""What several test modules need: classes, a small trained run, crystals at random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+
+from crystalgan.cells import Cells
+from crystalgan.classes import load_class
+from crystalgan.config import Config
+
+AUTHORS_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # the paper's own cells; not part of the project
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def palladium():
+    return load_class("Pd")
+
+
+@pytest.fixture(scope="session")
+def nickel():
+    return load_class("Ni")
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory, palladium, nickel):
+    """A run of 3 + 3 epochs with 40 candidates."""
+    from crystalgan.candidates import generate
+    from crystalgan.training import train
+
+    run = train(palladium, nickel, Config(epochs1=3, epochs2=3, rule="paper"), tmp_path_factory.mktemp("runs"))
+    generate(run, 40)
+    return run
+
+
+def random_crystals(rng: np.random.Generator, count: int, atoms: int | None = None) -> list[Structure]:
+    """Crystals of H, Pd and Ni with angles from 30 to 150 degrees and 1 to 20 atoms, H first; few are reduced, many are flat."""
+    out = []
+    while len(out) < count:
+        lattice = Lattice.from_parameters(*rng.uniform(2, 8, 3), *rng.uniform(30, 150, 3))
+        if not np.isfinite(lattice.matrix).all() or lattice.volume < 0.5:
+            continue
+        n = atoms or int(rng.integers(1, 21))
+        kinds = sorted(rng.integers(0, 3, n))
+        out.append(Structure(lattice, [("H", "Pd", "Ni")[k] for k in kinds], rng.uniform(-1, 2, (n, 3))))
+    return out
+
+
+def raw_cells(structures: list[Structure], dtype: torch.dtype = torch.float64) -> Cells:
+    """Structures as tensors exactly as they are, neither reduced nor reordered."""
+    species = ("H", "Pd", "Ni")
+    frac = torch.zeros(len(structures), 3, 24, 3, dtype=dtype)
+    mask = torch.zeros(frac.shape[:-1], dtype=torch.bool)
+    for i, structure in enumerate(structures):
+        for j, symbol in enumerate(species):
+            rows = [s.frac_coords for s in structure if s.specie.symbol == symbol]
+            if rows:
+                frac[i, j, : len(rows)] = torch.tensor(np.array(rows), dtype=dtype)
+                mask[i, j, : len(rows)] = True
+    lattice = torch.tensor(np.array([s.lattice.matrix for s in structures]), dtype=dtype)
+    return Cells(lattice, frac, mask, species)

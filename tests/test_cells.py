@@ -1,0 +1,137 @@
+"""Structures to tensors and back, canonical descriptions, feature transfer; pymatgen is the judge."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import AUTHORS_DATA, random_crystals
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Lattice, Structure
+
+from crystalgan import InputError
+from crystalgan.cells import Cells, canonical, decode, encode, transfer
+from crystalgan.classes import builtin_classes, load_class
+from crystalgan.training import union
+
+
+def described_otherwise(structure: Structure, rng: np.random.Generator) -> Structure:
+    """The same crystal in another basis, origin, order and orientation."""
+    while True:
+        basis = rng.integers(-2, 3, (3, 3))
+        if round(np.linalg.det(basis)) == 1:
+            break
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    turn *= np.sign(np.linalg.det(turn))
+    frac = (structure.frac_coords - rng.uniform(size=3)) @ np.linalg.inv(basis)
+    order = rng.permutation(len(structure))
+    return Structure(basis @ structure.lattice.matrix @ turn, [structure[i].specie for i in order], frac[order])
+
+
+def distances(structure: Structure) -> np.ndarray:
+    """All distances up to 5 Å, sorted."""
+    return np.sort(structure.get_neighbor_list(5.0)[3])
+
+
+@pytest.mark.parametrize("metal", sorted(builtin_classes()))
+def test_round_trip_of_built_in_cells(metal):
+    cells = load_class(metal)
+    for before, after in zip(cells.structures, decode(cells.cells()), strict=True):
+        assert StructureMatcher(scale=False, ltol=1e-3, stol=1e-3, angle_tol=0.1).fit(before, after)
+        times = len(before) // len(after)  # a cell that was not primitive has every distance that many times
+        np.testing.assert_allclose(distances(before), np.repeat(distances(after), times), atol=1e-4 if times > 1 else 1e-9)
+
+
+@pytest.mark.skipif(not AUTHORS_DATA.exists(), reason="the paper's own cells are not beside the project")
+@pytest.mark.parametrize(("file", "metal"), [("PdH_dataset.mat", "Pd"), ("NiH_dataset.mat", "Ni")])
+def test_round_trip_of_the_authors_cells(file, metal):
+    cells = load_class(AUTHORS_DATA / file, metal)
+    assert len(cells) == 35
+    matcher = StructureMatcher()
+    assert all(matcher.fit(a, b) for a, b in zip(cells.structures, decode(cells.cells()), strict=True))
+
+
+def test_equal_crystals_have_equal_tensors(palladium):
+    rng = np.random.default_rng(0)
+    species = ("H", "Pd")
+    for structure in palladium.structures:
+        first = encode([structure], species)
+        for _ in range(3):
+            other = encode([described_otherwise(structure, rng)], species)
+            # equal up to what the relaxation left of a lower symmetry
+            torch.testing.assert_close(other.lattice, first.lattice, atol=1e-3, rtol=0)
+            torch.testing.assert_close(other.frac, first.frac, atol=1e-3, rtol=0)
+            assert torch.equal(other.mask, first.mask)
+
+
+def test_canonical_cells_are_niggli_reduced_upright_and_right_handed():
+    for structure in random_crystals(np.random.default_rng(1), 50):
+        cell = canonical(structure)
+        matrix = cell.lattice.matrix
+        assert abs(matrix[0, 1]) + abs(matrix[0, 2]) + abs(matrix[1, 2]) == 0
+        assert np.linalg.det(matrix) > 0
+        reduced = structure.get_primitive_structure().lattice.get_niggli_reduced_lattice()
+        np.testing.assert_allclose(cell.lattice.abc, reduced.abc, rtol=1e-4)
+
+
+def test_left_handed_cell_is_the_mirrored_basis_of_the_same_crystal():
+    structure = Structure(Lattice.hexagonal(3, 5), ["Pd", "H"], [[0, 0, 0], [1 / 3, 2 / 3, 0.2]])
+    swapped = Structure(structure.lattice.matrix[[1, 0, 2]], ["Pd", "H"], structure.frac_coords[:, [1, 0, 2]])
+    assert np.linalg.det(swapped.lattice.matrix) < 0
+    torch.testing.assert_close(encode([swapped], ("H", "Pd")).frac, encode([structure], ("H", "Pd")).frac)
+
+
+def test_cells_check_their_shapes():
+    with pytest.raises(ValueError, match="shapes disagree"):
+        Cells(torch.eye(3)[None], torch.zeros(1, 2, 4, 3), torch.zeros(1, 2, 5, dtype=torch.bool), ("H", "Pd"))
+    with pytest.raises(ValueError, match="boolean"):
+        Cells(torch.eye(3)[None], torch.zeros(1, 2, 4, 3), torch.zeros(1, 2, 4), ("H", "Pd"))
+
+
+def test_an_element_without_a_slot_is_named():
+    structure = Structure(Lattice.cubic(4), ["Pd", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    with pytest.raises(InputError, match="O, which has no place"):
+        encode([structure], ("H", "Pd"))
+
+
+def test_features_hold_lattice_and_positions_and_nothing_else(palladium):
+    cells = palladium.cells()
+    assert torch.equal(cells.with_features(cells.features).frac, cells.frac)
+    assert torch.equal(cells.with_features(cells.features).lattice, cells.lattice)
+    assert torch.equal(cells.occupied.sum(-1), 9 + 3 * cells.mask.sum((1, 2)).double())
+    assert not cells.features[cells.occupied == 0].any()
+
+
+def test_paper_transfer_puts_slots_together_as_they_are(palladium, nickel):
+    a, b = palladium.cells()[:5], nickel.cells()[:5]
+    x = transfer(b, a, 2, ("H", "Pd", "Ni"))
+    length = max(a.mask.shape[-1], b.mask.shape[-1])
+    assert torch.equal(x.lattice, b.lattice)
+    assert torch.equal(x.frac[:, 0], b.padded(length).frac[:, 0])
+    assert torch.equal(x.frac[:, 1], a.padded(length).frac[:, 1])
+    assert torch.equal(x.frac[:, 2], b.padded(length).frac[:, 1])
+    assert torch.equal(x.mask.sum(-1)[:, 1], a.mask.sum(-1)[:, 1])
+
+
+def test_fit_transfer_adds_volumes_and_keeps_metals_apart(palladium, nickel):
+    a, b = palladium.cells()[:20], nickel.cells()[:20]
+    origins = torch.rand(20, 16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    species = ("H", "Pd", "Ni")
+    fit = transfer(a, b, 1, species, origins)
+    volumes = [torch.linalg.det(c.lattice) for c in (a, b, fit)]
+    torch.testing.assert_close(volumes[2], volumes[0] + volumes[1])
+
+    def clearance(cells):
+        out = []
+        for structure in decode(cells):
+            table = structure.lattice.get_all_distances(structure.frac_coords, structure.frac_coords)
+            is_a, is_b = ([s.specie.symbol == m for s in structure] for m in species[1:])
+            out.append(table[np.ix_(is_a, is_b)].min())
+        return np.array(out)
+
+    each = np.array([clearance(transfer(a, b, 1, species, origins[:, k : k + 1])) for k in range(16)])
+    np.testing.assert_allclose(clearance(fit), each.max(0), atol=1e-6)
+
+
+def test_union_keeps_both_classes_apart(palladium, nickel):
+    both = union(palladium.cells()[:4].padded(20), nickel.cells()[:6].padded(20))
+    formulas = [s.composition.chemical_system for s in decode(both)]
+    assert formulas == ["H-Pd"] * 4 + ["H-Ni"] * 6
