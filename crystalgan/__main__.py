@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -188,11 +188,9 @@ def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here woul
     from tqdm import tqdm
 
     from crystalgan import training
+    from crystalgan.runs import stop
 
-    def terminate(_signal: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminate)
+    asked = {name: signal.signal(name, lambda *_: stop(run)) for name in (signal.SIGINT, signal.SIGTERM)}
     bars: dict[int, Any] = {}
 
     def progress(step: int, epoch: int, epochs: int, terms: dict[str, float]) -> None:
@@ -204,6 +202,8 @@ def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here woul
     try:
         training.resume(run, progress)
     finally:
+        for name, handler in asked.items():
+            signal.signal(name, handler)
         for bar in bars.values():
             bar.close()
 
@@ -231,8 +231,8 @@ def main() -> None:
     except TrainingError as error:
         print(f"crystalgan: {error}", file=sys.stderr)
         sys.exit(1)
-    except (Stopped, KeyboardInterrupt):
-        print("crystalgan: stopped; `crystalgan resume` goes on from the last checkpoint.", file=sys.stderr)
+    except Stopped:
+        print("crystalgan: stopped; `crystalgan resume` goes on from here.", file=sys.stderr)
         sys.exit(130)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
-from crystalgan.cells import primitive
+from crystalgan.cells import primitive, space_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,8 +63,6 @@ def load_prototypes(path: Path | None = None) -> list[Prototype]:
 
 def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> dict[str, Any]:
     """One cell of a class, as a JSON record: kept with its numbers, or left out with its reason."""
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-
     from crystalgan.relax import relax, scan_volume
 
     record: dict[str, Any] = {"metal": metal, "prototype": prototype.name}
@@ -84,7 +82,7 @@ def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> d
         "steps": result.steps,
         "potential": potential.name,
         "version": potential.version,
-        "spacegroup": SpacegroupAnalyzer(cell, symprec=0.01).get_space_group_number(),
+        "spacegroup": space_group(cell, 0.01)[0],
     }
     if not result.converged:
         return record | {"dropped": f"not converged: {result.force:.3f} eV/Å left after {result.steps} steps"}

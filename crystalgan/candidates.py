@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from crystalgan import InputError, methods
-from crystalgan.cells import Cells, decode
+from crystalgan.cells import Cells, decode, space_group
 from crystalgan.geometry import Rule, judge, keeps, learned_rule, paper_rule, refine
 from crystalgan.methods import METHODS
 from crystalgan.runs import Run
@@ -180,18 +180,16 @@ def _judged(
     run: Run, batch: Batch, rows: slice, rules: dict[str, Rule]
 ) -> list[tuple[Structure, dict[str, Any], dict[str, Any]]]:
     """Structure, columns and details of these rows of a batch."""
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-
     cells = batch.cells[rows]
     verdicts = {name: judge(cells, rule) for name, rule in rules.items()}
     shared, *metals = run.species
     out = []
     for i, structure in enumerate(decode(cells)):
         k = (rows.start or 0) + i
-        symmetry = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_symmetry_dataset()
+        number, symbol = space_group(structure, SYMPREC)
         columns = {
-            "spacegroup": int(symmetry.number) if symmetry else 1,
-            "spacegroup_symbol": str(symmetry.international) if symmetry else "P1",
+            "spacegroup": number,
+            "spacegroup_symbol": symbol,
             "ternary": {s.specie.symbol for s in structure} == {shared, *metals},
             "raw_passed": batch.raw[k],
             "parent_a": batch.parent_a[k],

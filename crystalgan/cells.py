@@ -102,18 +102,35 @@ def primitive(structure: Structure, symprec: float = 1e-3) -> Structure:
 
     `symprec` in Å.
     """
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # a cell without symmetry is nothing to warn of
-    import spglib
     from pymatgen.core import Structure
 
-    cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
-    try:
-        symmetry = spglib.get_symmetry_dataset(cell, symprec)
-        translations = 1 if symmetry is None else (symmetry.rotations == np.eye(3)).all(axis=(1, 2)).sum()
-        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec) if translations > 1 else None
-    except spglib.SpglibError:
-        found = None
+    symmetry = _symmetry(structure, symprec)
+    if symmetry is None or (symmetry.rotations == np.eye(3)).all(axis=(1, 2)).sum() == 1:  # one pure translation: itself
+        return structure.copy()
+    import spglib
+
+    found = spglib.standardize_cell(_spglib_cell(structure), to_primitive=True, no_idealize=True, symprec=symprec)
     return structure.copy() if found is None else Structure(found[0], found[2], found[1])
+
+
+def space_group(structure: Structure, symprec: float) -> tuple[int, str]:
+    """Number and international symbol of the space group found with tolerance `symprec` (Å); P1 where spglib finds none."""
+    symmetry = _symmetry(structure, symprec)
+    return (1, "P1") if symmetry is None else (int(symmetry.number), str(symmetry.international))
+
+
+def _symmetry(structure: Structure, symprec: float) -> Any:  # noqa: ANN401 - spglib's dataset
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # a cell without symmetry is nothing to warn of
+    import spglib
+
+    try:
+        return spglib.get_symmetry_dataset(_spglib_cell(structure), symprec)
+    except spglib.SpglibError:
+        return None
+
+
+def _spglib_cell(structure: Structure) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    return structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure]
 
 
 def canonical(structure: Structure) -> Structure:
@@ -222,8 +239,8 @@ def transfer(
 
     Both are pseudo-binaries of two slots with one leading axis, row by row; `slot` (1 or 2) is where `into`'s own metal goes
     among `species`, the other metal takes the remaining one. Without `origins` the slots are put together as they are (`paper`).
-    With `origins`, fractional shifts `[cells, k, 3]` to try (`fit`): the cell grows until volumes add, that is by the volume that the
-    incoming metals had in theirs, and the incoming sublattice takes the origin with the largest smallest metal-metal distance.
+    With `origins`, fractional shifts `[cells, k, 3]` to try (`fit`): the cell grows until volumes add, that is by the volume that
+    the incoming metals had in theirs, and the incoming sublattice takes the origin with the largest metal-metal clearance.
     """
     length = max(into.mask.shape[-1], other.mask.shape[-1])
     into, other = into.padded(length), other.padded(length)

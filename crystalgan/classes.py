@@ -217,8 +217,9 @@ def _collect(reader: Callable[[_Source], Read], source: _Source, entries: list[C
                     left_out.append(LeftOut(where, problem))
                 else:
                     entries.append(Cell(structure, where, info))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, OSError, EOFError) as error:
-            # Parsers raise whatever the text makes them meet; its words are the best reason there is.
+        except _Unreadable:
+            raise
+        except Exception as error:
             words = str(error).splitlines()
             reason = words[0] if words else type(error).__name__
             raise _Unreadable(f"cannot be read as {_format(source.name)} ({reason})") from error

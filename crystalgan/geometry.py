@@ -294,8 +294,8 @@ def learned_rule(a: Cells, b: Cells, shortest_shared: float = 1.5) -> Rule:
         sane = ~molecular[near.cell]
         if not sane.any():
             raise InputError(
-                f"Every cell of {cells.species[1]}-{cells.species[0]} has two {cells.species[0]} closer than {shortest_shared} Å; "
-                "no limits can be learned from it. Use the rule paper or a table of your own."
+                f"Every cell of {cells.species[1]}-{cells.species[0]} has {cells.species[0]} atoms closer than {shortest_shared} Å: "
+                "there are no limits to learn. Use the rule paper or a table of your own."
             )
         of_shared.append(near.distance[sane & same])
         for other in (0, 1):

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from crystalgan.cells import Cells
     from crystalgan.geometry import Rule
 
-STATES = ("created", "running", "stopped", "failed", "finished")
+START_SECONDS = 60  # that a new process may take to import what it needs
+STATES = ("created", "starting", "running", "stopped", "failed", "finished")
 
 
 class TrainingError(RuntimeError):
@@ -164,7 +165,8 @@ class Run:
     def status(self) -> dict[str, Any]:
         """`status.json`; a run that says it is running while no process holds its lock was killed, and is given as stopped."""
         status = read_json(self.folder / "status.json")
-        if status.get("state") == "running" and not self.is_held():
+        starting = status.get("state") == "starting" and time.time() - status.get("updated", 0) < START_SECONDS
+        if status.get("state") in {"starting", "running"} and not starting and not self.is_held():
             status |= {"state": "stopped", "message": "The process that trained this run ended before it was done."}
         return status
 
@@ -213,7 +215,7 @@ def list_runs(root: Path | str) -> list[Run]:
 
 def start(run: Run) -> None:
     """Train or resume in a process of its own, which outlives this one; its output goes to `worker.log`."""
-    run.set_status("running", message="starting")
+    run.set_status("starting", message="")
     with (run.folder / "worker.log").open("ab") as log:
         subprocess.Popen(  # noqa: S603 - our own interpreter and a path
             [sys.executable, "-m", "crystalgan", "resume", str(run.folder)],

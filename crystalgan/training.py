@@ -100,9 +100,6 @@ def _train(runs: list[Run], progress: Progress | None) -> None:
         except Stopped:
             _set_all(runs, "stopped", message="Stopped on request; resume goes on from here.")
             raise
-        except KeyboardInterrupt:
-            _set_all(runs, "stopped", message="Interrupted; resume goes on from the last checkpoint.")
-            raise
         except Exception as error:
             _set_all(runs, "failed", message=str(error))
             raise

@@ -1,0 +1,187 @@
+"""The command line as a user meets it: the whole way, JSON on stdout, and one sentence for what cannot be used."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from pymatgen.core import Structure
+from test_classes import BAD, PD_H, poscar
+
+from crystalgan.__main__ import main
+
+
+@pytest.fixture
+def crystalgan(monkeypatch, capsys):
+    """Run a command in this process; returns exit code, stdout and stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["crystalgan", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+def test_two_metals_in_a_zip_of_poscars_out(crystalgan, tmp_path):
+    words = (
+        "train",
+        "Pd",
+        "Ni",
+        "--epochs",
+        3,
+        "--rule",
+        "paper",
+        "--seed",
+        7,
+        "--runs",
+        tmp_path,
+        "--set",
+        "width=40",
+        "--json",
+    )
+    code, out, _ = crystalgan(*words)
+    assert code == 0
+    trained = json.loads(out)
+    assert trained["epochs"] == [3, 3]
+    assert trained["seconds"] > 0
+    assert json.loads((Path(trained["run"]) / "config.json").read_text())["config"]["width"] == 40
+    counts = json.loads(crystalgan("generate", trained["run"], "-n", 30, "--json")[1])
+    assert counts["candidates"] == counts["ternary"] == 30
+    assert set(counts["passed"]) == {"paper", "learned"}
+    code, out, _ = crystalgan(
+        "export", trained["run"], "--out", tmp_path / "x.zip", "--select", "good", "--rule", "paper", "--json"
+    )
+    assert json.loads(out)["exported"] == counts["passed"]["paper"] > 0
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        structures = [Structure.from_str(archive.read(n).decode(), "poscar") for n in archive.namelist() if n.endswith("vasp")]
+    assert len(structures) == counts["passed"]["paper"]
+    assert all(set(s.symbol_set) == {"Pd", "Ni", "H"} for s in structures)
+    assert json.loads(crystalgan("resume", trained["run"], "--json")[1])["run"] == trained["run"]
+
+
+def test_a_users_own_table_is_target_and_judge(crystalgan, tmp_path):
+    table = tmp_path / "mine.toml"
+    table.write_text('[limits]\n"H-Pd" = [1.6, 2.4]\n"H-Ni" = [1.5, 2.3]\n"Ni-Pd" = [2.4, 3.2]\n"Pd-Pd" = [2.4, 3.2]\n')
+    run = json.loads(crystalgan("train", "Pd", "Ni", "--epochs", 2, "--rule", table, "--runs", tmp_path, "--json")[1])["run"]
+    table.unlink()  # the run keeps its own copy
+    counts = json.loads(crystalgan("generate", run, "-n", 20, "--json")[1])
+    assert counts["passed"]["mine"] >= 15
+    assert counts["passed_before_refine"]["mine"] <= counts["passed"]["mine"]
+
+
+def test_classes_and_check(crystalgan, tmp_path):
+    table = json.loads(crystalgan("classes", "--json")[1])["classes"]
+    assert {row["metal"] for row in table} >= {"Pd", "Ni", "Mg", "Ti"}
+    assert all(row["cells"] >= 15 and "CHGNet" in row["source"] for row in table)
+    report = json.loads(crystalgan("check", "Ti", "--json")[1])
+    assert (report["metal"], report["duplicates"], report["left_out"]) == ("Ti", [], [])
+    (tmp_path / "cut.vasp").write_text(BAD["cut.vasp"][0])
+    (tmp_path / "good.vasp").write_text(poscar(PD_H))
+    code, out, _ = crystalgan("check", tmp_path)
+    assert code == 0
+    assert "cut short at line 9" in out
+    (tmp_path / "good.vasp").unlink()
+    assert crystalgan("check", tmp_path)[0] == 2
+
+
+def test_every_command_has_help(crystalgan):
+    code, out, _ = crystalgan("--help")
+    assert code == 0
+    for command in ("classes", "check", "train", "resume", "generate", "export", "build-classes"):
+        assert command in out
+        assert crystalgan(command, "--help")[0] == 0
+
+
+def bad_inputs(tmp_path, run):
+    """Name -> (command line, file or word that the sentence must name)."""
+    empty, one = tmp_path / "empty", tmp_path / "one"
+    empty.mkdir()
+    one.mkdir()
+    (one / "only.vasp").write_text(poscar(PD_H))
+    cases = {
+        "empty folder": (("train", "Pd", "Ni", "--a", empty), str(empty)),
+        "one cell": (("train", "Pd", "Ni", "--a", one), str(one)),
+        "unknown element": (("train", "Xx", "Ni"), "Xx"),
+        "unknown setting": (("train", "Pd", "Ni", "--set", "wdith=3"), "wdith"),
+        "setting without value": (("train", "Pd", "Ni", "--set", "width"), "--set width"),
+        "unknown preset": (("train", "Pd", "Ni", "--preset", "best"), "best"),
+        "unknown rule": (("train", "Pd", "Ni", "--rule", tmp_path / "no.toml"), str(tmp_path / "no.toml")),
+        "the same metal": (("train", "Pd", "Pd"), "Pd"),
+        "no run": (("generate", tmp_path / "nothing"), str(tmp_path / "nothing")),
+        "not a run": (("resume", empty), str(empty / "config.json")),
+        "damaged run": (("generate", run), str(run / "config.json")),
+        "not an element to build": (("build-classes", "Pdd"), "Pdd"),
+    }
+    for name in ("cut.vasp", "partial.cif", "nohydrogen.vasp", "metals.vasp"):
+        folder = tmp_path / name.split(".")[0]
+        folder.mkdir()
+        content = BAD[name][0]
+        (folder / name).write_text(content)
+        (folder / "good.vasp").write_text(poscar(PD_H))
+        cases[name] = (("train", "Pd", "Ni", "--a", folder), name)
+    climbing = tmp_path / "climbs.zip"
+    with zipfile.ZipFile(climbing, "w") as archive:
+        archive.writestr("../x", poscar(PD_H))
+    cases["zip that climbs"] = (("train", "Pd", "Ni", "--a", climbing), str(climbing))
+    return cases
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(crystalgan, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text('{"pair": ')
+    runs = tmp_path / "runs"
+    for name, (words, named) in bad_inputs(tmp_path, run).items():
+        words = (*words, "--runs", runs) if words[0] == "train" else words  # noqa: PLW2901
+        code, out, err = crystalgan(*words)
+        last = err.strip().splitlines()[-1]
+        assert code == 2, name
+        assert named in last, (name, last)
+        assert last.startswith("crystalgan: "), name
+        assert last.endswith("."), last
+        assert "Traceback" not in err, name
+        assert not out, name
+    assert not runs.exists() or not list(runs.iterdir())
+
+
+@pytest.mark.slow
+def test_a_terminated_worker_says_so_and_resumes(tmp_path):
+    """A real process, as the app starts it."""
+    from crystalgan.config import Config
+    from crystalgan.runs import start
+    from crystalgan.training import new_run
+
+    run = new_run("Pd", "Ni", Config(epochs1=2000, epochs2=2, checkpoint_every=5), tmp_path)
+    start(run)
+    deadline = time.monotonic() + 60
+    while run.status().get("epoch", 0) < 10 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert run.status()["state"] == "running"
+    pid = subprocess.run(["pgrep", "-f", f"crystalgan resume {run.folder}"], capture_output=True, text=True, check=True).stdout
+    os.kill(int(pid.split()[0]), 15)
+    while "stopped" not in (run.folder / "worker.log").read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert run.status()["state"] == "stopped"
+    assert "stopped; `crystalgan resume` goes on" in (run.folder / "worker.log").read_text()
+    _, header = run.load("checkpoint.safetensors")
+    assert header["epoch"] == run.metrics()[-1]["epoch"] >= 10
+
+
+def test_import_is_quick():
+    code = (
+        "import sys, time; t = time.perf_counter(); import crystalgan; print(time.perf_counter() - t); "
+        "print([m for m in ('torch', 'pymatgen', 'numpy', 'streamlit') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert float(out[0]) < 0.5
+    assert out[1] == "[]"
