@@ -120,7 +120,8 @@ def generate(
     with tqdm(total=n, desc="candidates", unit="", file=sys.stderr) as bar:
         counts = candidates.generate(run_folder, n, seed, lambda done, _: bar.update(done - bar.n))
         bar.update(n - bar.n)
-    lines = [f"{counts['candidates']} candidates, {counts['unique']} unique, {counts['ternary']} hold all three elements"]
+    lines = [f"{counts['candidates']} candidates from {counts['drawn']} draws; {counts['unique']} are unique"]
+    lines += [f"{counts['ternary']} of them hold all three elements"]
     lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
     lines += [f"{k} kept the rule {name} before refinement" for name, k in counts["passed_before_refine"].items()]
     _print(counts, lines, as_json)

@@ -1,6 +1,6 @@
 """Candidates: make cells with a trained run, judge them, find duplicates and symmetry, keep them in an ASE database, export.
 
-Candidate k of a seed is the same however many are asked for: candidates are made in blocks, each with random numbers of its own.
+Candidate k of a seed is the same however many are asked for: cells are drawn in blocks, each with random numbers of its own.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 BLOCK = 250
+MOST_DRAWS = 4  # a candidate, before repeated ones are taken too
 SYMPREC = 0.1  # Å, tolerance of the space group before any relaxation
 DECISIONS = ("undecided", "kept", "rejected")
 FORMATS = {"poscar": "POSCAR.vasp", "cif": "cif", "extxyz": "extxyz"}  # --format -> ending of the file
@@ -148,8 +149,9 @@ def generate(
 ) -> dict[str, Any]:
     """Have `n` candidates of this seed in the run's database, making those that are not there yet.
 
-    `progress(done, n)` is called after each. Returns counts over these `n`: candidates, passed and passed_before_refine (by
-    rule), unique, ternary.
+    A draw that repeats an earlier candidate is skipped, unless nearly all do. `progress(done, n)` is called after each candidate.
+    Returns counts over these `n`: candidates, passed and passed_before_refine (by rule), unique, ternary, and drawn: how many cells
+    were drawn for them.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if n < 1:
@@ -159,33 +161,36 @@ def generate(
         raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
     rules, database, duplicates = rules_of(run), open_database(run), Duplicates()
     there = list(database.select(seed=seed, sort="number", include_data=False))
-    for row in there if len(there) < n else ():
+    number, draw = len(there), (there[-1].draw + 1 if there else 0)
+    for row in there if number < n else ():
         duplicates.find_or_add(structure_of(row), row.number)
-    for block in range(len(there) // BLOCK, -(-n // BLOCK) if len(there) < n else 0):
-        batch = make(run, block, seed)
-        first = max(len(there), block * BLOCK)
-        rows = slice(first - block * BLOCK, min(BLOCK, n - block * BLOCK))
+    while number < n:
+        block, first = divmod(draw, BLOCK)
         with database:  # one transaction a block
-            for number, row in enumerate(_judged(run, batch, rows, rules), first):
-                structure, columns, data = row
+            for structure, columns, data in _judged(run, make(run, block, seed), first, rules):
                 twin = duplicates.find_or_add(structure, number)
-                columns |= {"seed": seed, "number": number, "unique": twin is None, "duplicate_of": -1 if twin is None else twin}
+                draw += 1
+                if twin is not None and draw < MOST_DRAWS * number + BLOCK:
+                    continue
+                columns |= {"seed": seed, "number": number, "draw": draw - 1}
+                columns |= {"unique": twin is None, "duplicate_of": -1 if twin is None else twin}
                 database.write(structure.to_ase_atoms(), key_value_pairs=columns, data=data)
+                number += 1
                 if progress:
-                    progress(number + 1, n)
+                    progress(number, n)
+                if number == n:
+                    break
     return summary(run, n, seed)
 
 
-def _judged(
-    run: Run, batch: Batch, rows: slice, rules: dict[str, Rule]
-) -> list[tuple[Structure, dict[str, Any], dict[str, Any]]]:
-    """Structure, columns and details of these rows of a batch."""
-    cells = batch.cells[rows]
+def _judged(run: Run, batch: Batch, first: int, rules: dict[str, Rule]) -> list[tuple[Structure, dict[str, Any], dict[str, Any]]]:
+    """Structure, columns and details of the rows of a batch from `first` on."""
+    cells = batch.cells[first:]
     verdicts = {name: judge(cells, rule) for name, rule in rules.items()}
     shared, *metals = run.species
     out = []
     for i, structure in enumerate(decode(cells)):
-        k = (rows.start or 0) + i
+        k = first + i
         number, symbol = space_group(structure, SYMPREC)
         columns = {
             "spacegroup": number,
@@ -214,6 +219,7 @@ def summary(run: Run, n: int, seed: int) -> dict[str, Any]:
         "passed_before_refine": {run.rule.name: sum(bool(row.raw_passed) for row in rows)},
         "unique": sum(bool(row.unique) for row in rows),
         "ternary": sum(bool(row.ternary) for row in rows),
+        "drawn": 1 + max((row.draw for row in rows), default=-1),
     }
 
 

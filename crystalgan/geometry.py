@@ -91,18 +91,44 @@ def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
     For every atom of the shared element the nearest of its kind; for every metal atom the nearest metal, whichever it is; and
     with `cross` for every atom of the shared element the nearest metal (no row in a cell without metal).
     """
-    frac, cell, slot = _pack(cells)
+    row, cell, slot = _pack(cells)
     with torch.no_grad():
-        change = minkowski_reduce(cells.lattice)
-        reduced = change.to(frac.dtype) @ cells.lattice.detach()
-        inside = (frac.detach()[:, None] @ torch.linalg.inv(change).round().to(frac.dtype)[cell]).squeeze(1)
+        change = minkowski_reduce(cells.lattice).to(cells.lattice.dtype)
+        reduced = change @ cells.lattice.detach()
+        inside = _times(_gather(cells.frac, row, 3), _inverse(change), cell)
         center, other, shift = _nearest(inside, reduced @ reduced.mT, cell, slot > 0, cross)
-        shift = (shift[:, None] @ change.to(frac.dtype)[cell[center]]).squeeze(1)
-    cell_of = cell[center]
-    step = frac.index_select(0, other) - frac.index_select(0, center) + shift
-    square = (step[:, None] @ cells.lattice[cell_of]).square().sum((-2, -1))
+        cell_of = cell.index_select(0, center)
+        shift = _times(shift, change, cell_of)
+    ends = _gather(cells.frac, torch.cat((row.index_select(0, other), row.index_select(0, center))), 3)
+    step = ends[:, : len(other)] - ends[:, len(other) :] + shift
+    square = _times(step, cells.lattice, cell_of).square().sum(0)
     # Atoms on top of each other: the distance is zero and has no direction; a zero gradient is better than none.
-    return Neighbours(center, other, shift, cell_of, slot[center], slot[other], square.clamp_min(_TINY).sqrt())
+    distance = square.clamp_min(_TINY).sqrt()
+    return Neighbours(center, other, shift.T, cell_of, slot.index_select(0, center), slot.index_select(0, other), distance)
+
+
+def _gather(source: Tensor, index: Tensor, width: int) -> Tensor:
+    """Columns `[width, n]`: the entries of `source` at rows `index` when its last axes are taken as rows of `width`.
+
+    One flat gather: the gradient of a gather of rows adds them one by one.
+    """
+    flat = index * width + torch.arange(width)[:, None]
+    return source.reshape(-1).index_select(0, flat.reshape(-1)).view(width, -1)
+
+
+def _inverse(change: Tensor) -> Tensor:
+    """The inverse of changes of basis `[n, 3, 3]`, exact as their determinants are 1 or -1."""
+    a, b, c = change.unbind(1)
+    adjugate = torch.stack((torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)), -1)
+    return adjugate * (a * adjugate[..., 0]).sum(-1)[:, None, None]
+
+
+def _times(rows: Tensor, matrices: Tensor, index: Tensor) -> Tensor:
+    """Each column v of `rows` `[3, n]` as the row vector v @ M, M the one of `matrices` `[m, 3, 3]` at `index` `[n]`; `[3, n]`.
+
+    Long axes last: thousands of products of 3 x 3 matrices are several times faster so than as batched matrix products.
+    """
+    return (rows[:, None] * _gather(matrices, index, 9).view(3, 3, -1)).sum(0)
 
 
 def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mask: Tensor) -> Tensor:
@@ -114,7 +140,7 @@ def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mas
         change = minkowski_reduce(lattice)
         metric = change.to(lattice.dtype) @ lattice
         metric = metric @ metric.mT
-        back = torch.linalg.inv(change).round().to(lattice.dtype)
+        back = _inverse(change.to(lattice.dtype))
         shifts = SHIFTS.to(lattice.dtype)
         lengths = torch.einsum("kx,cxy,ky->ck", shifts, metric, shifts)
         best = torch.full(b.shape[:2], torch.inf, dtype=lattice.dtype)
@@ -131,28 +157,27 @@ def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mas
 
 
 def _pack(cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
-    """Fractional coordinates of the atoms that exist `[atoms, 3]`, and the cell and slot of each."""
+    """The row among all coordinates, the cell and the slot of each atom that exists, `[atoms]` each."""
     _, slots, length = cells.mask.shape
-    index = cells.mask.reshape(-1).nonzero().squeeze(-1)
-    cell = index // (slots * length)
-    return cells.frac.reshape(-1, 3).index_select(0, index), cell, index // length - cell * slots
+    row = cells.mask.reshape(-1).nonzero().squeeze(-1)
+    cell = row // (slots * length)
+    return row, cell, row // length - cell * slots
 
 
-def _nearest(frac: Tensor, metric: Tensor, cell: Tensor, metal: Tensor, cross: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Center and other atom and the shift between them for each row of `first_neighbours`, in a reduced basis.
+def _nearest(coords: Tensor, metric: Tensor, cell: Tensor, metal: Tensor, cross: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Center and other atom and the shift between them `[3, rows]` for each row of `first_neighbours`, in a reduced basis.
 
     With the wrapped difference w and u = w G, the 27 images are at |w + n|^2 = w.u + n G n +- 2 u.n: one product of matrices.
     """
     atoms = len(cell)
     first, second, within = _pairs(cell, metal, cross)
-    # Pairs run along the last axis: gathers and minima over 13 images are several times faster so.
-    shifts = SHIFTS.to(frac.dtype)
+    shifts = SHIFTS.to(coords.dtype)
     lengths = torch.einsum("kx,cxy,ky->kc", shifts, metric, shifts)  # [13, cells]
-    pair_cell, coords = cell.index_select(0, first), frac.T.contiguous()
+    pair_cell = cell.index_select(0, first)
     difference = coords.index_select(1, second) - coords.index_select(1, first)
     base = -difference.round()
     wrapped = difference + base
-    raised = torch.einsum("pxy,xp->yp", metric.index_select(0, pair_cell), wrapped)
+    raised = _times(wrapped, metric, pair_cell)
     images = lengths.index_select(1, pair_cell) - ((2 * shifts) @ raised).abs_()
     gain = images.amin(0)  # of the best image over the wrapped difference itself; only zero itself is no neighbour
     square = (wrapped * raised).sum(0) + gain.clamp_max(0).where(first != second, gain)
@@ -167,10 +192,10 @@ def _nearest(frac: Tensor, metric: Tensor, cell: Tensor, metal: Tensor, cross: b
     chosen = winner - turned * len(first)
     first, second, gain = first.index_select(0, chosen), second.index_select(0, chosen), gain.index_select(0, chosen)
     which = (images.index_select(1, chosen) == gain) * torch.arange(1, len(shifts) + 1)[:, None]
-    least = shifts.index_select(0, which.amax(0) - 1)
-    sign = torch.where((raised.index_select(1, chosen).T * least).sum(-1) > 0, -1, 1) * ((gain < 0) | (first == second))
-    shift = base.index_select(1, chosen).T + sign[:, None] * least
-    return first.where(~turned, second), second.where(~turned, first), torch.where(turned, -1, 1)[:, None] * shift
+    least = shifts.T.index_select(1, which.amax(0) - 1)
+    sign = torch.where((raised.index_select(1, chosen) * least).sum(0) > 0, -1, 1) * ((gain < 0) | (first == second))
+    shift = base.index_select(1, chosen) + sign * least
+    return first.where(~turned, second), second.where(~turned, first), torch.where(turned, -1, 1) * shift
 
 
 def _pairs(cell: Tensor, metal: Tensor, cross: bool) -> tuple[Tensor, Tensor, int]:
@@ -179,13 +204,16 @@ def _pairs(cell: Tensor, metal: Tensor, cross: bool) -> tuple[Tensor, Tensor, in
     """
     atoms = torch.arange(len(cell))
     group = 2 * cell + metal  # ascending, as atoms come cell by cell and slot by slot
-    end = torch.searchsorted(group, group, right=True)
-    pairs = [_runs(atoms, atoms, end - atoms)]
+    ends = torch.bincount(group, minlength=2 * (int(cell[-1]) + 1)).cumsum(0)
+    end = ends.index_select(0, group)
+    first, second = _runs(atoms, atoms, end - atoms)
+    within = len(first)
     if cross:
         shared = (~metal).nonzero().squeeze(-1)
-        start = end[shared]
-        pairs.append(_runs(shared, start, torch.searchsorted(cell, cell[shared], right=True) - start))
-    return torch.cat([first for first, _ in pairs]), torch.cat([second for _, second in pairs]), len(pairs[0][0])
+        start = end.index_select(0, shared)
+        more = _runs(shared, start, ends.index_select(0, group.index_select(0, shared) + 1) - start)
+        first, second = torch.cat((first, more[0])), torch.cat((second, more[1]))
+    return first, second, within
 
 
 def _runs(label: Tensor, start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,20 +24,29 @@ class MLP(nn.Module):
 
     def __init__(self, sizes: Sequence[int], rngs: Sequence[torch.Generator], spectral_norm: bool = False) -> None:
         super().__init__()
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         self.spectral_norm = spectral_norm
         for i, (n, m) in enumerate(pairwise(sizes)):
             bound = 1 / math.sqrt(n)
             draws = torch.stack([torch.rand(n + 1, m, generator=rng) for rng in rngs]) * 2 * bound - bound
-            self.weights.append(nn.Parameter(draws[:, :n].clone()))
-            self.biases.append(nn.Parameter(draws[:, n:].clone()))
+            self.register_parameter(f"weight{i}", nn.Parameter(draws[:, :n].clone()))
+            self.register_parameter(f"bias{i}", nn.Parameter(draws[:, n:].clone()))
             if spectral_norm:
                 start = torch.stack([torch.randn(1, n, generator=rng) for rng in rngs])
                 self.register_buffer(f"left{i}", start / start.norm(dim=-1, keepdim=True))
 
+    @property
+    def weights(self) -> list[Tensor]:
+        """The weights of the layers, `[runs, in, out]` each."""
+        return [tensor for tensor in self._parameters.values() if tensor is not None][::2]
+
+    @property
+    def biases(self) -> list[Tensor]:
+        """The biases of the layers, `[runs, 1, out]` each."""
+        return [tensor for tensor in self._parameters.values() if tensor is not None][1::2]
+
     def forward(self, x: Tensor) -> Tensor:
         """`[runs, batch, in]` to `[runs, batch, out]`."""
-        weights = list(self.weights)
+        weights = self.weights
         if self.spectral_norm:
             weights = [weight / self._sigma(i, weight) for i, weight in enumerate(weights)]
         return _Layers.apply(x, len(weights), *weights, *self.biases)

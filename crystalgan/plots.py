@@ -21,10 +21,11 @@ FACE = 0.02  # fractional: atoms closer to a face than this are drawn on the opp
 
 
 def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
-    """The loss terms of both steps against the epoch, and the share of new cells that keep the rule in %.
+    """The loss terms of both steps against the epoch, and the share of raw cells that keep the rule in %.
 
-    `metrics` are the lines of `Run.metrics()`, all of them or as many as there are yet. Losses have a log axis: a negative term
-    is drawn by its size and named so, and a zero leaves a gap; hovering gives the value as it is.
+    `metrics` are the lines of `Run.metrics()`, all of them or as many as there are yet. Raw cells are what step 2's generator
+    puts out, before any refinement. Losses have a log axis: a negative term is drawn by its size and named so, and a zero leaves
+    a gap; hovering gives the value as it is.
     """
     from plotly.subplots import make_subplots
 
@@ -32,7 +33,7 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
         return _note("No epoch has been trained yet.")
     valid = [line for line in metrics if "valid" in line]
     steps = sorted({line["step"] for line in metrics} | {1})
-    titles = [f"Step {step}" for step in steps] + (["New cells that keep the rule"] if valid else [])
+    titles = [f"Step {step}" for step in steps] + (["Raw cells that keep the rule"] if valid else [])
     figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.07)
     named: set[str] = set()
     for column, step in enumerate(steps, 1):
@@ -50,7 +51,7 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
     figure.update_xaxes(title="epoch", rangemode="tozero")
     figure.update_yaxes(title="loss, unweighted", row=1, col=1)
     figure.update_layout(
-        height=380, margin={"l": 60, "r": 10, "t": 60, "b": 40}, legend={"orientation": "h", "y": -0.2}, uirevision="losses"
+        height=330, margin={"l": 60, "r": 10, "t": 50, "b": 40}, legend={"orientation": "h", "y": -0.25}, uirevision="losses"
     )
     return figure
 

@@ -45,11 +45,16 @@ def train(
 
 
 def train_seeds(
-    a: BinaryClass | str, b: BinaryClass | str, config: Config, seeds: Sequence[int], runs: Path | str = "runs"
+    a: BinaryClass | str,
+    b: BinaryClass | str,
+    config: Config,
+    seeds: Sequence[int],
+    runs: Path | str = "runs",
+    progress: Progress | None = None,
 ) -> list[Run]:
     """Train one run for each seed, all at once as one stack; each ends as it would alone, up to rounding."""
     stack = [new_run(a, b, replace(config, seed=seed), runs) for seed in seeds]
-    _train(stack, None)
+    _train(stack, progress)
     return stack
 
 
@@ -280,7 +285,7 @@ def load_networks(run: Run, step: int) -> Networks:
     try:
         nets.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
+        reason = str(error).splitlines()[-1].strip()[:100]
         raise InputError(f"{run.folder / name}: does not fit config.json ({reason}); train the pair again.") from None
     return nets.eval().requires_grad_(False)
 

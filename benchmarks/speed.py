@@ -1,0 +1,178 @@
+"""Speed and memory on one core, as one JSON object: `make bench`.
+
+Every ratio is of two times measured in turn in one process, so that a busy machine slows both. Training is the real loop at the
+paper's settings, 35 cells a class; the bare matrix products are those of its passes, with weights and inputs of the same shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from crystalgan.cells import Cells, decode
+from crystalgan.classes import BinaryClass, load_class
+from crystalgan.config import Config
+from crystalgan.geometry import first_neighbours
+from crystalgan.runs import Run
+from crystalgan.training import Pool, pair_order, train, train_seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH, CELLS, WIDTH, LAYERS = 35, 35, 100, 5
+Network = list[tuple[Tensor, Tensor]]
+
+
+def classes() -> tuple[BinaryClass, BinaryClass]:
+    """35 cells of Pd-H and of Ni-H, as many as the paper trains on; those with most atoms are among them."""
+    pair = (load_class("Pd"), load_class("Ni"))
+    a, b = (replace(c, entries=tuple(sorted(c.entries, key=lambda e: -len(e.structure))[:CELLS])) for c in pair)
+    return a, b
+
+
+def bare_update(runs: int, size: int) -> Callable[[], None]:
+    """The matrix products of one update: forward passes, gradients of weights, gradients of inputs, nothing else."""
+
+    def network(*sizes: int) -> Network:
+        shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+        return [(torch.randn(runs, n, m) / 10, torch.randn(runs, 1, m)) for n, m in shapes]
+
+    hidden = [WIDTH] * LAYERS
+    generators = [network(size, *hidden, size) for _ in range(2)]
+    discriminators = [network(size, *hidden, 1) for _ in range(2)]
+    x, real_and_fake = torch.randn(runs, BATCH, size), torch.randn(runs, 2 * BATCH, size)
+
+    def forward(layers: Network, x: Tensor) -> list[Tensor]:
+        values = [x]
+        for weight, bias in layers:
+            values.append(torch.baddbmm(bias, values[-1], weight))
+        return values
+
+    def backward(layers: Network, values: list[Tensor], of_weights: bool, of_input: bool) -> None:
+        grad = values[-1]
+        for i in reversed(range(len(layers))):
+            if of_weights:
+                torch.bmm(values[i].mT, grad)
+            if i or of_input:
+                grad = torch.bmm(grad, layers[i][0].mT)
+
+    def update() -> None:
+        ab, ba = generators
+        made = [forward(ab, x), forward(ba, x)]
+        back = [forward(ba, made[0][-1]), forward(ab, made[1][-1])]
+        for layers in discriminators:
+            backward(layers, forward(layers, real_and_fake), of_weights=True, of_input=False)
+        for layers, values in zip(discriminators, made, strict=True):
+            backward(layers, forward(layers, values[-1]), of_weights=False, of_input=True)
+        for layers, values in zip((ba, ab), back, strict=True):
+            backward(layers, values, of_weights=True, of_input=True)
+        for layers, values in zip((ab, ba), made, strict=True):
+            backward(layers, values, of_weights=True, of_input=False)
+
+    return update
+
+
+def training(runs: int, epochs: int) -> dict[str, Any]:
+    """Seconds an epoch and run of both steps beside the bare products, measured in turn epoch by epoch."""
+    a, b = classes()
+    length = max(c.cells().mask.shape[-1] for c in (a, b))
+    bare = {step: bare_update(runs, (2 + step) * length * 3) for step in (1, 2)}
+    times: dict[str, list[float]] = {f"{what}{step}": [] for what in ("epoch", "bare") for step in (1, 2)}
+    last = [time.perf_counter()]
+
+    def measure(step: int, epoch: int, _epochs: int, _terms: dict[str, float]) -> None:
+        now = time.perf_counter()
+        if epoch > 5 and epoch % 2 == 0:  # this epoch followed on another one, not on the bare products
+            times[f"epoch{step}"].append(now - last[0])
+            for _ in range(2):  # the first warms the caches, as the epochs do for each other
+                start = time.perf_counter()
+                bare[step]()
+                elapsed = time.perf_counter() - start
+            times[f"bare{step}"].append(elapsed)
+        last[0] = time.perf_counter()
+
+    config = Config.paper(epochs1=epochs, epochs2=epochs)
+    with tempfile.TemporaryDirectory() as folder:
+        train_seeds(a, b, config, range(runs), folder, measure)
+    out: dict[str, Any] = {"runs": runs}
+    for step in (1, 2):
+        epoch, products = (statistics.median(times[f"{what}{step}"]) / runs for what in ("epoch", "bare"))
+        out[f"step{step}"] = {"seconds_per_epoch_and_run": epoch, "bare_products": products, "ratio": epoch / products}
+    return out
+
+
+def candidate_like(count: int, atoms: int) -> Cells:
+    """Transferred Pd-Ni-H cells with this many atoms, as step 2 meets them."""
+    with tempfile.TemporaryDirectory() as folder:
+        run: Run = train("Pd", "Ni", Config(epochs1=1, epochs2=1, origins=2), folder)
+        rng = torch.Generator().manual_seed(0)
+        pairs = pair_order(*run.classes(), 0.0, rng)
+        x = Pool.draw(run, pairs, rng).x
+    x = x[x.mask.sum((1, 2)) == atoms]
+    return x[torch.arange(count) % len(x)]
+
+
+def geometry(count: int = 256, atoms: int = 12, reach: float = 3.0) -> dict[str, Any]:
+    """First-neighbour distances of a batch, with and without their gradients, against pymatgen's `get_all_neighbors`."""
+    cells = candidate_like(count, atoms)
+    structures = decode(cells)
+    times: dict[str, list[float]] = {"forward": [], "forward_and_backward": [], "get_all_neighbors": []}
+
+    def timed(name: str, call: Callable[[], object]) -> None:
+        start = time.perf_counter()
+        call()
+        times[name].append((time.perf_counter() - start) / count)
+
+    def with_gradients() -> None:
+        wanted = replace(cells, lattice=cells.lattice.clone().requires_grad_(), frac=cells.frac.clone().requires_grad_())
+        first_neighbours(wanted).distance.sum().backward()
+
+    for _ in range(12):
+        timed("forward", lambda: first_neighbours(cells))
+        timed("forward_and_backward", with_gradients)
+    for _ in range(3):
+        timed("get_all_neighbors", lambda: [structure.get_all_neighbors(reach) for structure in structures])
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    ratio = seconds["get_all_neighbors"] / seconds["forward"]
+    return {"cells": count, "atoms": atoms, "reach_A": reach, "seconds_per_cell": seconds, "times_faster": ratio}
+
+
+def memory(epochs: int) -> dict[str, Any]:
+    """Peak memory of a training process with the default preset, and its time."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "crystalgan", "train", "Pd", "Ni", "--rule", "paper", "--epochs", str(epochs)]
+        subprocess.run([*command, "--runs", folder], check=True, capture_output=True)
+        seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # kB; the largest of all children, and this is the only one
+    return {"epochs": [epochs, epochs], "peak_MB": peak / 1000, "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument("--epochs", type=int, default=1000, help="of the run whose memory is measured")
+    options = parser.parse_args()
+    result: dict[str, Any] = {"memory": memory(options.epochs), "torch": torch.__version__}
+    torch.set_num_threads(1)
+    result |= {"training": [training(1, 200), training(16, 60)], "geometry": geometry()}
+    text = json.dumps(result, indent=1)
+    print(text)
+    if options.out:
+        Path(options.out).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
