@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,12 @@ from crystalgan.cells import Cells, decode
 from crystalgan.classes import BinaryClass, load_class
 from crystalgan.config import Config
 from crystalgan.geometry import first_neighbours
-from crystalgan.runs import Run
 from crystalgan.training import Pool, pair_order, train, train_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from crystalgan.runs import Run
 
 BATCH, CELLS, WIDTH, LAYERS = 35, 35, 100, 5
 Network = list[tuple[Tensor, Tensor]]
@@ -46,8 +48,7 @@ def bare_update(runs: int, size: int) -> Callable[[], None]:
     """The matrix products of one update: forward passes, gradients of weights, gradients of inputs, nothing else."""
 
     def network(*sizes: int) -> Network:
-        shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
-        return [(torch.randn(runs, n, m) / 10, torch.randn(runs, 1, m)) for n, m in shapes]
+        return [(torch.randn(runs, n, m) / 10, torch.randn(runs, 1, m)) for n, m in pairwise(sizes)]
 
     hidden = [WIDTH] * LAYERS
     generators = [network(size, *hidden, size) for _ in range(2)]

@@ -159,6 +159,12 @@ def generate(
     last = len(METHODS[run.config.method])
     if not (run.folder / f"step{last}.safetensors").exists():
         raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
+    with run.hold("generate"):
+        _generate(run, n, seed, progress)
+    return summary(run, n, seed)
+
+
+def _generate(run: Run, n: int, seed: int, progress: Callable[[int, int], None] | None) -> None:
     rules, database, duplicates = rules_of(run), open_database(run), Duplicates()
     there = list(database.select(seed=seed, sort="number", include_data=False))
     number, draw = len(there), (there[-1].draw + 1 if there else 0)
@@ -180,7 +186,6 @@ def generate(
                     progress(number, n)
                 if number == n:
                     break
-    return summary(run, n, seed)
 
 
 def _judged(run: Run, batch: Batch, first: int, rules: dict[str, Rule]) -> list[tuple[Structure, dict[str, Any], dict[str, Any]]]:

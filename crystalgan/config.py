@@ -34,6 +34,7 @@ class Config:
     lambda_reconstruction2: float = 1.0  # lambda_2 and lambda_4 of eq. 25
     lambda_geo1: float = 10.0  # lambda_5 of eq. 25
     lambda_geo2: float = 10.0  # lambda_6 of eq. 25
+    lambda_volume: float = 10.0  # of a term that is not in the paper: a cell keeps the volume of its transferred cell
     residual: bool = True  # a generator puts out its input plus a correction that starts near zero
     spectral_norm: bool = True  # every layer of a discriminator has a spectral norm of at most one
     transfer: Literal["fit", "paper"] = "fit"  # how step 2's input is put together
@@ -42,7 +43,7 @@ class Config:
     transfer_pool: int = 2048  # transferred samples that step 2 trains on; 0: as many as the larger class has cells
     geometric_loss: Literal["interval", "literal"] = "interval"  # eqs. 12-14 as meant, or as printed
     margin: float = 0.05  # Å that the interval loss stays inside the limits
-    refine: int = 25  # gradient steps on the geometric loss after step 2's generator, when candidates are made
+    refine: int = 50  # gradient steps on the geometric loss after step 2's generator, when candidates are made
     checkpoint_every: int = 100  # epochs
 
     def __post_init__(self) -> None:
@@ -66,6 +67,7 @@ class Config:
             "lambda_adversarial2": 1.0,
             "lambda_geo1": 1.0,
             "lambda_geo2": 1.0,
+            "lambda_volume": 0.0,
             "residual": False,
             "spectral_norm": False,
             "transfer": "paper",
@@ -90,7 +92,7 @@ class Config:
     def weight(self, stage: int, term: str) -> float:
         """The lambda of a named loss term (`adversarial_a`, `reconstruction_b`, `geo1`, ...) in step 1 or 2."""
         kind = term.partition("_")[0]
-        return float(getattr(self, f"lambda_{kind}" if kind.startswith("geo") else f"lambda_{kind}{stage}"))
+        return float(getattr(self, f"lambda_{kind}{stage}" if kind in {"adversarial", "reconstruction"} else f"lambda_{kind}"))
 
     def to_json(self) -> str:
         """One JSON object; `Config.of(json.loads(text))` gives the same config back."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import tomllib
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 SHIFTS = torch.tensor([n for n in itertools.product((-1, 0, 1), repeat=3) if n > (0, 0, 0)], dtype=torch.float64)
 _NEAR = torch.tensor(list(itertools.product((-1, 0, 1), repeat=2)), dtype=torch.float64)
 _TINY = 1e-30
-POSITION_STEP, STRAIN_STEP = 0.25, 0.05  # of `refine`: Å and strain for each Å² of the loss
+POSITION_STEP, STRAIN_STEP = 0.25, 0.01  # of `refine`: Å and strain for each Å² of the loss
 MAX_REDUCTIONS = 64  # a handful is enough for any cell worth looking at; the bound ends the loop for one that is not finite
 
 
@@ -291,8 +292,11 @@ class Verdict:
     def __str__(self) -> str:
         if self.passed:
             return f"keeps the rule {self.rule}"
-        parts = [f"{b.pair} {b.distance:.2f} Å {'<' if b.distance < b.limit else '>'} {b.limit:.2f} Å" for b in self.broken]
-        return f"breaks the rule {self.rule}: {'; '.join(parts)}"
+        parts = Counter(
+            f"{b.pair} {b.distance:.2f} Å {'<' if b.distance < b.limit else '>'} {b.limit:.2f} Å" for b in self.broken
+        )
+        words = "; ".join(text if times == 1 else f"{times} x {text}" for text, times in parts.items())
+        return f"breaks the rule {self.rule}: {words}"
 
 
 def pair_name(a: str, b: str) -> str:

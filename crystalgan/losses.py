@@ -63,3 +63,13 @@ def geometric_interval(near: Neighbours, limits: Limits, runs: int, batch: int, 
         return (cells / atoms).view(runs, batch).mean(-1)
 
     return mean(short), mean(long)
+
+
+def volume(made: Tensor, original: Tensor) -> Tensor:
+    """Not in the paper: E[(log V - log V0)^2], V the volume of the generated cell and V0 that of the transferred one.
+
+    Rules for first neighbours say nothing of voids, and a generator that may grow its cells keeps them easily so. Lattices
+    `[runs, batch, 3, 3]`, Å; returns `[runs]`.
+    """
+    ratio = torch.linalg.det(made) / torch.linalg.det(original)
+    return ratio.abs().clamp_min(1e-6).log().square().mean(-1)

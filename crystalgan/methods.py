@@ -105,6 +105,8 @@ def generator_terms(nets: Networks, x: Cells, y: Cells, made: Made, config: Conf
     terms["reconstruction_b"] = losses.reconstruction(made.y_back.features, y.features, y.occupied)
     if limits is not None:
         terms["geo1"], terms["geo2"] = geometric_terms(made.b, made.a, config, limits)
+        if config.lambda_volume:
+            terms["volume"] = losses.volume(made.b.lattice, x.lattice) + losses.volume(made.a.lattice, y.lattice)
     return terms
 
 

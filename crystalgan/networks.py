@@ -35,21 +35,17 @@ class MLP(nn.Module):
                 self.register_buffer(f"left{i}", start / start.norm(dim=-1, keepdim=True))
 
     @property
-    def weights(self) -> list[Tensor]:
-        """The weights of the layers, `[runs, in, out]` each."""
-        return [tensor for tensor in self._parameters.values() if tensor is not None][::2]
-
-    @property
-    def biases(self) -> list[Tensor]:
-        """The biases of the layers, `[runs, 1, out]` each."""
-        return [tensor for tensor in self._parameters.values() if tensor is not None][1::2]
+    def layers(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights `[runs, in, out]` and biases `[runs, 1, out]` of the layers."""
+        every: list[Tensor] = [tensor for tensor in self._parameters.values() if tensor is not None]
+        return every[::2], every[1::2]
 
     def forward(self, x: Tensor) -> Tensor:
         """`[runs, batch, in]` to `[runs, batch, out]`."""
-        weights = self.weights
+        weights, biases = self.layers
         if self.spectral_norm:
             weights = [weight / self._sigma(i, weight) for i, weight in enumerate(weights)]
-        return _Layers.apply(x, len(weights), *weights, *self.biases)
+        return _Layers.apply(x, len(weights), *weights, *biases)
 
     def _sigma(self, layer: int, weight: Tensor) -> Tensor:
         """The largest singular value, `[runs, 1, 1]`, by one power iteration a call in training (Miyato et al., ICLR 2018)."""
@@ -109,8 +105,9 @@ class Generator(nn.Module):
         self.residual = residual
         if residual:
             with torch.no_grad():
-                self.mlp.weights[-1].mul_(SMALL)
-                self.mlp.biases[-1].zero_()
+                weights, biases = self.mlp.layers
+                weights[-1].mul_(SMALL)
+                biases[-1].zero_()
 
     def forward(self, cells: Cells) -> Cells:
         """Cells `[runs, batch]`; the padding stays zero."""

@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,8 @@ from crystalgan import InputError, __version__
 from crystalgan.config import Config
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from crystalgan.cells import Cells
@@ -172,10 +174,10 @@ class Run:
 
     def is_held(self) -> bool:
         """Whether a process is training this run now."""
-        from filelock import Timeout
+        from filelock import FileLock, Timeout
 
-        lock = self.lock()
-        if lock.is_locked:  # this very process
+        lock = FileLock(self.folder / ".train.lock", is_singleton=True)
+        if lock.is_locked:  # by this very process
             return True
         try:
             with lock.acquire(timeout=0):
@@ -183,11 +185,23 @@ class Run:
         except Timeout:
             return True
 
-    def lock(self) -> BaseFileLock:
-        """The lock that a training process holds; the system frees it however the process ends."""
-        from filelock import FileLock
+    @contextmanager
+    def hold(self, work: str) -> Iterator[None]:
+        """Do `work` ("train", "generate") alone: InputError while another process does it.
 
-        return FileLock(self.folder / ".lock", is_singleton=True)
+        The system frees the lock however a process ends; a second of patience, because `is_held` takes it for an instant.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / f".{work}.lock", is_singleton=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            raise InputError(f"{self.folder}: another process is at work here ({work}); wait for it or stop it.") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a last line that is only half written is left out."""

@@ -93,9 +93,7 @@ def _train(runs: list[Run], progress: Progress | None) -> None:
     total = [epochs(config, stage) for stage in stages]
     with ExitStack() as stack:
         for run in runs:
-            if run.is_held():
-                raise InputError(f"{run.folder}: another process is training this run.")
-            stack.enter_context(run.lock())
+            stack.enter_context(run.hold("train"))
             (run.folder / "stop").unlink(missing_ok=True)
             if run.status().get("state") != "finished":
                 run.set_status("running", message="", epochs=total)

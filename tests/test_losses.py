@@ -114,3 +114,11 @@ def test_gradients_reach_lattice_and_positions_through_both_losses():
     ahead, behind = (total(*(x + sign * h for x, h in zip(start, steps, strict=True))).sum() for sign in (1, -1))
     slope = sum((g * h).sum() for g, h in zip(grad, steps, strict=True))
     torch.testing.assert_close((ahead - behind) / 2, slope, rtol=1e-4, atol=0)
+
+
+def test_volume_is_the_square_of_the_logarithm_of_the_ratio():
+    cells = sample()[0].lattice.view(RUNS, BATCH, 3, 3)
+    torch.testing.assert_close(losses.volume(cells, cells), torch.zeros(RUNS, dtype=torch.float64))
+    grown = losses.volume(cells * 2 ** (1 / 3), cells)
+    torch.testing.assert_close(grown, torch.full((RUNS,), math.log(2) ** 2, dtype=torch.float64))
+    torch.testing.assert_close(losses.volume(cells / 2 ** (1 / 3), cells), grown)

@@ -20,7 +20,7 @@ def test_forward_is_a_plain_perceptron():
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     for run in range(2):
         y = x[run]
-        for i, (w, b) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
+        for i, (w, b) in enumerate(zip(*mlp.layers, strict=True)):
             y = y @ w[run] + b[run]
             y = y.relu() if i < 2 else y
         torch.testing.assert_close(mlp(x)[run], y)
@@ -66,12 +66,12 @@ def test_residual_generator_starts_near_its_input_and_keeps_the_padding():
 def test_spectral_norm_bounds_every_layer():
     disc = Discriminator(replace(Config(), width=30), 2, 6, rngs(0, 1))
     with torch.no_grad():
-        for weight in disc.mlp.weights:
+        for weight in disc.mlp.layers[0]:
             weight.mul_(7)
     x = torch.randn(2, 4, 54)
     for _ in range(200):  # one power iteration a call
         disc(x)
-    for i, weight in enumerate(disc.mlp.weights):
+    for i, weight in enumerate(disc.mlp.layers[0]):
         exact = torch.linalg.matrix_norm(weight, ord=2)
         torch.testing.assert_close(disc.mlp._sigma(i, weight).flatten(), exact, rtol=1e-2, atol=0)
     far, near = x + 1, x

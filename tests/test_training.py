@@ -114,7 +114,7 @@ def test_paper_preset_is_the_papers(tmp_path):
     assert (config.layers, config.width, config.batch, config.epochs1, config.epochs2) == (5, 100, 35, 1000, 1000)
     assert (config.learning_rate, config.beta1) == (1e-4, 0.5)
     lambdas = [value for name, value in vars(config).items() if name.startswith("lambda_")]
-    assert lambdas == [1.0] * 6
+    assert lambdas == [1.0] * 6 + [0.0]  # and nothing that the paper does not have
     source = AUTHORS_DATA / "PdH_dataset.mat"
     pair = (load_class(source, "Pd"), load_class(AUTHORS_DATA / "NiH_dataset.mat", "Ni")) if source.exists() else ("Pd", "Ni")
     run = train(*pair, Config.paper(epochs1=40, epochs2=40), tmp_path)
@@ -193,11 +193,11 @@ def test_a_half_written_last_line_of_metrics_is_left_out(small_run):
 
 def test_two_processes_cannot_train_one_run(small_run):
     code = "import sys, time, filelock as f; x = f.FileLock(sys.argv[1]); x.acquire(); print('held', flush=True); time.sleep(60)"
-    command = [sys.executable, "-c", code, str(small_run.folder / ".lock")]
+    command = [sys.executable, "-c", code, str(small_run.folder / ".train.lock")]
     holder = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(InputError, match="another process is training this run"):
+        with pytest.raises(InputError, match="another process is at work here"):
             training.resume(small_run)
     finally:
         holder.kill()
