@@ -150,8 +150,8 @@ def generate(
     """Have `n` candidates of this seed in the run's database, making those that are not there yet.
 
     A draw that repeats an earlier candidate is skipped, unless nearly all do. `progress(done, n)` is called after each candidate.
-    Returns counts over these `n`: candidates, passed and passed_before_refine (by rule), unique, ternary, and drawn: how many cells
-    were drawn for them.
+    Returns counts over these `n`: candidates, passed and passed_before_refine (by rule), unique, ternary, and drawn: how many
+    cells were drawn for them.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if n < 1:

@@ -54,11 +54,16 @@ class Cells:
     def __getitem__(self, index: Any) -> Cells:  # noqa: ANN401 - whatever indexes a tensor
         return replace(self, lattice=self.lattice[index], frac=self.frac[index], mask=self.mask[index])
 
-    @cached_property
+    @property
     def features(self) -> Tensor:
         """The paper's tensor, flattened: slot 0 the lattice, padded like the others; `[..., (1 + slots) * length * 3]`."""
-        lattice = torch.nn.functional.pad(self.lattice, (0, 0, 0, self.mask.shape[-1] - 3))
-        return torch.cat((lattice.unsqueeze(-3), self.frac), -3).flatten(-3)
+        if "features" not in self.__dict__:
+            lattice = torch.nn.functional.pad(self.lattice, (0, 0, 0, self.mask.shape[-1] - 3))
+            features = torch.cat((lattice.unsqueeze(-3), self.frac), -3).flatten(-3)
+            if self.lattice.requires_grad or self.frac.requires_grad:
+                return features  # not kept: made where gradients are off, it would have none
+            self.__dict__["features"] = features
+        return self.__dict__["features"]
 
     @cached_property
     def occupied(self) -> Tensor:
@@ -67,10 +72,11 @@ class Cells:
         rows = (torch.arange(length) < 3).expand(*self.mask.shape[:-2], 1, length)
         return torch.cat((rows, self.mask), -2).to(self.lattice.dtype).repeat_interleave(3, -1).flatten(-2)
 
-    def with_features(self, features: Tensor) -> Cells:
-        """Cells of the same occupancy with other `features`; lattice and coordinates are views of them."""
-        stack = features.view(*self.mask.shape[:-2], 1 + self.mask.shape[-2], -1, 3)
-        cells = replace(self, lattice=stack[..., 0, :3, :], frac=stack[..., 1:, :, :])
+    @classmethod
+    def from_features(cls, features: Tensor, mask: Tensor, species: tuple[str, ...]) -> Cells:
+        """Cells of a given occupancy from their `features`; lattice and coordinates are views of them."""
+        stack = features.view(*mask.shape[:-2], 1 + mask.shape[-2], -1, 3)
+        cells = cls(stack[..., 0, :3, :], stack[..., 1:, :, :], mask, species)
         cells.__dict__["features"] = features  # what the property would put together again
         return cells
 
@@ -80,13 +86,7 @@ class Cells:
 
     def flattened(self) -> Cells:
         """The same cells with one leading axis in place of all."""
-        lattice, frac, mask = self.lattice, self.frac, self.mask
-        return replace(
-            self,
-            lattice=lattice.reshape(-1, 3, 3),
-            frac=frac.reshape(-1, *frac.shape[-3:]),
-            mask=mask.reshape(-1, *mask.shape[-2:]),
-        )
+        return Cells.from_features(self.features.flatten(0, -2), self.mask.flatten(0, -3), self.species)
 
     def padded(self, length: int) -> Cells:
         """The same cells with slots of `length` rows; never shorter than they are."""
@@ -224,8 +224,7 @@ def decode(cells: Cells) -> list[Structure]:
 
 def joined(a: Cells, b: Cells) -> Cells:
     """Two batches `[runs, batch]` of the same system as one, run by run."""
-    lattice, frac, mask = (torch.cat(pair, 1) for pair in ((a.lattice, b.lattice), (a.frac, b.frac), (a.mask, b.mask)))
-    return Cells(lattice, frac, mask, a.species)
+    return Cells.from_features(torch.cat((a.features, b.features), 1), torch.cat((a.mask, b.mask), 1), a.species)
 
 
 def transfer(

@@ -92,29 +92,35 @@ def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
     For every atom of the shared element the nearest of its kind; for every metal atom the nearest metal, whichever it is; and
     with `cross` for every atom of the shared element the nearest metal (no row in a cell without metal).
     """
-    row, cell, slot = _pack(cells)
+    features, (start, cell, slot) = cells.features, _pack(cells)
     with torch.no_grad():
         change = minkowski_reduce(cells.lattice).to(cells.lattice.dtype)
-        reduced = change @ cells.lattice.detach()
-        inside = _times(_gather(cells.frac, row, 3), _inverse(change), cell)
+        reduced = change @ cells.lattice
+        inside = _times(_gather(features, start, 3), _matrices(_inverse(change), cell))
         center, other, shift = _nearest(inside, reduced @ reduced.mT, cell, slot > 0, cross)
         cell_of = cell.index_select(0, center)
-        shift = _times(shift, change, cell_of)
-    ends = _gather(cells.frac, torch.cat((row.index_select(0, other), row.index_select(0, center))), 3)
+        shift = _times(shift, _matrices(change, cell_of))
+    ends = _gather(features, torch.cat((start.index_select(0, other), start.index_select(0, center))), 3)
     step = ends[:, : len(other)] - ends[:, len(other) :] + shift
-    square = _times(step, cells.lattice, cell_of).square().sum(0)
+    lattice = _gather(features, cell_of * features.shape[-1], 9).view(3, 3, -1)
+    square = _times(step, lattice).square().sum(0)
     # Atoms on top of each other: the distance is zero and has no direction; a zero gradient is better than none.
     distance = square.clamp_min(_TINY).sqrt()
     return Neighbours(center, other, shift.T, cell_of, slot.index_select(0, center), slot.index_select(0, other), distance)
 
 
-def _gather(source: Tensor, index: Tensor, width: int) -> Tensor:
-    """Columns `[width, n]`: the entries of `source` at rows `index` when its last axes are taken as rows of `width`.
+def _gather(source: Tensor, start: Tensor, count: int) -> Tensor:
+    """Columns `[count, n]`: the `count` entries of `source` that follow each of the places `start`, `source` taken as flat.
 
     One flat gather: the gradient of a gather of rows adds them one by one.
     """
-    flat = index * width + torch.arange(width)[:, None]
-    return source.reshape(-1).index_select(0, flat.reshape(-1)).view(width, -1)
+    flat = start + torch.arange(count)[:, None]
+    return source.reshape(-1).index_select(0, flat.reshape(-1)).view(count, -1)
+
+
+def _matrices(matrices: Tensor, index: Tensor) -> Tensor:
+    """Those of `matrices` `[m, 3, 3]` at `index` `[n]`, as `[3, 3, n]`."""
+    return matrices.reshape(-1, 9).T.contiguous().index_select(1, index).view(3, 3, -1)
 
 
 def _inverse(change: Tensor) -> Tensor:
@@ -124,12 +130,12 @@ def _inverse(change: Tensor) -> Tensor:
     return adjugate * (a * adjugate[..., 0]).sum(-1)[:, None, None]
 
 
-def _times(rows: Tensor, matrices: Tensor, index: Tensor) -> Tensor:
-    """Each column v of `rows` `[3, n]` as the row vector v @ M, M the one of `matrices` `[m, 3, 3]` at `index` `[n]`; `[3, n]`.
+def _times(rows: Tensor, matrices: Tensor) -> Tensor:
+    """Each column v of `rows` `[3, n]` as the row vector v @ M, M the matching one of `matrices` `[3, 3, n]`; `[3, n]`.
 
     Long axes last: thousands of products of 3 x 3 matrices are several times faster so than as batched matrix products.
     """
-    return (rows[:, None] * _gather(matrices, index, 9).view(3, 3, -1)).sum(0)
+    return (rows[:, None] * matrices).sum(0)
 
 
 def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mask: Tensor) -> Tensor:
@@ -158,11 +164,11 @@ def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mas
 
 
 def _pack(cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
-    """The row among all coordinates, the cell and the slot of each atom that exists, `[atoms]` each."""
+    """Where the coordinates of each atom that exists begin among all `features`, its cell and its slot, `[atoms]` each."""
     _, slots, length = cells.mask.shape
-    row = cells.mask.reshape(-1).nonzero().squeeze(-1)
-    cell = row // (slots * length)
-    return row, cell, row // length - cell * slots
+    place = cells.mask.reshape(-1).nonzero().squeeze(-1)
+    cell = place // (slots * length)
+    return 3 * (place + (cell + 1) * length), cell, place // length - cell * slots
 
 
 def _nearest(coords: Tensor, metric: Tensor, cell: Tensor, metal: Tensor, cross: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,7 +184,7 @@ def _nearest(coords: Tensor, metric: Tensor, cell: Tensor, metal: Tensor, cross:
     difference = coords.index_select(1, second) - coords.index_select(1, first)
     base = -difference.round()
     wrapped = difference + base
-    raised = _times(wrapped, metric, pair_cell)
+    raised = _times(wrapped, _matrices(metric, pair_cell))
     images = lengths.index_select(1, pair_cell) - ((2 * shifts) @ raised).abs_()
     gain = images.amin(0)  # of the best image over the wrapped difference itself; only zero itself is no neighbour
     square = (wrapped * raised).sum(0) + gain.clamp_max(0).where(first != second, gain)
@@ -325,9 +331,10 @@ def learned_rule(a: Cells, b: Cells, shortest_shared: float = 1.5) -> Rule:
         molecular[near.cell[same & (near.distance < shortest_shared)]] = True
         sane = ~molecular[near.cell]
         if not sane.any():
+            shared, metal = cells.species
             raise InputError(
-                f"Every cell of {cells.species[1]}-{cells.species[0]} has {cells.species[0]} atoms closer than {shortest_shared} Å: "
-                "there are no limits to learn. Use the rule paper or a table of your own."
+                f"Every cell of {metal}-{shared} has {shared} atoms closer than {shortest_shared} Å: no limits can be learned; "
+                "use the rule paper or a table of your own."
             )
         of_shared.append(near.distance[sane & same])
         for other in (0, 1):

@@ -42,10 +42,15 @@ def geometric_literal(near: Neighbours, limits: Limits, runs: int, batch: int) -
     lower, upper = limits.of(near)
 
     def least(limit: Tensor) -> Tensor:
-        judged = limit.isfinite()
-        square = (limit[judged] - near.distance[judged]).square()
-        cells = square.new_full((runs * batch,), torch.inf).scatter_reduce(0, near.cell[judged], square, "amin")
-        return torch.where(cells.isfinite(), cells, 0.0).view(runs, batch).mean(-1)
+        with torch.no_grad():  # which row is the least has no derivative; the first where several are equal
+            value = (limit - near.distance).square()
+            best = value.new_full((runs * batch,), torch.inf).scatter_reduce_(0, near.cell, value, "amin")
+            hit = ((value == best.index_select(0, near.cell)) & limit.isfinite()).nonzero().squeeze(-1)
+            row = hit.new_full((runs * batch,), len(value)).scatter_reduce_(0, near.cell.index_select(0, hit), hit, "amin")
+            cell = (row < len(value)).nonzero().squeeze(-1)
+            row = row.index_select(0, cell)
+        square = (limit.index_select(0, row) - near.distance.index_select(0, row)).square()
+        return square.new_zeros(runs * batch).index_add(0, cell, square).view(runs, batch).mean(-1)
 
     return least(lower), -least(upper)
 

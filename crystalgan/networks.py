@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from crystalgan.cells import Cells
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crystalgan.cells import Cells
     from crystalgan.config import Config
 
 SMALL = 1e-2  # scale of a residual generator's first corrections
@@ -112,7 +113,7 @@ class Generator(nn.Module):
     def forward(self, cells: Cells) -> Cells:
         """Cells `[runs, batch]`; the padding stays zero."""
         made = self.mlp(cells.features) * cells.occupied
-        return cells.with_features(cells.features + made if self.residual else made)
+        return Cells.from_features(cells.features + made if self.residual else made, cells.mask, cells.species)
 
 
 class Discriminator(nn.Module):
