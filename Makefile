@@ -16,18 +16,20 @@ lint: .venv/dev.done
 	$(BIN)/mypy
 
 bench: .venv/dev.done
-	$(BIN)/python -m benchmarks.speed
+	@$(BIN)/python -m benchmarks.speed
 
 clean:
 	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache
 
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	@echo 'making .venv' >&2; $(PYTHON) -m venv .venv
 
 .venv/app.done: requirements.txt pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --editable .
-	touch $@
+	@echo 'installing what requirements.txt names; some minutes the first time' >&2
+	@$(BIN)/pip install --quiet --editable . >&2
+	@touch $@
 
 .venv/dev.done: requirements.txt pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --editable ".[dev]"
-	touch $@ .venv/app.done
+	@echo 'installing what requirements.txt and the dev extra name; some minutes the first time' >&2
+	@$(BIN)/pip install --quiet --editable ".[dev]" >&2
+	@touch $@ .venv/app.done

@@ -13,7 +13,8 @@ import math
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -92,12 +93,13 @@ def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
     For every atom of the shared element the nearest of its kind; for every metal atom the nearest metal, whichever it is; and
     with `cross` for every atom of the shared element the nearest metal (no row in a cell without metal).
     """
-    features, (start, cell, slot) = cells.features, _pack(cells)
+    features, bonds = cells.features, _bonds(cells.mask, cross)
+    start, cell, slot = bonds.start, bonds.cell, bonds.slot
     with torch.no_grad():
         change = minkowski_reduce(cells.lattice).to(cells.lattice.dtype)
         reduced = change @ cells.lattice
         inside = _times(_gather(features, start, 3), _matrices(_inverse(change), cell))
-        center, other, shift = _nearest(inside, reduced @ reduced.mT, cell, slot > 0, cross)
+        center, other, shift = _nearest(inside, reduced @ reduced.mT, bonds)
         cell_of = cell.index_select(0, center)
         shift = _times(shift, _matrices(change, cell_of))
     ends = _gather(features, torch.cat((start.index_select(0, other), start.index_select(0, center))), 3)
@@ -163,64 +165,74 @@ def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mas
         return torch.where(b_mask, best.clamp_min(0).sqrt(), torch.inf)
 
 
-def _pack(cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the coordinates of each atom that exists begin among all `features`, its cell and its slot, `[atoms]` each."""
-    _, slots, length = cells.mask.shape
-    place = cells.mask.reshape(-1).nonzero().squeeze(-1)
+class _Bonds(NamedTuple):
+    """What follows from the occupancy alone: the atoms of a batch, and the pairs of atoms whose distance is asked for."""
+
+    start: Tensor  # [atoms], where the coordinates of each begin among all `features`
+    cell: Tensor  # [atoms]
+    slot: Tensor  # [atoms]
+    first: Tensor  # [pairs]
+    second: Tensor  # [pairs]
+    pair_cell: Tensor  # [pairs]
+    itself: Tensor  # [pairs], True for an atom and its own images
+    asked: Tensor  # [candidates], atom i for a neighbour within its group, atoms + i for one in the other group
+    pair: Tensor  # [candidates], the pair that may be the answer
+
+
+@lru_cache(maxsize=4)  # a tensor is its own key: steps on the same cells share it
+def _bonds(mask: Tensor, cross: bool) -> _Bonds:
+    """All unordered pairs within each group of a cell, an atom with itself included; with `cross` also those between groups."""
+    _, slots, length = mask.shape
+    place = mask.reshape(-1).nonzero().squeeze(-1)
     cell = place // (slots * length)
-    return 3 * (place + (cell + 1) * length), cell, place // length - cell * slots
+    slot = place // length - cell * slots
+    atoms = torch.arange(len(cell))
+    group = 2 * cell + (slot > 0)  # ascending, as atoms come cell by cell and slot by slot
+    ends = torch.bincount(group, minlength=2 * len(mask)).cumsum(0)
+    end = ends.index_select(0, group)
+    first, second = _runs(atoms, atoms, end - atoms)
+    asked = [first, second]
+    pair = [torch.arange(len(first))] * 2
+    if cross:
+        shared = (slot == 0).nonzero().squeeze(-1)
+        start = end.index_select(0, shared)
+        more = _runs(shared, start, ends.index_select(0, group.index_select(0, shared) + 1) - start)
+        asked.append(more[0] + len(cell))
+        pair.append(torch.arange(len(first), len(first) + len(more[0])))
+        first, second = torch.cat((first, more[0])), torch.cat((second, more[1]))
+    start = 3 * (place + (cell + 1) * length)
+    pair_cell, itself = cell.index_select(0, first), first == second
+    return _Bonds(start, cell, slot, first, second, pair_cell, itself, torch.cat(asked), torch.cat(pair))
 
 
-def _nearest(coords: Tensor, metric: Tensor, cell: Tensor, metal: Tensor, cross: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _nearest(coords: Tensor, metric: Tensor, bonds: _Bonds) -> tuple[Tensor, Tensor, Tensor]:
     """Center and other atom and the shift between them `[3, rows]` for each row of `first_neighbours`, in a reduced basis.
 
     With the wrapped difference w and u = w G, the 27 images are at |w + n|^2 = w.u + n G n +- 2 u.n: one product of matrices.
     """
-    atoms = len(cell)
-    first, second, within = _pairs(cell, metal, cross)
+    first, second = bonds.first, bonds.second
     shifts = SHIFTS.to(coords.dtype)
     lengths = torch.einsum("kx,cxy,ky->kc", shifts, metric, shifts)  # [13, cells]
-    pair_cell = cell.index_select(0, first)
     difference = coords.index_select(1, second) - coords.index_select(1, first)
     base = -difference.round()
     wrapped = difference + base
-    raised = _times(wrapped, _matrices(metric, pair_cell))
-    images = lengths.index_select(1, pair_cell) - ((2 * shifts) @ raised).abs_()
+    raised = _times(wrapped, _matrices(metric, bonds.pair_cell))
+    images = lengths.index_select(1, bonds.pair_cell) - ((2 * shifts) @ raised).abs_()
     gain = images.amin(0)  # of the best image over the wrapped difference itself; only zero itself is no neighbour
-    square = (wrapped * raised).sum(0) + gain.clamp_max(0).where(first != second, gain)
-    # Row i of `best`: the nearest to atom i within its group; row atoms + i: the nearest metal to the shared atom i.
-    asked = torch.cat((first[:within], first[within:] + atoms, second[:within]))
-    value = torch.cat((square, square[:within]))
-    best = value.new_full((2 * atoms,), torch.inf).scatter_reduce_(0, asked, value, "amin")
-    hit = (value == best.index_select(0, asked)).nonzero().squeeze(-1)
-    winner = hit.new_full((2 * atoms,), len(value)).scatter_reduce_(0, asked.index_select(0, hit), hit, "amin")
-    winner = winner[winner < len(value)]
-    turned = winner >= len(first)  # the asking atom is the second of the pair
-    chosen = winner - turned * len(first)
+    square = (wrapped * raised).sum(0) + gain.clamp_max(0).where(~bonds.itself, gain)
+    # One minimum finds distance and pair: the bits of a positive float order as it does, and the candidate's number follows them.
+    value = square.clamp_min(0).float().view(torch.int32).long().index_select(0, bonds.pair)
+    key = (value << 32) + torch.arange(len(value))
+    best = key.new_full((2 * len(bonds.cell),), -1).scatter_reduce_(0, bonds.asked, key, "amin", include_self=False)
+    winner = best[best >= 0] & 0xFFFFFFFF
+    chosen = bonds.pair.index_select(0, winner)
     first, second, gain = first.index_select(0, chosen), second.index_select(0, chosen), gain.index_select(0, chosen)
+    turned = bonds.asked.index_select(0, winner) % len(bonds.cell) != first  # the asking atom is the second of the pair
     which = (images.index_select(1, chosen) == gain) * torch.arange(1, len(shifts) + 1)[:, None]
     least = shifts.T.index_select(1, which.amax(0) - 1)
     sign = torch.where((raised.index_select(1, chosen) * least).sum(0) > 0, -1, 1) * ((gain < 0) | (first == second))
     shift = base.index_select(1, chosen) + sign * least
     return first.where(~turned, second), second.where(~turned, first), torch.where(turned, -1, 1) * shift
-
-
-def _pairs(cell: Tensor, metal: Tensor, cross: bool) -> tuple[Tensor, Tensor, int]:
-    """Pairs of atoms of one cell: all unordered ones of one group, an atom with itself included; then, with `cross`, all of a
-    shared atom and a metal. Returns first and second atoms, and how many pairs are of the first kind.
-    """
-    atoms = torch.arange(len(cell))
-    group = 2 * cell + metal  # ascending, as atoms come cell by cell and slot by slot
-    ends = torch.bincount(group, minlength=2 * (int(cell[-1]) + 1)).cumsum(0)
-    end = ends.index_select(0, group)
-    first, second = _runs(atoms, atoms, end - atoms)
-    within = len(first)
-    if cross:
-        shared = (~metal).nonzero().squeeze(-1)
-        start = end.index_select(0, shared)
-        more = _runs(shared, start, ends.index_select(0, group.index_select(0, shared) + 1) - start)
-        first, second = torch.cat((first, more[0])), torch.cat((second, more[1]))
-    return first, second, within
 
 
 def _runs(label: Tensor, start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
@@ -379,7 +391,7 @@ def keeps(cells: Cells, limits: Limits) -> Tensor:
         near = first_neighbours(cells)
         lower, upper = limits.of(near)
         outside = ~((near.distance >= lower) & (near.distance <= upper))
-        return torch.ones(len(cells), dtype=torch.bool).index_fill(0, near.cell[outside], value=False)
+        return cells.features.isfinite().all(-1).index_fill(0, near.cell[outside], value=False)
 
 
 def judge(cells: Cells, rule: Rule) -> list[Verdict]:
@@ -397,7 +409,8 @@ def judge(cells: Cells, rule: Rule) -> list[Verdict]:
         shortest[cell][pair] = min(distance, shortest[cell].get(pair, math.inf))
         if not low <= distance <= high:
             broken[cell].append(Broken(pair, atom, other, distance, low if distance < low else high))
-    return [Verdict(rule.name, not b, tuple(b), s) for b, s in zip(broken, shortest, strict=True)]
+    finite = cells.features.isfinite().all(-1).tolist()  # else no distance is found, and none is broken
+    return [Verdict(rule.name, f and not b, tuple(b), s) for f, b, s in zip(finite, broken, shortest, strict=True)]
 
 
 def refine(cells: Cells, limits: Limits, steps: int, margin: float) -> Cells:

@@ -204,3 +204,12 @@ def test_refine_mends_broken_cells_and_leaves_good_ones(palladium):
     inside = torch.tensor([v.passed for v in judge(cells, paper_rule(["Pd"], d1=1.82, d2=2.98))])
     assert inside.any()
     assert torch.equal(after.lattice[inside & good], cells.lattice[inside & good])
+
+
+def test_a_cell_that_is_not_finite_keeps_no_rule(palladium):
+    cells, rule = palladium.cells()[:3], Rule("wide", {"H-H": (0.0, 50.0), "Pd-Pd": (0.0, 50.0), "H-Pd": (0.0, 50.0)})
+    lattice, frac = cells.lattice.clone(), cells.frac.clone()
+    lattice[0], frac[1, 0, 0, 0] = math.nan, math.inf
+    broken = cells.__class__(lattice, frac, cells.mask, cells.species)
+    assert keeps(broken, rule.for_slots(cells.species, torch.float64)).tolist() == [False, False, True]
+    assert [v.passed for v in judge(broken, rule)] == [False, False, True]
