@@ -1,20 +1,16 @@
-"""Differentiable first-neighbour distances in periodic crystals.
+"""Differentiable first-neighbour distances in periodic crystals; rules and verdicts on them.
 
-The nearest image is searched without gradients, exactly, on packed lists of the atoms that exist; the distance to it is then
-computed again with gradients, which is all that the derivative of a minimum needs. Images are searched in the Minkowski-reduced
-basis: there, for a difference wrapped to [-1/2, 1/2], the nearest image is among the 27 with shifts -1, 0 and 1 (checked against
-pymatgen in `tests/test_geometry.py`, skewed cells included).
+The nearest image is searched without gradients, exactly (`crystalgan.kernels`); the distance to it is then computed again with
+gradients, which is all that the derivative of a minimum needs.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,12 +23,8 @@ if TYPE_CHECKING:
 
     from crystalgan.cells import Cells
 
-# One of each pair +n, -n of the 26 shifts around the origin, [13, 3].
-SHIFTS = torch.tensor([n for n in itertools.product((-1, 0, 1), repeat=3) if n > (0, 0, 0)], dtype=torch.float64)
-_NEAR = torch.tensor(list(itertools.product((-1, 0, 1), repeat=2)), dtype=torch.float64)
 _TINY = 1e-30
 POSITION_STEP, STRAIN_STEP = 0.25, 0.01  # of `refine`: Å and strain for each Å² of the loss
-MAX_REDUCTIONS = 64  # a handful is enough for any cell worth looking at; the bound ends the loop for one that is not finite
 
 
 @dataclass(frozen=True)
@@ -53,38 +45,10 @@ class Neighbours:
 
 
 def minkowski_reduce(lattice: Tensor) -> Tensor:
-    """The changes of basis H, `[n, 3, 3]` of whole numbers, for which the rows of H @ lattice are Minkowski-reduced.
+    """The changes of basis H, `[n, 3, 3]` of whole numbers, float64, for which the rows of H @ lattice are Minkowski-reduced."""
+    from crystalgan import kernels
 
-    Greedy reduction (Nguyen and Stehlé, ACM Trans. Algorithms 5, 46 (2009)) of all lattices at once, through their metric.
-    """
-    lattice = lattice.double()
-    done = torch.eye(3, dtype=torch.float64).repeat(len(lattice), 1, 1)
-    rows, change, metric = torch.arange(len(lattice)), done, lattice @ lattice.mT
-    near_x, near_y = _NEAR.T
-    for _ in range(MAX_REDUCTIONS):
-        order = torch.diagonal(metric, dim1=-2, dim2=-1).argsort(dim=-1)
-        by_row, by_column = order[:, :, None].expand(-1, -1, 3), order[:, None, :].expand(-1, 3, -1)
-        change, metric = change.gather(1, by_row), metric.gather(1, by_row).gather(2, by_column)
-        aa, ab, ac, _, bb, bc, _, _, cc = metric.flatten(1).unsqueeze(-1).unbind(1)
-        # b loses its nearest multiple of a; c is brought near the plane of the two by rounding, and then to the nearest of nine.
-        turns = (ab / aa.clamp_min(_TINY)).round()
-        bb, ab, bc = bb - turns * (2 * ab - turns * aa), ab - turns * aa, bc - turns * ac
-        determinant = (aa * bb - ab * ab).clamp_min(_TINY)
-        x = ((bc * ab - ac * bb) / determinant).round() + near_x  # [n, 9]
-        y = ((ac * ab - bc * aa) / determinant).round() + near_y
-        gain, best = (x * (x * aa + 2 * (y * ab + ac)) + y * (y * bb + 2 * bc)).min(-1, keepdim=True)
-        shorter = gain < -1e-9 * cc
-        moved = ((turns != 0) | shorter).squeeze(-1)
-        if not moved.any():
-            break
-        x, y = (torch.where(shorter, z.gather(1, best), 0.0) for z in (x, y))
-        step = torch.eye(3, dtype=torch.float64).repeat(len(rows), 1, 1)
-        step[:, 1, 0], step[:, 2, 0], step[:, 2, 1] = -turns.squeeze(-1), (x - y * turns).squeeze(-1), y.squeeze(-1)
-        change, metric = step @ change, step @ metric @ step.mT
-        if len(rows) > 4 * int(moved.sum()):  # go on with those few that are not reduced yet
-            done = done.index_copy(0, rows, change)
-            rows, change, metric = rows[moved], change[moved], metric[moved]
-    return done.index_copy(0, rows, change)
+    return torch.from_numpy(kernels.reduce_all(lattice.detach().double().contiguous().numpy()))
 
 
 def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
@@ -93,22 +57,20 @@ def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
     For every atom of the shared element the nearest of its kind; for every metal atom the nearest metal, whichever it is; and
     with `cross` for every atom of the shared element the nearest metal (no row in a cell without metal).
     """
-    features, bonds = cells.features, _bonds(cells.mask, cross)
-    start, cell, slot = bonds.start, bonds.cell, bonds.slot
-    with torch.no_grad():
-        change = minkowski_reduce(cells.lattice).to(cells.lattice.dtype)
-        reduced = change @ cells.lattice
-        inside = _times(_gather(features, start, 3), _matrices(_inverse(change), cell))
-        center, other, shift = _nearest(inside, reduced @ reduced.mT, bonds)
-        cell_of = cell.index_select(0, center)
-        shift = _times(shift, _matrices(change, cell_of))
-    ends = _gather(features, torch.cat((start.index_select(0, other), start.index_select(0, center))), 3)
-    step = ends[:, : len(other)] - ends[:, len(other) :] + shift
-    lattice = _gather(features, cell_of * features.shape[-1], 9).view(3, 3, -1)
-    square = _times(step, lattice).square().sum(0)
+    from crystalgan import kernels
+
+    lattice, frac, mask = (x.detach().contiguous().numpy() for x in (cells.lattice, cells.frac, cells.mask))
+    rows, shifts = kernels.first_neighbours(lattice, frac, mask, cross)
+    cell, center, center_slot, place, other, other_slot, other_place = torch.from_numpy(rows).T.contiguous().unbind()
+    shift = torch.from_numpy(shifts).to(cells.lattice.dtype)
+    features, length = cells.features, cells.mask.shape[-1]
+    start = cell * features.shape[-1]  # of the cell's lattice, and after `length` rows of it, of its coordinates
+    ends = _gather(features, torch.cat((start + 3 * (length + other_place), start + 3 * (length + place))), 3)
+    step = ends[:, : len(other)] - ends[:, len(other) :] + shift.T
+    square = (step[:, None] * _gather(features, start, 9).view(3, 3, -1)).sum(0).square().sum(0)
     # Atoms on top of each other: the distance is zero and has no direction; a zero gradient is better than none.
     distance = square.clamp_min(_TINY).sqrt()
-    return Neighbours(center, other, shift.T, cell_of, slot.index_select(0, center), slot.index_select(0, other), distance)
+    return Neighbours(center, other, shift, cell, center_slot, other_slot, distance)
 
 
 def _gather(source: Tensor, start: Tensor, count: int) -> Tensor:
@@ -120,125 +82,15 @@ def _gather(source: Tensor, start: Tensor, count: int) -> Tensor:
     return source.reshape(-1).index_select(0, flat.reshape(-1)).view(count, -1)
 
 
-def _matrices(matrices: Tensor, index: Tensor) -> Tensor:
-    """Those of `matrices` `[m, 3, 3]` at `index` `[n]`, as `[3, 3, n]`."""
-    return matrices.reshape(-1, 9).T.contiguous().index_select(1, index).view(3, 3, -1)
-
-
-def _inverse(change: Tensor) -> Tensor:
-    """The inverse of changes of basis `[n, 3, 3]`, exact as their determinants are 1 or -1."""
-    a, b, c = change.unbind(1)
-    adjugate = torch.stack((torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)), -1)
-    return adjugate * (a * adjugate[..., 0]).sum(-1)[:, None, None]
-
-
-def _times(rows: Tensor, matrices: Tensor) -> Tensor:
-    """Each column v of `rows` `[3, n]` as the row vector v @ M, M the matching one of `matrices` `[3, 3, n]`; `[3, n]`.
-
-    Long axes last: thousands of products of 3 x 3 matrices are several times faster so than as batched matrix products.
-    """
-    return (rows[:, None] * matrices).sum(0)
-
-
 def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mask: Tensor) -> Tensor:
     """For every row of `b` the distance to its nearest atom of `a`, `[cells, rows]`, Å; inf in the padding of `b`. No gradients.
 
     Fractional coordinates `[cells, rows, 3]` with masks `[cells, rows]`, lattices `[cells, 3, 3]`.
     """
-    with torch.no_grad():
-        change = minkowski_reduce(lattice)
-        metric = change.to(lattice.dtype) @ lattice
-        metric = metric @ metric.mT
-        back = _inverse(change.to(lattice.dtype))
-        shifts = SHIFTS.to(lattice.dtype)
-        lengths = torch.einsum("kx,cxy,ky->ck", shifts, metric, shifts)
-        best = torch.full(b.shape[:2], torch.inf, dtype=lattice.dtype)
-        a, b = a @ back, b @ back
-        for row in range(a.shape[1]):  # the rows of `a` are few and those of `b` many: no tensor of all pairs and images
-            there = a_mask[:, row]
-            wrapped = b - a[:, None, row]
-            wrapped = wrapped - wrapped.round()
-            raised = wrapped @ metric
-            gain = (lengths[:, None] - 2 * (raised @ shifts.T).abs()).amin(-1).clamp_max(0)
-            square = (wrapped * raised).sum(-1) + gain
-            best = torch.where(there[:, None], torch.minimum(best, square), best)
-        return torch.where(b_mask, best.clamp_min(0).sqrt(), torch.inf)
+    from crystalgan import kernels
 
-
-class _Bonds(NamedTuple):
-    """What follows from the occupancy alone: the atoms of a batch, and the pairs of atoms whose distance is asked for."""
-
-    start: Tensor  # [atoms], where the coordinates of each begin among all `features`
-    cell: Tensor  # [atoms]
-    slot: Tensor  # [atoms]
-    first: Tensor  # [pairs]
-    second: Tensor  # [pairs]
-    pair_cell: Tensor  # [pairs]
-    itself: Tensor  # [pairs], True for an atom and its own images
-    asked: Tensor  # [candidates], atom i for a neighbour within its group, atoms + i for one in the other group
-    pair: Tensor  # [candidates], the pair that may be the answer
-
-
-@lru_cache(maxsize=4)  # a tensor is its own key: steps on the same cells share it
-def _bonds(mask: Tensor, cross: bool) -> _Bonds:
-    """All unordered pairs within each group of a cell, an atom with itself included; with `cross` also those between groups."""
-    _, slots, length = mask.shape
-    place = mask.reshape(-1).nonzero().squeeze(-1)
-    cell = place // (slots * length)
-    slot = place // length - cell * slots
-    atoms = torch.arange(len(cell))
-    group = 2 * cell + (slot > 0)  # ascending, as atoms come cell by cell and slot by slot
-    ends = torch.bincount(group, minlength=2 * len(mask)).cumsum(0)
-    end = ends.index_select(0, group)
-    first, second = _runs(atoms, atoms, end - atoms)
-    asked = [first, second]
-    pair = [torch.arange(len(first))] * 2
-    if cross:
-        shared = (slot == 0).nonzero().squeeze(-1)
-        start = end.index_select(0, shared)
-        more = _runs(shared, start, ends.index_select(0, group.index_select(0, shared) + 1) - start)
-        asked.append(more[0] + len(cell))
-        pair.append(torch.arange(len(first), len(first) + len(more[0])))
-        first, second = torch.cat((first, more[0])), torch.cat((second, more[1]))
-    start = 3 * (place + (cell + 1) * length)
-    pair_cell, itself = cell.index_select(0, first), first == second
-    return _Bonds(start, cell, slot, first, second, pair_cell, itself, torch.cat(asked), torch.cat(pair))
-
-
-def _nearest(coords: Tensor, metric: Tensor, bonds: _Bonds) -> tuple[Tensor, Tensor, Tensor]:
-    """Center and other atom and the shift between them `[3, rows]` for each row of `first_neighbours`, in a reduced basis.
-
-    With the wrapped difference w and u = w G, the 27 images are at |w + n|^2 = w.u + n G n +- 2 u.n: one product of matrices.
-    """
-    first, second = bonds.first, bonds.second
-    shifts = SHIFTS.to(coords.dtype)
-    lengths = torch.einsum("kx,cxy,ky->kc", shifts, metric, shifts)  # [13, cells]
-    difference = coords.index_select(1, second) - coords.index_select(1, first)
-    base = -difference.round()
-    wrapped = difference + base
-    raised = _times(wrapped, _matrices(metric, bonds.pair_cell))
-    images = lengths.index_select(1, bonds.pair_cell) - ((2 * shifts) @ raised).abs_()
-    gain = images.amin(0)  # of the best image over the wrapped difference itself; only zero itself is no neighbour
-    square = (wrapped * raised).sum(0) + gain.clamp_max(0).where(~bonds.itself, gain)
-    # One minimum finds distance and pair: the bits of a positive float order as it does, and the candidate's number follows them.
-    value = square.clamp_min(0).float().view(torch.int32).long().index_select(0, bonds.pair)
-    key = (value << 32) + torch.arange(len(value))
-    best = key.new_full((2 * len(bonds.cell),), -1).scatter_reduce_(0, bonds.asked, key, "amin", include_self=False)
-    winner = best[best >= 0] & 0xFFFFFFFF
-    chosen = bonds.pair.index_select(0, winner)
-    first, second, gain = first.index_select(0, chosen), second.index_select(0, chosen), gain.index_select(0, chosen)
-    turned = bonds.asked.index_select(0, winner) % len(bonds.cell) != first  # the asking atom is the second of the pair
-    which = (images.index_select(1, chosen) == gain) * torch.arange(1, len(shifts) + 1)[:, None]
-    least = shifts.T.index_select(1, which.amax(0) - 1)
-    sign = torch.where((raised.index_select(1, chosen) * least).sum(0) > 0, -1, 1) * ((gain < 0) | (first == second))
-    shift = base.index_select(1, chosen) + sign * least
-    return first.where(~turned, second), second.where(~turned, first), torch.where(turned, -1, 1) * shift
-
-
-def _runs(label: Tensor, start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """For every row its `label`, `count` times, and the numbers from `start` on."""
-    offset = start - (count.cumsum(0) - count)
-    return label.repeat_interleave(count), torch.arange(int(count.sum())) + offset.repeat_interleave(count)
+    arrays = (x.detach().contiguous().numpy() for x in (lattice, a, a_mask, b, b_mask))
+    return torch.from_numpy(kernels.nearest_between(*arrays)).to(lattice.dtype)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,246 @@
+"""Searches in periodic crystals, compiled with numba: lattice reduction and nearest neighbours. No gradients, numpy arrays only.
+
+A search among a few thousand pairs is a hundred small tensor operations, or one compiled loop. The images of an atom are searched
+in the Minkowski-reduced basis: there, for a difference wrapped to [-1/2, 1/2], the nearest image is among the 27 with shifts -1, 0
+and 1, since no point of the Voronoi cell has a coordinate beyond 3/2 (the largest that we found is 1.005). Everything is compiled
+on first use and kept in the cache beside this file.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numba import njit
+
+# One of each pair +n, -n of the 26 shifts around the origin, [13, 3].
+SHIFTS = np.array([n for n in itertools.product((-1.0, 0.0, 1.0), repeat=3) if n > (0, 0, 0)])
+MAX_REDUCTIONS = 1000  # a handful is enough for any cell worth looking at; the bound ends the loop for one that is not finite
+TOLERANCE = 1e-9  # of a squared length: what counts as shorter
+
+
+@njit(cache=True, inline="always")
+def _dot(basis: np.ndarray, i: int, j: int) -> float:
+    return basis[i, 0] * basis[j, 0] + basis[i, 1] * basis[j, 1] + basis[i, 2] * basis[j, 2]
+
+
+@njit(cache=True)
+def reduce_basis(lattice: np.ndarray, change: np.ndarray) -> None:
+    """Write into `change` `[3, 3]` the whole numbers H for which the rows of H @ lattice are Minkowski-reduced.
+
+    Greedy reduction (Nguyen and Stehlé, ACM Trans. Algorithms 5, 46 (2009)): with a <= b <= c, b loses its nearest multiple of a,
+    and c its nearest lattice point of the plane of both, which is among nine around the rounded one.
+    """
+    basis = lattice.copy()
+    change[:] = np.eye(3)
+    square = np.empty(3)
+    for _ in range(MAX_REDUCTIONS):
+        for i in range(3):
+            square[i] = _dot(basis, i, i)
+        for i, j in ((0, 1), (1, 2), (0, 1)):
+            if square[j] < square[i]:
+                square[i], square[j] = square[j], square[i]
+                for k in range(3):
+                    basis[i, k], basis[j, k] = basis[j, k], basis[i, k]
+                    change[i, k], change[j, k] = change[j, k], change[i, k]
+        aa, bb, cc = square
+        ab, ac, bc = _dot(basis, 0, 1), _dot(basis, 0, 2), _dot(basis, 1, 2)
+        turns = np.rint(ab / max(aa, 1e-300))
+        if turns != 0 and bb - turns * (2 * ab - turns * aa) < bb * (1 - TOLERANCE):
+            for k in range(3):
+                basis[1, k] -= turns * basis[0, k]
+                change[1, k] -= turns * change[0, k]
+            continue
+        determinant = max(aa * bb - ab * ab, 1e-300)
+        x0, y0 = np.rint((bc * ab - ac * bb) / determinant), np.rint((ac * ab - bc * aa) / determinant)
+        least, best_x, best_y = cc * (1 - TOLERANCE), 0.0, 0.0
+        for i in range(-1, 2):
+            for j in range(-1, 2):
+                x, y = x0 + i, y0 + j
+                length = cc + x * (x * aa + 2 * (y * ab + ac)) + y * (y * bb + 2 * bc)
+                if length < least:
+                    least, best_x, best_y = length, x, y
+        if best_x == 0 and best_y == 0:
+            return
+        for k in range(3):
+            basis[2, k] += best_x * basis[0, k] + best_y * basis[1, k]
+            change[2, k] += best_x * change[0, k] + best_y * change[1, k]
+
+
+@njit(cache=True)
+def reduce_all(lattices: np.ndarray) -> np.ndarray:
+    """`reduce_basis` for `[n, 3, 3]`."""
+    changes = np.empty((len(lattices), 3, 3))
+    for k in range(len(lattices)):
+        reduce_basis(lattices[k], changes[k])
+    return changes
+
+
+@njit(cache=True)
+def _prepare(lattice: np.ndarray, change: np.ndarray, back: np.ndarray, metric: np.ndarray, lengths: np.ndarray) -> None:
+    """Change of basis, its inverse, the metric of the reduced basis and the squared lengths of `SHIFTS` in it."""
+    reduce_basis(lattice, change)
+    reduced = np.zeros((3, 3))  # products written out: a call of BLAS costs more than a product of 3 x 3
+    for i in range(3):
+        for j in range(3):
+            for k in range(3):
+                reduced[i, k] += change[i, j] * lattice[j, k]
+    for i in range(3):
+        for j in range(3):
+            metric[i, j] = reduced[i, 0] * reduced[j, 0] + reduced[i, 1] * reduced[j, 1] + reduced[i, 2] * reduced[j, 2]
+    for i in range(3):  # the adjugate: the determinant is 1 or -1
+        j, k = (i + 1) % 3, (i + 2) % 3
+        for m in range(3):
+            n, p = (m + 1) % 3, (m + 2) % 3
+            back[m, i] = change[j, n] * change[k, p] - change[j, p] * change[k, n]
+    sign = change[0, 0] * back[0, 0] + change[0, 1] * back[1, 0] + change[0, 2] * back[2, 0]
+    back *= sign
+    for k in range(len(SHIFTS)):
+        lengths[k] = 0.0
+        for i in range(3):
+            for j in range(3):
+                lengths[k] += SHIFTS[k, i] * metric[i, j] * SHIFTS[k, j]
+
+
+@njit(cache=True, inline="always")
+def _wrap(x: float) -> float:
+    return x - np.rint(x)
+
+
+@njit(cache=True)
+def _square(x0: float, x1: float, x2: float, metric: np.ndarray, lengths: np.ndarray, itself: bool) -> float:
+    """Squared length of the shortest image of a wrapped difference x in a reduced basis; `itself`: zero does not count.
+
+    With u = x G the 27 images are at |x + n|^2 = x.u + n G n +- 2 u.n; the 13 products u.n are written out.
+    """
+    u0 = metric[0, 0] * x0 + metric[0, 1] * x1 + metric[0, 2] * x2
+    u1 = metric[1, 0] * x0 + metric[1, 1] * x1 + metric[1, 2] * x2
+    u2 = metric[2, 0] * x0 + metric[2, 1] * x1 + metric[2, 2] * x2
+    plus, minus = u0 + u1, u0 - u1
+    least = min(lengths[0] - 2 * abs(u2), lengths[2] - 2 * abs(u1), lengths[8] - 2 * abs(u0))
+    least = min(least, lengths[1] - 2 * abs(u1 - u2), lengths[3] - 2 * abs(u1 + u2))
+    least = min(least, lengths[7] - 2 * abs(u0 - u2), lengths[9] - 2 * abs(u0 + u2))
+    least = min(least, lengths[5] - 2 * abs(minus), lengths[4] - 2 * abs(minus - u2), lengths[6] - 2 * abs(minus + u2))
+    least = min(least, lengths[11] - 2 * abs(plus), lengths[10] - 2 * abs(plus - u2), lengths[12] - 2 * abs(plus + u2))
+    if not itself and least > 0:
+        least = 0.0
+    return x0 * u0 + x1 * u1 + x2 * u2 + least
+
+
+@njit(cache=True)
+def _image(a: np.ndarray, b: np.ndarray, itself: bool, metric: np.ndarray, lengths: np.ndarray, shift: np.ndarray) -> None:
+    """Write into `shift` the lattice vector that brings `b` nearest to `a`."""
+    for i in range(3):
+        shift[i] = -np.rint(b[i] - a[i])
+    x0, x1, x2 = b[0] - a[0] + shift[0], b[1] - a[1] + shift[1], b[2] - a[2] + shift[2]
+    u0 = metric[0, 0] * x0 + metric[0, 1] * x1 + metric[0, 2] * x2
+    u1 = metric[1, 0] * x0 + metric[1, 1] * x1 + metric[1, 2] * x2
+    u2 = metric[2, 0] * x0 + metric[2, 1] * x1 + metric[2, 2] * x2
+    least, best, sign = np.inf if itself else 0.0, -1, 0.0
+    for k in range(len(SHIFTS)):
+        along = u0 * SHIFTS[k, 0] + u1 * SHIFTS[k, 1] + u2 * SHIFTS[k, 2]
+        if lengths[k] - 2 * abs(along) < least:
+            least, best, sign = lengths[k] - 2 * abs(along), k, -1.0 if along > 0 else 1.0
+    if best >= 0:
+        for i in range(3):
+            shift[i] += sign * SHIFTS[best, i]
+
+
+@njit(cache=True)
+def _spacings(metric: np.ndarray) -> tuple[float, float, float]:
+    """The squared spacings of the lattice planes: no image of a difference is nearer than its planes are."""
+    aa, bb, cc, ab, ac, bc = metric[0, 0], metric[1, 1], metric[2, 2], metric[0, 1], metric[0, 2], metric[1, 2]
+    squared_volume = aa * (bb * cc - bc * bc) - ab * (ab * cc - bc * ac) + ac * (ab * bc - bb * ac)
+    a, b, c = max(bb * cc - bc * bc, 1e-300), max(aa * cc - ac * ac, 1e-300), max(aa * bb - ab * ab, 1e-300)
+    return squared_volume / a, squared_volume / b, squared_volume / c
+
+
+@njit(cache=True)
+def _search(coords: np.ndarray, shared: int, cross: bool, metric: np.ndarray, lengths: np.ndarray, who: np.ndarray) -> None:
+    """The nearest to each atom, in a reduced basis: `who[i]` within its group, `who[atoms + i]` in the other group; -1 for none.
+
+    The first `shared` atoms are one group, the others the other.
+    """
+    atoms = len(coords)
+    best = np.full(2 * atoms, np.inf)
+    who[:] = -1
+    h0, h1, h2 = _spacings(metric)
+    for a in range(atoms):
+        for b in range(a, atoms):
+            between = a < shared <= b
+            if between and not cross:
+                break
+            row = a + atoms if between else a
+            worst = best[row] if between else max(best[a], best[b])
+            x0, x1, x2 = (
+                _wrap(coords[b, 0] - coords[a, 0]),
+                _wrap(coords[b, 1] - coords[a, 1]),
+                _wrap(coords[b, 2] - coords[a, 2]),
+            )
+            if x0 * x0 * h0 > worst or x1 * x1 * h1 > worst or x2 * x2 * h2 > worst:
+                continue
+            square = _square(x0, x1, x2, metric, lengths, a == b)
+            if square < best[row]:
+                best[row], who[row] = square, b
+            if not between and square < best[b]:
+                best[b], who[b] = square, a
+
+
+@njit(cache=True)
+def first_neighbours(lattices: np.ndarray, frac: np.ndarray, mask: np.ndarray, cross: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest neighbours within the shared atoms, within the metals, and with `cross` from each shared atom to a metal.
+
+    Lattices `[cells, 3, 3]`, coordinates `[cells, slots, length, 3]`, mask `[cells, slots, length]`, slot 0 the shared element.
+    Returns rows of whole numbers `[rows, 7]` (cell, the center's number among all atoms, its slot and place in the cell, and these
+    three of the other) and the shift of the other `[rows, 3]` in the given basis. Atoms of a cell that is not finite have no row.
+    """
+    cells, slots, length = mask.shape
+    most = slots * length
+    rows, shifts = np.empty((2 * mask.sum(), 7), np.int64), np.empty((2 * mask.sum(), 3))
+    count, number = 0, 0
+    change, back, metric, lengths = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3)), np.empty(len(SHIFTS))
+    coords, place, who, shift = np.empty((most, 3)), np.empty(most, np.int64), np.empty(2 * most, np.int64), np.empty(3)
+    for cell in range(cells):
+        _prepare(lattices[cell].astype(np.float64), change, back, metric, lengths)
+        atoms, shared = 0, 0
+        for k in range(most):
+            if mask[cell, k // length, k % length]:
+                x = frac[cell, k // length, k % length]
+                for i in range(3):
+                    coords[atoms, i] = x[0] * back[0, i] + x[1] * back[1, i] + x[2] * back[2, i]
+                place[atoms] = k
+                atoms += 1
+                shared += k < length
+        _search(coords[:atoms], shared, cross, metric, lengths, who[: 2 * atoms])
+        for row in range(2 * atoms):
+            if who[row] >= 0:
+                a, b = row % atoms, who[row]
+                _image(coords[a], coords[b], a == b, metric, lengths, shift)
+                rows[count, 0], rows[count, 1], rows[count, 2], rows[count, 3] = cell, number + a, place[a] // length, place[a]
+                rows[count, 4], rows[count, 5], rows[count, 6] = number + b, place[b] // length, place[b]
+                for i in range(3):
+                    shifts[count, i] = shift[0] * change[0, i] + shift[1] * change[1, i] + shift[2] * change[2, i]
+                count += 1
+        number += atoms
+    return rows[:count], shifts[:count]
+
+
+@njit(cache=True)
+def nearest_between(lattices: np.ndarray, a: np.ndarray, a_mask: np.ndarray, b: np.ndarray, b_mask: np.ndarray) -> np.ndarray:
+    """For every row of `b` the distance to its nearest atom of `a`, `[cells, rows]`; inf in the padding of `b`."""
+    cells, rows, _ = b.shape
+    out = np.full((cells, rows), np.inf)
+    change, back, metric, lengths = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3)), np.empty(len(SHIFTS))
+    for cell in range(cells):
+        _prepare(lattices[cell].astype(np.float64), change, back, metric, lengths)
+        there = a[cell].astype(np.float64) @ back
+        for k in range(rows):
+            if not b_mask[cell, k]:
+                continue
+            here = b[cell, k].astype(np.float64) @ back
+            for m in range(len(there)):
+                if a_mask[cell, m]:
+                    x0, x1, x2 = _wrap(here[0] - there[m, 0]), _wrap(here[1] - there[m, 1]), _wrap(here[2] - there[m, 2])
+                    out[cell, k] = min(out[cell, k], _square(x0, x1, x2, metric, lengths, False))
+            out[cell, k] = max(out[cell, k], 0.0) ** 0.5
+    return out
