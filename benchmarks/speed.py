@@ -26,7 +26,8 @@ from crystalgan.cells import Cells, decode
 from crystalgan.classes import BinaryClass, load_class
 from crystalgan.config import Config
 from crystalgan.geometry import first_neighbours
-from crystalgan.training import Pool, pair_order, train, train_seeds
+from crystalgan.pools import Pool, pair_order
+from crystalgan.training import train, train_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

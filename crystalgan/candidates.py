@@ -22,8 +22,8 @@ from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group
 from crystalgan.geometry import Rule, judge, keeps, learned_rule, paper_rule, refine
 from crystalgan.methods import METHODS
+from crystalgan.pools import Pool, class_tensors, load_networks, noise, pair_order, shuffled, union
 from crystalgan.runs import Run
-from crystalgan.training import Pool, class_tensors, load_networks, noise, pair_order, shuffled, union
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 from crystalgan import InputError
 from crystalgan.cells import Cells, canonical, decode, encode, transfer
 from crystalgan.classes import builtin_classes, load_class
-from crystalgan.training import union
+from crystalgan.pools import union
 
 
 def described_otherwise(structure: Structure, rng: np.random.Generator) -> Structure:

@@ -11,8 +11,9 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
 from crystalgan import InputError
-from crystalgan.classes import builtin_classes, examine, load_class, poscar_problem
+from crystalgan.classes import builtin_classes, examine, load_class
 from crystalgan.config import Config
+from crystalgan.readers import poscar_problem
 
 
 def poscar(structure):

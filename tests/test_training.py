@@ -14,8 +14,9 @@ from conftest import AUTHORS_DATA
 from crystalgan import InputError, training
 from crystalgan.classes import load_class
 from crystalgan.config import Config
+from crystalgan.pools import Data, shuffled
 from crystalgan.runs import Run, Stopped, TrainingError, list_runs, stop
-from crystalgan.training import Data, new_run, resume, shuffled, train, train_seeds
+from crystalgan.training import new_run, resume, train, train_seeds
 
 
 def weights(run):
