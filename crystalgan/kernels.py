@@ -1,9 +1,9 @@
 """Searches in periodic crystals, compiled with numba: lattice reduction and nearest neighbours. No gradients, numpy arrays only.
 
-A search among a few thousand pairs is a hundred small tensor operations, or one compiled loop. The images of an atom are sought
-in the Minkowski-reduced basis: there, for a difference wrapped to [-1/2, 1/2], the nearest one is among the 27 with shifts
--1, 0 and 1, since no point of the Voronoi cell has a coordinate beyond 3/2 (the largest that we found is 1.005). Everything is compiled
-on first use and kept in the cache beside this file.
+A search among a few thousand pairs is a hundred small tensor operations, or one compiled loop. Images are sought in the
+Minkowski-reduced basis: there, for a difference wrapped to [-1/2, 1/2], the nearest one is among the 27 with shifts -1, 0 and 1,
+since no point of the Voronoi cell has a coordinate beyond 3/2 (the largest that we found is 1.005). Everything is compiled on first
+use and kept in the cache beside this file.
 """
 
 from __future__ import annotations
