@@ -2,8 +2,8 @@
 
 A search among a few thousand pairs is a hundred small tensor operations, or one compiled loop. Images are sought in the
 Minkowski-reduced basis: there, for a difference wrapped to [-1/2, 1/2], the nearest one is among the 27 with shifts -1, 0 and 1,
-since no point of the Voronoi cell has a coordinate beyond 3/2 (the largest that we found is 1.005). Everything is compiled on first
-use and kept in the cache beside this file.
+since no point of the Voronoi cell has a coordinate beyond 3/2 (the largest that we found is 1.005). Everything is compiled on
+first use and kept in the cache beside this file.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def first_neighbours(lattices: np.ndarray, frac: np.ndarray, mask: np.ndarray, c
     """Nearest neighbours within the shared atoms, within the metals, and with `cross` from each shared atom to a metal.
 
     Lattices `[cells, 3, 3]`, coordinates `[cells, slots, length, 3]`, mask `[cells, slots, length]`, slot 0 the shared element.
-    Returns rows of whole numbers `[rows, 7]` (cell, the center's number among all atoms, its slot and place in the cell, and the
+    Returns rows of whole numbers `[rows, 7]` (cell, the center's number among all atoms, its slot and place in the cell, the
     same of the other) and the shift of the other `[rows, 3]` in the given basis. Atoms of a cell that is not finite have no row.
     """
     cells, slots, length = mask.shape
