@@ -1,7 +1,7 @@
 """Differentiable first-neighbour distances in periodic crystals; rules and verdicts on them.
 
-The nearest image is searched without gradients, exactly (`crystalgan.kernels`); the distance to it is then computed again with
-gradients, which is all that the derivative of a minimum needs.
+The nearest image is searched without gradients, exactly (`crystalgan.kernels`); the distance to it has a gradient, which is
+all that the derivative of a minimum needs.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import math
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from crystalgan import InputError
 
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    import numpy as np
+
     from crystalgan.cells import Cells
 
-_TINY = 1e-30
 POSITION_STEP, STRAIN_STEP = 0.25, 0.01  # of `refine`: Å and strain for each Å² of the loss
 
 
@@ -61,25 +63,36 @@ def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
 
     lattice, frac, mask = (x.detach().contiguous().numpy() for x in (cells.lattice, cells.frac, cells.mask))
     rows, shifts = kernels.first_neighbours(lattice, frac, mask, cross)
-    cell, center, center_slot, place, other, other_slot, other_place = torch.from_numpy(rows).T.contiguous().unbind()
-    shift = torch.from_numpy(shifts).to(cells.lattice.dtype)
-    features, length = cells.features, cells.mask.shape[-1]
-    start = cell * features.shape[-1]  # of the cell's lattice, and after `length` rows of it, of its coordinates
-    ends = _gather(features, torch.cat((start + 3 * (length + other_place), start + 3 * (length + place))), 3)
-    step = ends[:, : len(other)] - ends[:, len(other) :] + shift.T
-    square = (step[:, None] * _gather(features, start, 9).view(3, 3, -1)).sum(0).square().sum(0)
-    # Atoms on top of each other: the distance is zero and has no direction; a zero gradient is better than none.
-    distance = square.clamp_min(_TINY).sqrt()
-    return Neighbours(center, other, shift, cell, center_slot, other_slot, distance)
+    distance = _Distances.apply(cells.features, rows, shifts, mask.shape[-1])
+    cell, center, center_slot, _, other, other_slot, _ = torch.from_numpy(rows).T.contiguous().unbind()
+    return Neighbours(center, other, torch.from_numpy(shifts), cell, center_slot, other_slot, distance)
 
 
-def _gather(source: Tensor, start: Tensor, count: int) -> Tensor:
-    """Columns `[count, n]`: the `count` entries of `source` that follow each of the places `start`, `source` taken as flat.
+class _Distances(torch.autograd.Function):
+    """Distances of the rows of `kernels.first_neighbours`, differentiable through the features of the cells."""
 
-    One flat gather: the gradient of a gather of rows adds them one by one.
-    """
-    flat = start + torch.arange(count)[:, None]
-    return source.reshape(-1).index_select(0, flat.reshape(-1)).view(count, -1)
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, rows: np.ndarray, shifts: np.ndarray, length: int) -> Tensor:  # noqa: ANN401
+        from crystalgan import kernels
+
+        ctx.save_for_backward(features)
+        ctx.rest = (rows, shifts, length)
+        return torch.from_numpy(kernels.distances(features.detach().contiguous().numpy(), rows, shifts, length)).to(
+            features.dtype
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+        from crystalgan import kernels
+
+        features = ctx.saved_tensors[0].contiguous().numpy()
+        return (
+            torch.from_numpy(kernels.distances_backward(features, *ctx.rest, grad.double().contiguous().numpy())),
+            None,
+            None,
+            None,
+        )
 
 
 def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Searches in periodic crystals, compiled with numba: lattice reduction and nearest neighbours. No gradients, numpy arrays only.
+"""Searches in periodic crystals, compiled with numba: lattice reduction, nearest neighbours and their distances; numpy arrays.
 
 A search among a few thousand pairs is a hundred small tensor operations, or one compiled loop. Images are sought in the
 Minkowski-reduced basis: there, for a difference wrapped to [-1/2, 1/2], the nearest one is among the 27 with shifts -1, 0 and 1,
@@ -223,6 +223,51 @@ def first_neighbours(lattices: np.ndarray, frac: np.ndarray, mask: np.ndarray, c
                 count += 1
         number += atoms
     return rows[:count], shifts[:count]
+
+
+@njit(cache=True, inline="always")
+def _step(features: np.ndarray, row: np.ndarray, shift: np.ndarray, length: int, step: np.ndarray, vector: np.ndarray) -> float:
+    """Fractional and Cartesian vector from the center of a row to its neighbour, and its length; features as `Cells.features`."""
+    cell, center, other = row[0], 3 * (length + row[3]), 3 * (length + row[6])
+    for i in range(3):
+        step[i] = features[cell, other + i] - features[cell, center + i] + shift[i]
+    for j in range(3):
+        vector[j] = step[0] * features[cell, j] + step[1] * features[cell, 3 + j] + step[2] * features[cell, 6 + j]
+    return np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
+
+
+@njit(cache=True)
+def distances(features: np.ndarray, rows: np.ndarray, shifts: np.ndarray, length: int) -> np.ndarray:
+    """The distance of each row of `first_neighbours`; features `[cells, (1 + slots) * length * 3]`."""
+    out, step, vector = np.empty(len(rows)), np.empty(3), np.empty(3)
+    for r in range(len(rows)):
+        out[r] = _step(features, rows[r], shifts[r], length, step, vector)
+    return out
+
+
+@njit(cache=True)
+def distances_backward(features: np.ndarray, rows: np.ndarray, shifts: np.ndarray, length: int, grad: np.ndarray) -> np.ndarray:
+    """The gradient of `distances` by `features`, given the one by the distances.
+
+    With the step s and the vector v = s L: d|v| / ds = L v / |v| and d|v| / dL = s (x) v / |v|. Atoms on top of each other have
+    no direction; a zero gradient is better than none.
+    """
+    out, step, vector = np.zeros_like(features), np.empty(3), np.empty(3)
+    for r in range(len(rows)):
+        distance = _step(features, rows[r], shifts[r], length, step, vector)
+        if distance < 1e-15:
+            continue
+        cell, center, other = rows[r, 0], 3 * (length + rows[r, 3]), 3 * (length + rows[r, 6])
+        for j in range(3):
+            vector[j] *= grad[r] / distance
+        for i in range(3):
+            along = 0.0
+            for j in range(3):
+                along += features[cell, 3 * i + j] * vector[j]
+                out[cell, 3 * i + j] += step[i] * vector[j]
+            out[cell, other + i] += along
+            out[cell, center + i] -= along
+    return out
 
 
 @njit(cache=True)
