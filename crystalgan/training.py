@@ -124,37 +124,39 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
     def seconds() -> float:
         return before + time.monotonic() - started
 
-    while epoch < last:
-        sums: methods.Terms = {}
-        for x, y in data.batches(rngs, config.batch):
-            made = methods.forward(nets, x, y)
-            terms = methods.discriminator_terms(nets, x, y, made)
-            _update(optimizers["discriminators"], terms.values())
-            nets.discriminators.requires_grad_(False)
-            generator = methods.generator_terms(nets, x, y, made, config, limits if stage.constrained else None)
-            _update(optimizers["generators"], [config.weight(stage.number, name) * term for name, term in generator.items()])
-            nets.discriminators.requires_grad_(True)
-            terms |= generator
-            sums = {k: sums.get(k, 0) + v.detach() for k, v in terms.items()}
-        means = {k: (v / data.updates(config.batch)).tolist() for k, v in sums.items()}
-        if stage.number == 2 and epoch % WATCH_EVERY == 0:
-            means["valid"] = keeps(made.b.flattened(), limits).view(len(runs), -1).double().mean(-1).tolist()
-        _check_finite(means, stage, epoch, config)
-        epoch += 1
-        for k, run in enumerate(runs):
-            line = {"step": stage.number, "epoch": epoch} | {name: values[k] for name, values in means.items()}
-            with (run.folder / "metrics.jsonl").open("a") as file:
+    with ExitStack() as stack:
+        # One line at a time goes out whole, so that a reader, or a kill, meets no more than one half-written line.
+        files = [stack.enter_context((run.folder / "metrics.jsonl").open("a", buffering=1)) for run in runs]
+        while epoch < last:
+            sums: methods.Terms = {}
+            for x, y in data.batches(rngs, config.batch):
+                made = methods.forward(nets, x, y)
+                terms = methods.discriminator_terms(nets, x, y, made)
+                _update(optimizers["discriminators"], terms.values())
+                nets.discriminators.requires_grad_(False)
+                generator = methods.generator_terms(nets, x, y, made, config, limits if stage.constrained else None)
+                _update(optimizers["generators"], [config.weight(stage.number, name) * term for name, term in generator.items()])
+                nets.discriminators.requires_grad_(True)
+                terms |= generator
+                sums = {k: sums.get(k, 0) + v.detach() for k, v in terms.items()}
+            means = {k: (v / data.updates(config.batch)).tolist() for k, v in sums.items()}
+            if stage.number == 2 and epoch % WATCH_EVERY == 0:
+                means["valid"] = keeps(made.b.flattened(), limits).view(len(runs), -1).double().mean(-1).tolist()
+            _check_finite(means, stage, epoch, config)
+            epoch += 1
+            for k, file in enumerate(files):
+                line = {"step": stage.number, "epoch": epoch} | {name: values[k] for name, values in means.items()}
                 file.write(json.dumps(line) + "\n")
-        asked = any((run.folder / "stop").exists() for run in runs)
-        if epoch % config.checkpoint_every == 0 or asked:
-            _save_checkpoint(runs, stage, epoch, seconds(), nets, optimizers, rngs)
-        if time.monotonic() - shown > STATUS_SECONDS or epoch == last:
-            _set_all(runs, "running", step=stage.number, epoch=epoch, seconds=seconds())
-            shown = time.monotonic()
-        if progress:
-            progress(stage.number, epoch, last, {name: values[0] for name, values in means.items()})
-        if asked:
-            raise Stopped
+            asked = any((run.folder / "stop").exists() for run in runs)
+            if epoch % config.checkpoint_every == 0 or asked:
+                _save_checkpoint(runs, stage, epoch, seconds(), nets, optimizers, rngs)
+            if time.monotonic() - shown > STATUS_SECONDS or epoch == last:
+                _set_all(runs, "running", step=stage.number, epoch=epoch, seconds=seconds())
+                shown = time.monotonic()
+            if progress:
+                progress(stage.number, epoch, last, {name: values[0] for name, values in means.items()})
+            if asked:
+                raise Stopped
     for k, run in enumerate(runs):
         run.save(f"step{stage.number}.safetensors", _slice(nets.state_dict(), k), {"seconds": seconds(), "epochs": epoch})
         (run.folder / "checkpoint.safetensors").unlink(missing_ok=True)
