@@ -36,7 +36,7 @@ _PUBLIC = {
     "generate": "candidates",
     "candidates_table": "candidates",
     "load_candidate": "candidates",
-    "export": "candidates",
+    "export": "archive",
     "loss_figure": "plots",
     "structure_figure": "plots",
 }

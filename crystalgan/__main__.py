@@ -137,9 +137,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write selected candidates into a zip, one file each, with candidates.csv."""
-    from crystalgan import candidates
+    from crystalgan import archive
 
-    count = candidates.export(run_folder, out, select, rule, file_format)
+    count = archive.export(run_folder, out, select, rule, file_format)
     _print({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
 
 

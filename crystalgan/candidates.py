@@ -1,17 +1,12 @@
-"""Candidates: make cells with a trained run, judge them, find duplicates and symmetry, keep them in an ASE database, export.
+"""Candidates: make cells with a trained run, judge them, find duplicates and symmetry, keep them in an ASE database.
 
 Candidate k of a seed is the same however many are asked for: cells are drawn in blocks, each with random numbers of its own.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 import re
-import zipfile
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from sqlite3 import DatabaseError
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +22,7 @@ from crystalgan.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from ase.db.core import Database
@@ -37,7 +33,6 @@ BLOCK = 250
 MOST_DRAWS = 4  # a candidate, before repeated ones are taken too
 SYMPREC = 0.1  # Å, tolerance of the space group before any relaxation
 DECISIONS = ("undecided", "kept", "rejected")
-FORMATS = {"poscar": "POSCAR.vasp", "cif": "cif", "extxyz": "extxyz"}  # --format -> ending of the file
 
 
 @dataclass(frozen=True)
@@ -279,101 +274,3 @@ def decide(run: Run, ids: Sequence[int], decision: str, note: str = "") -> None:
         for number in ids:
             data = database.get(id=number).data | {"note": note}
             database.update(number, decision=decision, data=data)
-
-
-def select(run: Run, which: str, rule: str | None = None) -> list[AtomsRow]:
-    """Rows by "good" (keeps `rule`, by default the run's own), "kept", "all", or ids such as "3,17"."""
-    database, rule = open_database(run), rule or run.rule.name
-    if which == "good":
-        if rule not in rules_of(run):
-            raise InputError(f"There is no rule {rule!r} in {run.folder}; it has {', '.join(rules_of(run))}.")
-        return list(database.select(f"{passed_key(rule)}=1"))
-    if which == "kept":
-        return list(database.select(decision="kept"))
-    if which == "all":
-        return list(database.select())
-    words = which.split(",")
-    if not all(word.strip().isdigit() for word in words):
-        raise InputError(f"{which!r} selects nothing; give good, kept, all or ids such as 3,17.")
-    wanted = {int(word) for word in words}
-    rows = [row for row in database.select() if row.id in wanted]
-    if len(rows) < len(wanted):
-        missing = ", ".join(map(str, sorted(wanted - {row.id for row in rows})))
-        raise InputError(f"{run.folder / 'candidates.db'}: holds no candidate {missing}.")
-    return rows
-
-
-def export(
-    run: Run | Path | str, out: Path | str, select_by: str = "good", rule: str | None = None, file_format: str = "poscar"
-) -> int:
-    """Write a zip with one file for each selected candidate and `candidates.csv` with every verdict; returns how many.
-
-    The archive replaces `out` whole, so an export that fails leaves an older one as it was.
-    """
-    run = run if isinstance(run, Run) else Run.open(run)
-    if file_format not in FORMATS:
-        raise InputError(f"{file_format!r} is not one of {', '.join(FORMATS)}.")
-    rows = select(run, select_by, rule)
-    if not rows:
-        raise InputError(f"{run.folder}: no candidate is selected by {select_by!r}; generate some, or select otherwise.")
-    out = Path(out)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            names = [f"{row.formula}_{row.id:05d}.{FORMATS[file_format]}" for row in rows]
-            for name, row in zip(names, rows, strict=True):
-                archive.writestr(name, _as_text(run, row, file_format))
-            archive.writestr("candidates.csv", _csv(run, rows, names))
-        os.replace(partial, out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{out}: cannot be written ({error.strerror}); give another path with --out.") from None
-    return len(rows)
-
-
-def _as_text(run: Run, row: AtomsRow, file_format: str) -> str:
-    structure = structure_of(row)
-    title = f"{row.formula} id={row.id} run={run.folder.name} seed={row.seed}"
-    if file_format == "poscar":
-        from pymatgen.io.vasp import Poscar
-
-        return Poscar(structure, comment=title, sort_structure=False).get_str(significant_figures=12)
-    if file_format == "cif":
-        from pymatgen.io.cif import CifWriter
-
-        return f"# {title}\n{CifWriter(structure, significant_figures=10)}"
-    from ase.io import write
-
-    atoms: Any = structure.to_ase_atoms()
-    atoms.info = {"formula": row.formula, "id": row.id, "run": run.folder.name, "seed": row.seed}
-    text = io.StringIO()
-    write(text, atoms, format="extxyz")
-    return text.getvalue()
-
-
-def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
-    text = io.StringIO()
-    shortest = sorted({pair for row in rows for pair in row.data["shortest"]})
-    rules = list(rules_of(run))
-    columns = [
-        "id",
-        "file",
-        "formula",
-        "atoms",
-        "volume_A3",
-        "spacegroup",
-        "spacegroup_symbol",
-        "ternary",
-        "unique",
-        "duplicate_of",
-    ]
-    columns += [passed_key(rule) for rule in rules] + [f"shortest_{pair}_A" for pair in shortest]
-    columns += ["decision", "note", "parent_a", "parent_b", "run", "seed", "number"] + [f"verdict_{rule}" for rule in rules]
-    writer = csv.DictWriter(text, columns, extrasaction="ignore")
-    writer.writeheader()
-    for name, row in zip(names, rows, strict=True):
-        details = {f"shortest_{pair}_A": f"{d:.4f}" for pair, d in row.data["shortest"].items()}
-        details |= {f"verdict_{rule}": row.data["verdicts"][rule]["text"] for rule in rules}
-        fixed = {"id": row.id, "file": name, "formula": row.formula, "atoms": row.natoms, "volume_A3": f"{row.volume:.4f}"}
-        writer.writerow(row.key_value_pairs | details | fixed | {"run": run.folder.name, "note": row.data["note"]})
-    return text.getvalue()

@@ -46,13 +46,6 @@ class Neighbours:
     distance: Tensor  # [rows], Å, differentiable through lattice and positions
 
 
-def minkowski_reduce(lattice: Tensor) -> Tensor:
-    """The changes of basis H, `[n, 3, 3]` of whole numbers, float64, for which the rows of H @ lattice are Minkowski-reduced."""
-    from crystalgan import kernels
-
-    return torch.from_numpy(kernels.reduce_all(lattice.detach().double().contiguous().numpy()))
-
-
 def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
     """The nearest neighbours that rules and losses ask about, for cells with one leading axis.
 

@@ -14,15 +14,14 @@ from pymatgen.core import Structure
 from test_geometry import independent_paper_verdict
 
 from crystalgan import InputError
+from crystalgan.archive import export, select
 from crystalgan.candidates import (
     Duplicates,
     candidates_table,
     decide,
-    export,
     generate,
     load_candidate,
     open_database,
-    select,
     structure_of,
 )
 from crystalgan.config import Config

@@ -54,7 +54,8 @@ def table(folder: str, changed: float) -> pd.DataFrame:  # noqa: ARG001 - part o
 @st.cache_data(show_spinner=False, max_entries=200)
 def candidate(folder: str, changed: float, number: int) -> tuple[Structure, dict[str, str]]:  # noqa: ARG001 - as above
     """Structure of a candidate, and what each rule says of it in words."""
-    from crystalgan.candidates import select, structure_of
+    from crystalgan.archive import select
+    from crystalgan.candidates import structure_of
 
     row = select(Run.open(folder), str(number))[0]
     verdicts: dict[str, dict[str, Any]] = row.data["verdicts"]
@@ -63,7 +64,7 @@ def candidate(folder: str, changed: float, number: int) -> tuple[Structure, dict
 
 def archive(folder: str, select_by: str, file_format: str) -> bytes:
     """The zip that `export` writes, as bytes."""
-    from crystalgan.candidates import export
+    from crystalgan.archive import export
 
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "candidates.zip"
