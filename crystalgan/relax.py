@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ase import Atoms
     from ase.calculators.calculator import Calculator
     from pymatgen.core import Structure
 
@@ -48,21 +49,22 @@ def load_chgnet(device: str = "cpu") -> Potential:
 
     import torch
     from ase.calculators.calculator import Calculator, all_changes
-    from chgnet.model import CHGNet
     from ase.stress import full_3x3_to_voigt_6_stress
+    from chgnet.model import CHGNet
     from pymatgen.io.ase import AseAtomsAdaptor
 
     with contextlib.redirect_stdout(io.StringIO()):  # the constructor prints; stdout belongs to --json
         model = CHGNet.load(verbose=False, use_device=device).eval().requires_grad_(requires_grad=False)
     model.graph_converter.set_isolated_atom_response("ignore")
 
-    class CHGNetEnergy(Calculator):  # type: ignore[misc]
+    class CHGNetEnergy(Calculator):
         implemented_properties: ClassVar = ["energy", "free_energy", "forces", "stress"]
 
         def calculate(
-            self, atoms: Any = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
+            self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
         ) -> None:
             super().calculate(atoms, properties, system_changes)
+            assert atoms is not None
             graph = model.graph_converter(AseAtomsAdaptor.get_structure(atoms)).to(device)
             derive = not {"forces", "stress"}.isdisjoint(properties)
             graph.lattice = graph.lattice.detach().requires_grad_(derive)
