@@ -37,7 +37,9 @@ _PUBLIC = {
     "candidates_table": "candidates",
     "load_candidate": "candidates",
     "export": "archive",
+    "examine": "doctor",
     "loss_figure": "plots",
+    "distance_figure": "plots",
     "structure_figure": "plots",
 }
 __all__ = ["InputError", *_PUBLIC]  # noqa: PLE0604 - the names are strings

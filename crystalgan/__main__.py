@@ -27,15 +27,24 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/Pd-Ni-H_crystalgan_seed0_001.")]
 
+KnownFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--known", metavar="PATH", help="Known structures beside the built-in ones: a file, folder or zip; may be repeated."
+    ),
+]
+
 
 @app.command()
 def classes(as_json: Json = False) -> None:
     """List the built-in classes."""
     from crystalgan.classes import builtin_classes, load_class
 
-    table = [{"metal": c.metal, "cells": len(c), "source": c.source} for c in map(load_class, builtin_classes())]
-    lines = [f"{row['metal']:3} {row['cells']:4} cells  {row['source']}" for row in table]
-    _print({"classes": table}, lines, as_json)
+    every = [load_class(metal) for metal in builtin_classes()]
+    cells = sum(map(len, every))
+    table = [{"metal": c.metal, "cells": len(c), "source": c.source} for c in every]
+    lines = [f"{c.metal:3} {len(c):4} cells  {c.source}" for c in every] + [f"{cells} cells in {len(every)} classes"]
+    _print({"cells": cells, "classes": table}, lines, as_json)
 
 
 @app.command()
@@ -43,22 +52,66 @@ def check(
     path: Annotated[str, typer.Argument(help="A folder, zip or file of cells, or the metal of a built-in class.")],
     metal: Annotated[str | None, typer.Option(help="The metal of a .mat file, which names no elements.")] = None,
     shared: Annotated[str, typer.Option(help="The element that both classes share.")] = "H",
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the first-neighbour distances with d1 and d2 into this HTML file.")
+    ] = None,
+    cleaned: Annotated[
+        Path | None, typer.Option(help="Write the cells without those that are proposed to be left out, as extended XYZ.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """The data doctor: what was read, what was left out and why, duplicates, shortest distance of each pair."""
-    from crystalgan.classes import examine
+    """The data doctor: what was read or left out, duplicates, distances, volumes, prototypes, and what it would leave out."""
+    from crystalgan import doctor
 
-    report = examine(path, metal, shared)
-    lines = [f"{report['path']}: {report['cells']} cells of {report['metal']}-{shared}"]
-    lines += [f"left out  {x['where']}: {x['reason']}" for x in report["left_out"]]
-    lines += [f"duplicate {second} repeats {first}" for first, second in report["duplicates"]]
-    lines += [f"shortest  {pair} {x['distance']:.3f} Å in {x['where']}" for pair, x in report["shortest"].items()]
-    lines += [
-        f"{report['keep_paper_rule']} of {report['cells']} cells keep the paper's rule (H-H and metal-metal within 1.8-3.0 Å)"
-    ]
-    _print(report, lines, as_json)
+    report = doctor.cleaned(path, cleaned, metal, shared) if cleaned else doctor.examine(path, metal, shared)
+    if figure and report["cells"]:
+        from crystalgan.plots import distance_figure
+
+        name = f"{report['metal']}-{shared}"
+        distance_figure({name: report["distances"]}, report["limits"]).write_html(figure, include_plotlyjs=True)
+    _print(report, _diagnosis(report, shared), as_json)
     if not report["cells"]:
         raise InputError(f"{path}: holds no cell that can be used; mend what is listed above or give another path.")
+
+
+def _diagnosis(report: dict[str, Any], shared: str) -> list[str]:
+    """The report of the data doctor in words."""
+    lines = [f"{report['path']}: {report['cells']} cells of {report['metal']}-{shared}"]
+    lines += [f"left out  {x['where']}: {x['reason']}" for x in report["left_out"]]
+    if not report["cells"]:
+        return lines
+    lines += [f"shortest  {pair} {x['distance']:.3f} Å in {x['where']}" for pair, x in report["shortest"].items()]
+    lines += ["volume    {lowest:.2f} to {highest:.2f} Å³ per atom, median {median:.2f}".format(**report["volume"])]
+    for rule, limits in report["limits"].items():
+        lines += [f"limits    {rule}: " + ", ".join(f"{pair} {d1:.2f}-{d2:.2f} Å" for pair, (d1, d2) in limits.items())]
+    lines += [
+        f"rule      {report['keep_paper_rule']} of {report['cells']} keep the rule paper: H-H and metal-metal within 1.8-3.0 Å",
+        f"types     {len(report['prototypes'])} cells recognised: {', '.join(sorted(set(report['prototypes'].values())))}",
+    ]
+    if report["oxidation"]:
+        lines += [
+            "note      no common oxidation states balance "
+            + ", ".join(report["oxidation"])
+            + " (nothing odd in a metallic hydride)"
+        ]
+    return lines + [f"proposed  leave out {x['where']}: {x['why']}" for x in report["proposals"]]
+
+
+@app.command("data-card")
+def data_card(
+    dft: Annotated[
+        list[Path] | None, typer.Option(help="A .mat file of DFT cells to compare volumes with; may be repeated.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put the report into assets/data-card.md.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the built-in classes against experiment, DFT and the hydrides that are known; the data card's figures."""
+    from crystalgan import datacard
+
+    report = datacard.report(dft or [])
+    if write:
+        print(f"written: {datacard.write(report)}", file=sys.stderr)
+    _print(report, [datacard.markdown(report)], as_json)
 
 
 @app.command()
@@ -110,6 +163,7 @@ def generate(
     run_folder: RunFolder,
     n: Annotated[int, typer.Option("-n", help="How many candidates of this seed the run shall hold.")] = 1000,
     seed: Annotated[int, typer.Option(help="Another seed makes other candidates.")] = 0,
+    known: KnownFiles = None,
     as_json: Json = False,
 ) -> None:
     """Make candidates, judge them, find duplicates and symmetry; they go into the run's candidates.db."""
@@ -118,13 +172,23 @@ def generate(
     from crystalgan import candidates
 
     with tqdm(total=n, desc="candidates", unit="", file=sys.stderr) as bar:
-        counts = candidates.generate(run_folder, n, seed, lambda done, _: bar.update(done - bar.n))
+        counts = candidates.generate(run_folder, n, seed, lambda done, _: bar.update(done - bar.n), known or [])
         bar.update(n - bar.n)
     lines = [f"{counts['candidates']} candidates from {counts['drawn']} draws; {counts['unique']} are unique"]
+    lines += [f"{counts['new']} of them match no known structure"]
     lines += [f"{counts['ternary']} of them hold all three elements"]
     lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
     lines += [f"{k} kept the rule {name} before refinement" for name, k in counts["passed_before_refine"].items()]
     _print(counts, lines, as_json)
+
+
+@app.command()
+def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = False) -> None:
+    """Compare a run's candidates with known structures again, after some were added; a match says which."""
+    from crystalgan import candidates
+
+    counts = candidates.compare_with_known(run_folder, known or [])
+    _print(counts, [f"{counts['new']} of {counts['candidates']} candidates match no known structure"], as_json)
 
 
 @app.command()

@@ -104,6 +104,8 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
         "ternary",
         "unique",
         "duplicate_of",
+        "new",
+        "matches",
     ]
     columns += [passed_key(rule) for rule in rules] + [f"shortest_{pair}_A" for pair in shortest]
     columns += ["decision", "note", "parent_a", "parent_b", "run", "seed", "number"] + [f"verdict_{rule}" for rule in rules]
@@ -113,5 +115,10 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
         details = {f"shortest_{pair}_A": f"{d:.4f}" for pair, d in row.data["shortest"].items()}
         details |= {f"verdict_{rule}": row.data["verdicts"][rule]["text"] for rule in rules}
         fixed = {"id": row.id, "file": name, "formula": row.formula, "atoms": row.natoms, "volume_A3": f"{row.volume:.4f}"}
-        writer.writerow(row.key_value_pairs | details | fixed | {"run": run.folder.name, "note": row.data["note"]})
+        writer.writerow(
+            row.key_value_pairs
+            | details
+            | fixed
+            | {"run": run.folder.name, "note": row.data["note"], "matches": row.data.get("matches", "")}
+        )
     return text.getvalue()

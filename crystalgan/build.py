@@ -1,8 +1,8 @@
 """Making the built-in classes: prototypes of metal hydrides, relaxed with a machine-learned potential.
 
-`assets/prototypes.json` holds structure types as facts; for each metal every type is built, its volume scanned, cell and
-positions relaxed, and the outcome kept or left out with a reason. Work is written cell by cell, so a build that is stopped goes
-on where it was.
+`assets/prototypes.json` holds structure types as facts, `assets/elements.json` those of the elements; for each metal every type
+is built, its volume scanned, cell and positions relaxed, and the outcome kept or left out with a reason. Work is written cell by
+cell, so a build that is stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_ATOMS_PER_KIND = 18  # larger types would more than double the tensors of every class for one cell
 MIN_H_H, MIN_M_H = 1.0, 1.3  # Å; shorter is molecular hydrogen, or hydrogen inside a metal atom
+MOLECULE = 0.9  # Å
 SCAN = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)
-TASKS_PER_WORKER = 32  # a worker's memory grows with every cell that it relaxes; a new one starts small
-FMAX, MAX_STEPS = 0.03, 200  # eV/Å, steps
+TASKS_PER_WORKER = 500  # a worker's memory grows slowly; a new one starts small
+FMAX, MAX_STEPS = 0.03, 300  # eV/Å, steps
+SAME_ENERGY = 0.001  # eV/atom; of two cells as close as this the more symmetric one is the type that is known
+ELEMENTS = "elements.extxyz"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Prototype:
     spacegroup: int
     lattice: dict[str, float]
     sites: list[tuple[str, list[float]]]
+
+    @property
+    def is_hydride(self) -> bool:
+        """Whether the shared element is in it; otherwise it is a structure of the pure element."""
+        return any(kind == "H" for kind, _ in self.sites)
 
     def structure(self, metal: str, shared: str = "H") -> Structure:
         """The primitive cell at a guessed volume: the metal's own atomic volume plus 2.5 Å³ for each shared atom."""
@@ -56,22 +64,34 @@ class Prototype:
 
 
 def load_prototypes(path: Path | None = None) -> list[Prototype]:
-    """The structure types of `assets/prototypes.json`."""
-    table = json.loads((path or ASSETS / "prototypes.json").read_text())
-    return [Prototype(p["name"], p["spacegroup"], p["lattice"], [(kind, x) for kind, x in p["sites"]]) for p in table]
+    """The structure types of hydrides in `assets/prototypes.json`."""
+    return [_prototype(row) for row in json.loads((path or ASSETS / "prototypes.json").read_text())]
+
+
+def element_types(symbol: str) -> list[Prototype]:
+    """The structure types to try for an element: fcc, bcc, hcp and its own for a metal, molecular crystals for H."""
+    rows = json.loads((ASSETS / "elements.json").read_text())
+    return [_prototype(row) for row in rows if (symbol in row["elements"] if row["elements"] else symbol != "H")]
+
+
+def _prototype(row: dict[str, Any]) -> Prototype:
+    return Prototype(row["name"], row["spacegroup"], row["lattice"], [(kind, x) for kind, x in row["sites"]])
 
 
 def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> dict[str, Any]:
     """One cell of a class, as a JSON record: kept with its numbers, or left out with its reason."""
-    from crystalgan.relax import relax, scan_volume
+    from crystalgan.relax import HopelessError, relax, scan_volume
 
     record: dict[str, Any] = {"metal": metal, "prototype": prototype.name}
     structure = prototype.structure(metal)
     largest = int(max(structure.composition.values()))
-    if largest > MAX_ATOMS_PER_KIND:
+    if prototype.is_hydride and largest > MAX_ATOMS_PER_KIND:
         return record | {"dropped": f"{largest} atoms of one kind, more than {MAX_ATOMS_PER_KIND}"}
     try:
-        result = relax(scan_volume(structure, potential, SCAN), potential, FMAX, MAX_STEPS)
+        hopeless = _molecular if prototype.is_hydride else None
+        result = relax(scan_volume(structure, potential, SCAN), potential, FMAX, MAX_STEPS, hopeless)
+    except HopelessError as error:
+        return record | {"dropped": str(error)}
     except (ValueError, RuntimeError, ArithmeticError) as error:  # a potential may fail on one cell and not on the next
         return record | {"dropped": f"{type(error).__name__}: {error}"}
     cell = result.structure
@@ -86,11 +106,17 @@ def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> d
     }
     if not result.converged:
         return record | {"dropped": f"not converged: {result.force:.3f} eV/Å left after {result.steps} steps"}
-    for pair, limit in (("H-H", MIN_H_H), ("M-H", MIN_M_H)):
+    for pair, limit in (("H-H", MIN_H_H), ("M-H", MIN_M_H)) if prototype.is_hydride else ():
         shortest = _shortest(cell, pair)
         if shortest < limit:
             return record | {"dropped": f"{pair} {shortest:.2f} Å, shorter than {limit} Å"}
     return record
+
+
+def _molecular(structure: Structure) -> str | None:
+    """Hydrogen that has become a molecule on the way does not come back; its relaxation would only take long."""
+    distance = _shortest(structure, "H-H")
+    return f"H-H {distance:.2f} Å, shorter than {MIN_H_H} Å" if distance < MOLECULE else None
 
 
 def _shortest(structure: Structure, pair: str) -> float:
@@ -103,44 +129,80 @@ def _shortest(structure: Structure, pair: str) -> float:
 
 
 def drop_collapsed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mark cells that relaxed into another cell of the class (pymatgen's StructureMatcher); the lowest energy is kept."""
+    """Mark cells that relaxed into another cell of the class (pymatgen's StructureMatcher), lowest energy first.
+
+    The lower energy is kept or, where they are equal to 1 meV/atom, the higher symmetry: a cubic cell and the tetragonal
+    distortion that fell back into it are one cell, and its name is that of the cubic type.
+    """
     from pymatgen.analysis.structure_matcher import StructureMatcher
     from pymatgen.core import Structure
 
     matcher = StructureMatcher()
-    kept: list[tuple[Structure, str]] = []
-    marked = []
-    for record in sorted(records, key=lambda r: r.get("energy_per_atom", 0.0)):
-        marked.append(record)
-        if "dropped" not in record:
-            structure = Structure.from_dict(record["structure"])
-            twin = next((name for other, name in kept if matcher.fit(structure, other)), None)
-            if twin is None:
-                kept.append((structure, record["prototype"]))
-            else:
-                marked[-1] = record | {"dropped": f"collapsed into {twin}"}
+    marked = [dict(record) for record in sorted(records, key=lambda r: r.get("energy_per_atom", 0.0))]
+    kept: list[tuple[Structure, dict[str, Any]]] = []
+    for record in marked:
+        if "dropped" in record:
+            continue
+        structure = Structure.from_dict(record["structure"])
+        i = next((i for i, (other, _) in enumerate(kept) if matcher.fit(structure, other)), None)
+        if i is None:
+            kept.append((structure, record))
+            continue
+        better = kept[i][1]
+        close = record["energy_per_atom"] - better["energy_per_atom"] < SAME_ENERGY
+        if close and record["spacegroup"] > better["spacegroup"]:
+            kept[i], record, better = (structure, record), better, record  # noqa: PLW2901 - the loser is marked below
+        record["dropped"] = f"collapsed into {better['prototype']}"
     return marked
 
 
-def write_class(metal: str, records: list[dict[str, Any]], folder: Path) -> Path:
-    """Write the kept cells as `METAL.extxyz`, lowest energy first, and what was left out as `METAL.dropped.json`."""
-    from ase.io import write
-    from pymatgen.core import Structure
+def write_class(metal: str, records: list[dict[str, Any]], references: dict[str, float], folder: Path) -> Path:
+    """Write the kept cells as `METAL.extxyz`, lowest energy first, and what was left out as `METAL.dropped.json`.
 
-    keys = ("prototype", "spacegroup", "energy_per_atom", "fmax", "steps", "potential", "version")
-    images = []
-    for record in records:
-        if "dropped" in record:
-            continue
-        atoms = Structure.from_dict(record["structure"]).get_sorted_structure().to_ase_atoms()
-        atoms.info = {key: record[key] for key in keys}
-        images.append(atoms)
+    `references` holds the energies of the elements, eV per atom, against which the formation energies are taken.
+    """
+    from ase.io import write
+
+    images = [_image(record, references) for record in records if "dropped" not in record]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{metal}.extxyz"
     write(path, images, format="extxyz")
     dropped = {record["prototype"]: record["dropped"] for record in records if "dropped" in record}
     (folder / f"{metal}.dropped.json").write_text(json.dumps(dropped, indent=1) + "\n")
     return path
+
+
+def _image(record: dict[str, Any], references: dict[str, float]) -> Any:  # noqa: ANN401 - ASE has no types
+    from pymatgen.core import Structure
+
+    structure = Structure.from_dict(record["structure"]).get_sorted_structure()
+    energy = record["energy_per_atom"] - sum(references[site.specie.symbol] for site in structure) / len(structure)
+    atoms = structure.to_ase_atoms()
+    keys = ("prototype", "spacegroup", "energy_per_atom", "fmax", "steps", "potential", "version")
+    atoms.info = {key: record[key] for key in keys} | {"formation_energy_per_atom": energy, "volume": structure.volume}
+    return atoms
+
+
+def write_elements(phases: dict[str, list[dict[str, Any]]], folder: Path) -> dict[str, float]:
+    """Put the lowest phase of each element into `elements.extxyz`, beside those already there.
+
+    Returns the energies of these elements, eV per atom. Raises InputError where no phase of an element converged.
+    """
+    from ase.io import read, write
+
+    path = folder / ELEMENTS
+    images = {str(atoms.symbols[0]): atoms for atoms in read(path, ":")} if path.exists() else {}
+    energies = {}
+    for symbol, records in phases.items():
+        whole = [record for record in records if "dropped" not in record]
+        if not whole:
+            raise InputError(f"{symbol}: no structure of the element converged ({records[0]['dropped']}); remove its work file.")
+        best = min(whole, key=lambda record: record["energy_per_atom"])
+        energies[symbol] = best["energy_per_atom"]
+        images[symbol] = _image(best, energies)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(path, [images[symbol] for symbol in sorted(images)], format="extxyz")
+    return energies
 
 
 def build_classes(
@@ -160,38 +222,41 @@ def build_classes(
     if unknown:
         raise InputError(f"{unknown[0]!r} is not a chemical element; give metals by symbol, such as Pd Ni.")
     work.mkdir(parents=True, exist_ok=True)
-    prototypes = load_prototypes()
-    records = {metal: _finished(work / f"{metal}.jsonl") for metal in metals}
-    done = {(metal, record["prototype"]) for metal in metals for record in records[metal]}
-    tasks = [(p, metal) for metal in metals for p in prototypes if (metal, p.name) not in done]
-    total = len(metals) * len(prototypes)
-    waiting = {metal: sum(m == metal for _, m in tasks) for metal in metals}
-    counts = {}
+    folder = out or ASSETS / "classes"
+    hydrides = load_prototypes()
+    types = {symbol: element_types(symbol) + (hydrides if symbol != "H" else []) for symbol in ("H", *metals)}
+    records = {symbol: _finished(work / f"{symbol}.jsonl") for symbol in types}
+    done = {(symbol, record["prototype"]) for symbol in types for record in records[symbol]}
+    tasks = [(p, symbol) for symbol in types for p in types[symbol] if (symbol, p.name) not in done]
+    total = sum(map(len, types.values()))
+    waiting = {symbol: sum(s == symbol for _, s in tasks) for symbol in types}
+    counts: dict[str, dict[str, int]] = {}
 
-    def finish(metal: str) -> None:
-        marked = drop_collapsed(records[metal])
-        write_class(metal, marked, out or ASSETS / "classes")
-        dropped = sum("dropped" in record for record in marked)
-        counts[metal] = {"kept": len(marked) - dropped, "dropped": dropped}
+    def finish() -> None:
+        for metal in [m for m in metals if m not in counts and not waiting[m] and not waiting["H"]]:
+            phases = {s: [r for r in records[s] if r["prototype"] in {p.name for p in element_types(s)}] for s in ("H", metal)}
+            references = write_elements(phases, folder)
+            marked = drop_collapsed([r for r in records[metal] if r["prototype"] in {p.name for p in hydrides}])
+            write_class(metal, marked, references, folder)
+            dropped = sum("dropped" in record for record in marked)
+            counts[metal] = {"kept": len(marked) - dropped, "dropped": dropped}
 
-    for metal in [m for m in metals if not waiting[m]]:
-        finish(metal)
+    finish()
     if tasks:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, context, _start_worker, max_tasks_per_child=TASKS_PER_WORKER) as pool:
-            futures = [pool.submit(_work, prototype, metal) for prototype, metal in tasks]
+            futures = [pool.submit(_work, prototype, symbol) for prototype, symbol in tasks]
             for future in as_completed(futures):
                 record = future.result()
-                metal = record["metal"]
-                with (work / f"{metal}.jsonl").open("a") as file:
+                symbol = record["metal"]
+                with (work / f"{symbol}.jsonl").open("a") as file:
                     file.write(json.dumps(record) + "\n")
-                records[metal].append(record)
-                waiting[metal] -= 1
+                records[symbol].append(record)
+                waiting[symbol] -= 1
                 if progress:
                     left = sum(waiting.values())
-                    progress(total - left, total, f"{metal} {record['prototype']}: {record.get('dropped', 'kept')}")
-                if not waiting[metal]:
-                    finish(metal)
+                    progress(total - left, total, f"{symbol} {record['prototype']}: {record.get('dropped', 'kept')}")
+                finish()
     return {metal: counts[metal] for metal in metals}
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group
 from crystalgan.geometry import Rule, judge, keeps, learned_rule, paper_rule, refine
+from crystalgan.matching import Seen, known_structures
 from crystalgan.methods import METHODS
 from crystalgan.pools import Pool, class_tensors, load_networks, noise, pair_order, shuffled, union
 from crystalgan.runs import Run
@@ -109,44 +110,18 @@ def passed_key(rule: str) -> str:
     return "passed_" + re.sub(r"\W", "_", rule)
 
 
-class Duplicates:
-    """Finds a structure among those seen before, by pymatgen's StructureMatcher with its default tolerances.
-
-    Only cells of the same formula and with compatible lattices are compared: the matcher lets lengths differ by a fifth after
-    scaling to equal volume, so the three shortest independent lattice vectors of a match differ by no more either.
-    """
-
-    def __init__(self) -> None:
-        from pymatgen.analysis.structure_matcher import StructureMatcher
-
-        self.matcher = StructureMatcher()
-        self.seen: dict[str, list[tuple[Any, Structure, int]]] = {}
-
-    def find_or_add(self, structure: Structure, number: int) -> int | None:
-        """The number of the structure that this one repeats; None when it is new, and is then remembered under `number`."""
-        import numpy as np
-
-        reduced = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
-        lengths = np.sort(reduced.lattice.abc) / reduced.volume ** (1 / 3)
-        bucket = self.seen.setdefault(reduced.formula, [])
-        for other_lengths, other, other_number in bucket:
-            ratio = lengths / other_lengths
-            if ratio.max() > 1 + self.matcher.ltol or ratio.min() < 1 / (1 + self.matcher.ltol):
-                continue
-            if self.matcher.fit(reduced, other, skip_structure_reduction=True):
-                return other_number
-        bucket.append((lengths, reduced, number))
-        return None
-
-
 def generate(
-    run: Run | Path | str, n: int = 1000, seed: int = 0, progress: Callable[[int, int], None] | None = None
+    run: Run | Path | str,
+    n: int = 1000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    known: Sequence[Path | str] = (),
 ) -> dict[str, Any]:
     """Have `n` candidates of this seed in the run's database, making those that are not there yet.
 
-    A draw that repeats an earlier candidate is skipped, unless nearly all do. `progress(done, n)` is called after each candidate.
-    Returns counts over these `n`: candidates, passed and passed_before_refine (by rule), unique, ternary, and drawn: how many
-    cells were drawn for them.
+    A draw that repeats an earlier candidate is skipped, unless nearly all do. A candidate is new when it matches neither a
+    built-in cell nor one in the files `known`. `progress(done, n)` is called after each candidate. Returns counts over these `n`:
+    candidates, passed and passed_before_refine (by rule), unique, new, ternary, and drawn: how many cells were drawn for them.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if n < 1:
@@ -154,13 +129,30 @@ def generate(
     last = len(METHODS[run.config.method])
     if not (run.folder / f"step{last}.safetensors").exists():
         raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
+    reference = known_structures(run.species, known)
     with run.hold("generate"):
-        _generate(run, n, seed, progress)
+        _generate(run, n, seed, reference, progress)
     return summary(run, n, seed)
 
 
-def _generate(run: Run, n: int, seed: int, progress: Callable[[int, int], None] | None) -> None:
-    rules, database, duplicates = rules_of(run), open_database(run), Duplicates()
+def compare_with_known(run: Run | Path | str, known: Sequence[Path | str] = ()) -> dict[str, int]:
+    """Say again of every candidate of a run whether it is new, for known structures that were added later.
+
+    Returns counts: candidates, new.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    reference, database = known_structures(run.species, known), open_database(run)
+    counts = {"candidates": 0, "new": 0}
+    with run.hold("generate"), database:
+        for row in list(database.select()):
+            match = reference.find(structure_of(row))
+            database.update(row.id, new=match is None, data={"matches": match or ""})
+            counts = {"candidates": counts["candidates"] + 1, "new": counts["new"] + (match is None)}
+    return counts
+
+
+def _generate(run: Run, n: int, seed: int, reference: Seen[str], progress: Callable[[int, int], None] | None) -> None:
+    rules, database, duplicates = rules_of(run), open_database(run), Seen[int]()
     there = list(database.select(seed=seed, sort="number", include_data=False))
     number, draw = len(there), (there[-1].draw + 1 if there else 0)
     for row in there if number < n else ():
@@ -174,7 +166,9 @@ def _generate(run: Run, n: int, seed: int, progress: Callable[[int, int], None] 
                 if twin is not None and draw < MOST_DRAWS * number + BLOCK:
                     continue
                 columns |= {"seed": seed, "number": number, "draw": draw - 1}
-                columns |= {"unique": twin is None, "duplicate_of": -1 if twin is None else twin}
+                match = reference.find(structure)
+                columns |= {"unique": twin is None, "duplicate_of": -1 if twin is None else twin, "new": match is None}
+                data["matches"] = match or ""
                 database.write(structure.to_ase_atoms(), key_value_pairs=columns, data=data)
                 number += 1
                 if progress:
@@ -218,6 +212,7 @@ def summary(run: Run, n: int, seed: int) -> dict[str, Any]:
         "passed": {name: sum(bool(row[passed_key(name)]) for row in rows) for name in rules_of(run)},
         "passed_before_refine": {run.rule.name: sum(bool(row.raw_passed) for row in rows)},
         "unique": sum(bool(row.unique) for row in rows),
+        "new": sum(bool(row.get("new", True)) for row in rows),
         "ternary": sum(bool(row.ternary) for row in rows),
         "drawn": 1 + max((row.draw for row in rows), default=-1),
     }
@@ -252,7 +247,7 @@ def candidates_table(run: Run | Path | str) -> pd.DataFrame:
     for row in open_database(run).select():
         columns = {"id": row.id, "formula": row.formula, "atoms": row.natoms, "volume": row.volume / row.natoms}
         columns |= row.key_value_pairs | {f"shortest {pair}": d for pair, d in row.data["shortest"].items()}
-        rows.append(columns | {"note": row.data["note"]})
+        rows.append(columns | {"note": row.data["note"], "matches": row.data.get("matches", "")})
     return pd.DataFrame(rows)
 
 

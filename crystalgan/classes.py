@@ -1,4 +1,4 @@
-"""Classes of binary compounds: the built-in ones and a chemist's own; the data doctor."""
+"""Classes of binary compounds: the built-in ones and a chemist's own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from crystalgan import InputError
 from crystalgan.readers import Cell, LeftOut, read_entries
@@ -61,7 +59,7 @@ class BinaryClass:
 
 def builtin_classes() -> dict[str, Path]:
     """Metal -> file of the built-in classes."""
-    return {path.stem: path for path in sorted(ASSETS.glob("*.extxyz"))}
+    return {path.stem: path for path in sorted(ASSETS.glob("*.extxyz")) if path.stem != "elements"}
 
 
 def load_class(source: str | Path, metal: str | None = None, shared: str = "H", skip_bad: bool = False) -> BinaryClass:
@@ -125,40 +123,3 @@ def _checked(
             f"{source}: only {len(kept)} cell of {metal}-{shared}; a class needs at least {MIN_CELLS}, better 15 or more."
         )
     return BinaryClass(metal, shared, tuple(kept), source, tuple(bad))
-
-
-def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> dict[str, Any]:
-    """The data doctor: what was read, what was left out and why, duplicates, shortest distance of each pair (Å)."""
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    from crystalgan.cells import encode
-    from crystalgan.geometry import judge, paper_rule
-
-    path = builtin_classes().get(str(path), Path(path))
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder.")
-    entries, left_out = read_entries(path, metal, shared)
-    metal, kept, strangers = sort_out(entries, metal, shared)
-    report: dict[str, Any] = {
-        "path": str(path),
-        "metal": metal,
-        "cells": len(kept),
-        "left_out": [{"where": x.where, "reason": x.reason} for x in [*left_out, *strangers]],
-        "duplicates": [],
-        "shortest": {},
-        "keep_paper_rule": 0,
-    }
-    if not kept or metal is None:
-        return report
-    matcher = StructureMatcher()
-    for i, entry in enumerate(kept):
-        twin = next((other for other in kept[:i] if matcher.fit(entry.structure, other.structure)), None)
-        if twin:
-            report["duplicates"].append([twin.where, entry.where])
-    verdicts = judge(encode([entry.structure for entry in kept], (shared, metal)), paper_rule([metal], shared))
-    for verdict, entry in zip(verdicts, kept, strict=True):
-        for pair, distance in verdict.shortest.items():
-            if distance < report["shortest"].get(pair, {"distance": np.inf})["distance"]:
-                report["shortest"][pair] = {"distance": round(distance, 4), "where": entry.where}
-    report["keep_paper_rule"] = sum(verdict.passed for verdict in verdicts)
-    return report

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from crystalgan.cells import Cells
 
+SHORTEST_SHARED = 1.5  # Å; closer atoms of the shared element are a molecule, of which nothing is learned
 POSITION_STEP, STRAIN_STEP = 0.25, 0.01  # of `refine`: Å and strain for each Å² of the loss
 
 
@@ -186,37 +187,56 @@ def paper_rule(metals: Iterable[str], shared: str = "H", d1: float = 1.8, d2: fl
     return Rule("paper", dict.fromkeys(sorted(pairs), (d1, d2)))
 
 
-def learned_rule(a: Cells, b: Cells, shortest_shared: float = 1.5) -> Rule:
+def learned_rule(a: Cells, b: Cells, shortest_shared: float = SHORTEST_SHARED) -> Rule:
     """Limits for each pair from the two classes' own first-neighbour distances.
 
     Lower: 0.95 times the 5th percentile; upper: 1.05 times the 95th; A-B: means of those of A-A and B-B; the shared element with
     itself has a lower limit only. Cells with two shared atoms closer than `shortest_shared` (Å) teach nothing.
     """
-    limits: dict[str, tuple[float, float]] = {}
-    of_shared: list[Tensor] = []
-    for cells in (a, b):
-        near = first_neighbours(cells.to(torch.float64))
-        same = (near.center_slot == 0) & (near.other_slot == 0)
-        molecular = torch.zeros(len(cells), dtype=torch.bool)
-        molecular[near.cell[same & (near.distance < shortest_shared)]] = True
-        sane = ~molecular[near.cell]
-        if not sane.any():
-            shared, metal = cells.species
-            raise InputError(
-                f"Every cell of {metal}-{shared} has {shared} atoms closer than {shortest_shared} Å: no limits can be learned; "
-                "use the rule paper or a table of your own."
-            )
-        of_shared.append(near.distance[sane & same])
-        for other in (0, 1):
-            chosen = near.distance[sane & (near.center_slot == 1 - other) & (near.other_slot == 1)]
-            low, high = chosen.quantile(torch.tensor([0.05, 0.95], dtype=chosen.dtype)).tolist()
-            limits[pair_name(cells.species[1 - other], cells.species[1])] = (0.95 * low, 1.05 * high)
+    (of_a, shared_a), (of_b, shared_b) = (_class_limits(cells, shortest_shared) for cells in (a, b))
     (metal_a, metal_b), shared = (a.species[1], b.species[1]), a.species[0]
-    ends = zip(limits[pair_name(metal_a, metal_a)], limits[pair_name(metal_b, metal_b)], strict=True)
+    ends = zip(of_a[pair_name(metal_a, metal_a)], of_b[pair_name(metal_b, metal_b)], strict=True)
     low, high = ((x + y) / 2 for x, y in ends)
-    limits[pair_name(metal_a, metal_b)] = (low, high)
-    limits[pair_name(shared, shared)] = (0.95 * float(torch.cat(of_shared).quantile(0.05)), math.inf)
+    limits = of_a | of_b | {pair_name(metal_a, metal_b): (low, high)}
+    limits[pair_name(shared, shared)] = (0.95 * float(torch.cat((shared_a, shared_b)).quantile(0.05)), math.inf)
     return Rule("learned", limits)
+
+
+def class_limits(cells: Cells, shortest_shared: float = SHORTEST_SHARED) -> dict[str, tuple[float, float]]:
+    """The limits that one class teaches by itself, Å: shared-shared, metal-shared and metal-metal, as in `learned_rule`."""
+    limits, of_shared = _class_limits(cells, shortest_shared)
+    low = 0.95 * float(of_shared.quantile(0.05)) if len(of_shared) else 0.0
+    return limits | {pair_name(cells.species[0], cells.species[0]): (low, math.inf)}
+
+
+def _class_limits(cells: Cells, shortest_shared: float) -> tuple[dict[str, tuple[float, float]], Tensor]:
+    """Limits of the pairs with the metal, and the shared element's distances to itself."""
+    near = first_neighbours(cells.to(torch.float64))
+    same = (near.center_slot == 0) & (near.other_slot == 0)
+    molecular = torch.zeros(len(cells), dtype=torch.bool)
+    molecular[near.cell[same & (near.distance < shortest_shared)]] = True
+    sane = ~molecular[near.cell]
+    shared, metal = cells.species
+    if not sane.any():
+        raise InputError(
+            f"Every cell of {metal}-{shared} has {shared} atoms closer than {shortest_shared} Å: no limits can be learned; "
+            "use the rule paper or a table of your own."
+        )
+    limits = {}
+    for symbol, slot in ((metal, 1), (shared, 0)):
+        chosen = near.distance[sane & (near.center_slot == slot) & (near.other_slot == 1)]
+        low, high = chosen.quantile(torch.tensor([0.05, 0.95], dtype=chosen.dtype)).tolist()
+        limits[pair_name(symbol, metal)] = (0.95 * low, 1.05 * high)
+    return limits, near.distance[sane & same]
+
+
+def distances_by_pair(cells: Cells) -> dict[str, list[float]]:
+    """First-neighbour distances of all cells, Å, by pair of elements."""
+    near = first_neighbours(cells.to(torch.float64))
+    found: dict[str, list[float]] = {}
+    for center, other, distance in zip(near.center_slot.tolist(), near.other_slot.tolist(), near.distance.tolist(), strict=True):
+        found.setdefault(pair_name(cells.species[center], cells.species[other]), []).append(distance)
+    return found
 
 
 def read_rule(path: Path) -> Rule:

@@ -1,4 +1,4 @@
-"""Data -> plotly figures: the losses of a training, one cell in 3D. They read no file and show nothing."""
+"""Data -> plotly figures: the losses of a training, distances of many cells, one cell in 3D; no file is read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import plotly.graph_objects as go
     from numpy import ndarray
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart with any colour vision; black and yellow are left out: one is lost on dark, one on white.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 TERM_COLOURS = dict(zip(("discriminator", "adversarial", "reconstruction", "geo1", "geo2"), OKABE_ITO, strict=False))
+BIN = 0.05  # Å, of the histograms of distances
 EDGE_COLOUR = "#888888"
 BOND_FACTOR = 1.2  # times the shortest distance of a pair
 FACE = 0.02  # fractional: atoms closer to a face than this are drawn on the opposite one too
@@ -95,6 +96,60 @@ def _share(lines: list[dict[str, Any]]) -> go.Scatter:
         line={"color": OKABE_ITO[2], "width": 2.2},
         hovertemplate="epoch %{x}: %{y:.1f} %",
     )
+
+
+def distance_figure(
+    distances: dict[str, dict[str, Sequence[float]]], limits: dict[str, dict[str, Sequence[float]]] | None = None
+) -> go.Figure:
+    """First-neighbour distances as histograms, one panel for each pair of elements.
+
+    `distances`: name of a set of cells, such as a class -> pair -> distances in Å. `limits`: name of a rule -> pair -> (d1, d2),
+    drawn as vertical lines in Å; an infinite end is not drawn. Heights are shares of a set's distances for a pair, in %.
+    """
+    import numpy as np
+    from plotly.subplots import make_subplots
+
+    pairs = sorted({pair for by_pair in distances.values() for pair in by_pair})
+    if not pairs:
+        return _note("No distances to draw.")
+    every = np.concatenate([by_pair[pair] for by_pair in distances.values() for pair in by_pair])
+    edges = np.arange(np.floor(every.min() / BIN) * BIN, every.max() + 2 * BIN, BIN)
+    figure = make_subplots(1, len(pairs), subplot_titles=pairs, shared_yaxes=True, horizontal_spacing=0.03)
+    for column, pair in enumerate(pairs, 1):
+        for k, (name, by_pair) in enumerate(distances.items()):
+            counts = np.histogram(by_pair.get(pair, ()), edges)[0]
+            share = 100 * counts / max(counts.sum(), 1)
+            figure.add_bar(
+                x=edges[:-1] + BIN / 2,
+                y=share,
+                width=BIN,
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                marker={"color": OKABE_ITO[k % len(OKABE_ITO)], "line": {"width": 0}},
+                opacity=0.75 if len(distances) == 1 else 0.55,
+                hovertemplate="%{x:.2f} Å: %{y:.1f} %",
+                row=1,
+                col=column,
+            )
+        for k, (rule, table) in enumerate((limits or {}).items()):
+            for end, value in zip(("d1", "d2"), table.get(pair, ()), strict=False):
+                if np.isfinite(value):
+                    label = {"text": f"{end} {rule}", "textposition": "end", "font": {"size": 10}}
+                    dash = ("dash", "dot", "dashdot")[k % 3]
+                    figure.add_vline(
+                        value, line={"dash": dash, "width": 1.5, "color": EDGE_COLOUR}, label=label, row=1, col=column
+                    )
+    figure.update_xaxes(title="Å")
+    figure.update_yaxes(title="share, %", row=1, col=1)
+    figure.update_layout(
+        barmode="overlay",
+        bargap=0,
+        height=330,
+        margin={"l": 60, "r": 10, "t": 50, "b": 40},
+        legend={"orientation": "h", "y": -0.25},
+    )
+    return figure
 
 
 def structure_figure(structure: Structure, cutoffs: dict[str, float] | None = None) -> go.Figure:

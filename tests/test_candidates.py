@@ -16,7 +16,6 @@ from test_geometry import independent_paper_verdict
 from crystalgan import InputError
 from crystalgan.archive import export, select
 from crystalgan.candidates import (
-    Duplicates,
     candidates_table,
     decide,
     generate,
@@ -25,6 +24,7 @@ from crystalgan.candidates import (
     structure_of,
 )
 from crystalgan.config import Config
+from crystalgan.matching import Seen
 from crystalgan.training import train
 
 
@@ -74,7 +74,7 @@ def test_duplicates_are_those_of_the_structure_matcher(small_run):
     for s in shaken:
         s.apply_strain(rng.uniform(-0.02, 0.02, 3))
     everything = structures + shaken
-    finder = Duplicates()
+    finder = Seen[int]()
     found = [finder.find_or_add(s, i) for i, s in enumerate(everything)]
     matcher = StructureMatcher()
     for i, twin in enumerate(found):

@@ -11,8 +11,9 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
 from crystalgan import InputError
-from crystalgan.classes import builtin_classes, examine, load_class
+from crystalgan.classes import builtin_classes, load_class
 from crystalgan.config import Config
+from crystalgan.doctor import examine
 from crystalgan.readers import poscar_problem
 
 

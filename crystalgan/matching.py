@@ -1,0 +1,92 @@
+"""Which structures are the same: duplicates among candidates, and candidates that are known already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from crystalgan import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pymatgen.core import Structure
+
+Label = TypeVar("Label", int, str)
+
+
+class Seen(Generic[Label]):
+    """Structures seen so far, each under a label; pymatgen's StructureMatcher with its default tolerances says what is the same.
+
+    Only cells of the same formula and with compatible lattices are compared: the matcher lets lengths differ by a fifth after
+    scaling to equal volume, so the three shortest independent lattice vectors of a match differ by no more either.
+    """
+
+    def __init__(self) -> None:
+        from pymatgen.analysis.structure_matcher import StructureMatcher
+
+        self.matcher = StructureMatcher()
+        self.seen: dict[str, list[tuple[Any, Structure, Label]]] = {}
+
+    def find(self, structure: Structure) -> Label | None:
+        """The label of the structure that this one repeats, or None."""
+        return self._find(*_reduced(structure))
+
+    def find_or_add(self, structure: Structure, label: Label) -> Label | None:
+        """The label of the structure that this one repeats; None when it is new, and is then remembered under `label`."""
+        lengths, reduced = _reduced(structure)
+        found = self._find(lengths, reduced)
+        if found is None:
+            self.seen.setdefault(reduced.formula, []).append((lengths, reduced, label))
+        return found
+
+    def _find(self, lengths: np.ndarray, reduced: Structure) -> Label | None:
+        for other_lengths, other, label in self.seen.get(reduced.formula, []):
+            ratio = lengths / other_lengths
+            if ratio.max() > 1 + self.matcher.ltol or ratio.min() < 1 / (1 + self.matcher.ltol):
+                continue
+            if self.matcher.fit(reduced, other, skip_structure_reduction=True):
+                return label
+        return None
+
+
+def _reduced(structure: Structure) -> tuple[np.ndarray, Structure]:
+    reduced = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+    return np.sort(reduced.lattice.abc) / reduced.volume ** (1 / 3), reduced
+
+
+def known_structures(species: Iterable[str], paths: Iterable[Path | str] = ()) -> Seen[str]:
+    """What is known in the system of these elements: the cells of the built-in classes, and those of the user's files.
+
+    `paths` are files, folders or zips in any format that a class may have, also what `crystalgan fetch` wrote. Cells with other
+    elements are passed over. Raises InputError for a path that does not exist or holds no cell at all.
+    """
+    from crystalgan.classes import builtin_classes, load_class
+    from crystalgan.readers import read_entries
+
+    elements, known = set(species), Seen[str]()
+    for metal in sorted(elements & set(builtin_classes())):
+        c = load_class(metal)
+        for entry in c.entries if c.shared in elements else ():
+            known.find_or_add(entry.structure, f"built-in {metal}-{c.shared}, {entry.info['prototype']}")
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file or folder of known structures.")
+        entries, left_out = read_entries(path)
+        if not entries:
+            why = f" ({left_out[0]})" if left_out else ""
+            raise InputError(f"{path}: holds no structure that can be read{why}.")
+        for entry in entries:
+            if {site.specie.symbol for site in entry.structure} <= elements:
+                known.find_or_add(entry.structure, _name(entry.where, entry.info))
+    return known
+
+
+def _name(where: str, info: dict[str, Any]) -> str:
+    """What a user would look the structure up by: its id in a database where it has one, else its file."""
+    for key in ("id", "material_id", "immutable_id"):
+        if info.get(key):
+            return f"{info.get('provider', '')} {info[key]}".strip()
+    return where
