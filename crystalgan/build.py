@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_ATOMS_PER_KIND = 18  # larger types would more than double the tensors of every class for one cell
-MIN_H_H, MIN_M_H = 1.0, 1.3  # Å; shorter is molecular hydrogen, or hydrogen inside a metal atom
+MIN_H_H, MIN_M_H = 1.5, 1.3  # Å; shorter is on the way to molecular hydrogen, or hydrogen inside a metal atom
 MOLECULE = 0.9  # Å
 SCAN = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)
 TASKS_PER_WORKER = 500  # a worker's memory grows slowly; a new one starts small
@@ -106,11 +106,22 @@ def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> d
     }
     if not result.converged:
         return record | {"dropped": f"not converged: {result.force:.3f} eV/Å left after {result.steps} steps"}
-    for pair, limit in (("H-H", MIN_H_H), ("M-H", MIN_M_H)) if prototype.is_hydride else ():
-        shortest = _shortest(cell, pair)
-        if shortest < limit:
-            return record | {"dropped": f"{pair} {shortest:.2f} Å, shorter than {limit} Å"}
     return record
+
+
+def drop_unphysical(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mark relaxed cells whose atoms are closer than a hydride allows."""
+    from pymatgen.core import Structure
+
+    marked = [dict(record) for record in records]
+    for record in marked:
+        if "dropped" not in record:
+            structure = Structure.from_dict(record["structure"])
+            for pair, limit in (("H-H", MIN_H_H), ("M-H", MIN_M_H)):
+                shortest = _shortest(structure, pair)
+                if shortest < limit:
+                    record["dropped"] = f"{pair} {shortest:.2f} Å, shorter than {limit} Å"
+    return marked
 
 
 def _molecular(structure: Structure) -> str | None:
@@ -236,7 +247,7 @@ def build_classes(
         for metal in [m for m in metals if m not in counts and not waiting[m] and not waiting["H"]]:
             phases = {s: [r for r in records[s] if r["prototype"] in {p.name for p in element_types(s)}] for s in ("H", metal)}
             references = write_elements(phases, folder)
-            marked = drop_collapsed([r for r in records[metal] if r["prototype"] in {p.name for p in hydrides}])
+            marked = drop_collapsed(drop_unphysical([r for r in records[metal] if r["prototype"] in {p.name for p in hydrides}]))
             write_class(metal, marked, references, folder)
             dropped = sum("dropped" in record for record in marked)
             counts[metal] = {"kept": len(marked) - dropped, "dropped": dropped}

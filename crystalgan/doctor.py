@@ -160,7 +160,11 @@ def _prototypes(kept: Sequence[Cell], metal: str, shared: str) -> dict[str, str]
 
 def _oxidation(kept: Sequence[Cell]) -> dict[str, int]:
     formulas = Counter(entry.structure.composition.reduced_composition for entry in kept)
-    return {c.reduced_formula: n for c, n in formulas.items() if not c.oxi_state_guesses()}
+    return {
+        c.reduced_formula: n
+        for c, n in formulas.items()
+        if not any(all(float(state).is_integer() for state in guess.values()) for guess in c.oxi_state_guesses())
+    }
 
 
 def _proposals(report: dict[str, Any]) -> list[dict[str, str]]:

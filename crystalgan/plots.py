@@ -133,13 +133,21 @@ def distance_figure(
                 col=column,
             )
         for k, (rule, table) in enumerate((limits or {}).items()):
-            for end, value in zip(("d1", "d2"), table.get(pair, ()), strict=False):
-                if np.isfinite(value):
-                    label = {"text": f"{end} {rule}", "textposition": "end", "font": {"size": 10}}
-                    dash = ("dash", "dot", "dashdot")[k % 3]
-                    figure.add_vline(
-                        value, line={"dash": dash, "width": 1.5, "color": EDGE_COLOUR}, label=label, row=1, col=column
-                    )
+            ends = [end for end in table.get(pair, ()) if np.isfinite(end)]
+            figure.add_scatter(
+                x=[x for end in ends for x in (end, end, None)],
+                y=[y for _ in ends for y in (0, 100, None)],
+                mode="lines",
+                name=f"d1, d2 of the rule {rule}",
+                legendgroup=rule,
+                showlegend=column == 1,
+                line={"width": 1.5, "color": EDGE_COLOUR, "dash": ("dash", "dot", "dashdot")[k % 3]},
+                hovertemplate="%{x:.2f} Å",
+                row=1,
+                col=column,
+            )
+    highest = max((max(trace.y) for trace in figure.data if trace.type == "bar"), default=1.0)
+    figure.update_yaxes(range=(0, 1.08 * highest))
     figure.update_xaxes(title="Å")
     figure.update_yaxes(title="share, %", row=1, col=1)
     figure.update_layout(

@@ -13,7 +13,6 @@ from pymatgen.io.vasp import Poscar
 from crystalgan import InputError
 from crystalgan.classes import builtin_classes, load_class
 from crystalgan.config import Config
-from crystalgan.doctor import examine
 from crystalgan.readers import poscar_problem
 
 
@@ -171,25 +170,6 @@ def test_good_poscars_have_no_problem(palladium):
         assert poscar_problem(poscar(structure)) is None
         selective = Poscar(structure, selective_dynamics=[[True] * 3] * len(structure)).get_str()
         assert poscar_problem(selective) is None
-
-
-def test_the_data_doctor_reports(folder, palladium):
-    (folder / "again.vasp").write_text(poscar(palladium.structures[0]))
-    (folder / "cut.vasp").write_text(BAD["cut.vasp"][0])
-    report = examine(folder)
-    json.dumps(report)
-    assert (report["metal"], report["cells"]) == ("Pd", 5)
-    assert [x["reason"] for x in report["left_out"]] == [BAD["cut.vasp"][1]]
-    ((first, second),) = report["duplicates"]
-    assert {first.split("/")[-1], second.split("/")[-1]} == {"POSCAR_1", "again.vasp"}
-    for pair, hydrogens in (("H-H", (True, True)), ("Pd-Pd", (False, False)), ("H-Pd", (True, False))):
-        shortest = np.inf
-        for structure in palladium.structures[:4]:
-            center, other, _, distance = structure.get_neighbor_list(6.0)
-            is_h = np.array([s.specie.symbol == "H" for s in structure])
-            mask = (is_h[center] == hydrogens[0]) & (is_h[other] == hydrogens[1])
-            shortest = min(shortest, distance[mask].min())
-        assert abs(report["shortest"][pair]["distance"] - shortest) < 1e-3
 
 
 def test_config_round_trip_and_unknown_names():

@@ -1,0 +1,68 @@
+"""Novelty: a candidate that matches something known says what."""
+
+import csv
+import io
+import zipfile
+
+import ase.io
+import pytest
+
+from crystalgan import InputError
+from crystalgan.archive import export
+from crystalgan.candidates import candidates_table, compare_with_known, generate, load_candidate, open_database
+from crystalgan.config import Config
+from crystalgan.matching import known_structures
+from crystalgan.training import train
+
+
+def disguised(structure):
+    """The same crystal in a supercell, moved and slightly strained."""
+    other = structure.copy().make_supercell([[1, 0, 0], [0, 2, 0], [0, 1, 1]])
+    other.translate_sites(range(len(other)), [0.1, 0.2, 0.3])
+    return other.apply_strain(0.01)
+
+
+def test_built_in_cells_are_known_by_their_name(palladium):
+    known = known_structures(("H", "Pd", "Ni"))
+    for entry in palladium.entries:
+        assert known.find(disguised(entry.structure)) == f"built-in Pd-H, {entry.info['prototype']}"
+    alloyed = palladium.structures[0].copy()
+    alloyed.replace(next(i for i, site in enumerate(alloyed) if site.specie.symbol == "Pd"), "Ni")
+    assert known.find(alloyed) is None
+    assert known_structures(("H", "Mg", "Ti")).find(palladium.structures[0]) is None
+
+
+def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nickel):
+    run = train(palladium, nickel, Config(epochs1=2, epochs2=2), tmp_path / "runs")
+    counts = generate(run, 12)
+    assert counts["new"] == 12
+    table = candidates_table(run)
+    assert table["new"].all()
+    assert set(table["matches"]) == {""}
+
+    first = load_candidate(run, 1)
+    atoms = disguised(first).to_ase_atoms()
+    atoms.info = {"id": "ref-17", "provider": "some-database"}
+    ase.io.write(tmp_path / "known.extxyz", [atoms, palladium.structures[0].to_ase_atoms()], format="extxyz")
+    note = open_database(run).get(id=1).data
+    assert compare_with_known(run, [tmp_path / "known.extxyz"]) == {"candidates": 12, "new": 11}
+    table = candidates_table(run).set_index("id")
+    assert not table.loc[1, "new"]
+    assert table.loc[1, "matches"] == "some-database ref-17"
+    after = open_database(run).get(id=1).data
+    assert {k: v for k, v in after.items() if k != "matches"} == {k: v for k, v in note.items() if k != "matches"}
+
+    again = generate(run, 13, known=[tmp_path / "known.extxyz"])
+    assert (again["candidates"], again["new"]) == (13, 12)
+    export(run, tmp_path / "all.zip", "all")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        rows = list(csv.DictReader(io.StringIO(archive.read("candidates.csv").decode())))
+    assert [row["matches"] for row in rows if row["matches"]] == ["some-database ref-17"]
+
+
+def test_a_known_path_that_cannot_serve_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere: there is no such file"):
+        known_structures(("H", "Pd"), [tmp_path / "nowhere"])
+    (tmp_path / "cut.vasp").write_text("cut\n1.0\n")
+    with pytest.raises(InputError, match=r"holds no structure that can be read \(.*cut\.vasp: cut short"):
+        known_structures(("H", "Pd"), [tmp_path])

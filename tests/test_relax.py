@@ -1,0 +1,98 @@
+"""Relaxation: our CHGNet calculator against the package's own; scans and second tries."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.lj import LennardJones
+from pymatgen.core import Lattice, Structure
+
+from crystalgan.build import SCAN, load_prototypes
+from crystalgan.classes import load_class
+from crystalgan.relax import HopelessError, Potential, load_chgnet, relax, scan_volume, single_point
+
+
+@pytest.fixture(scope="module")
+def chgnet():
+    return load_chgnet()
+
+
+def shaken(structure, seed):
+    rng = np.random.default_rng(seed)
+    atoms = structure.to_ase_atoms()
+    atoms.rattle(0.05, rng=rng)
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.02 * rng.standard_normal((3, 3))), scale_atoms=True)
+    return atoms
+
+
+def test_energy_forces_and_stress_are_those_of_the_package(chgnet):
+    with contextlib.redirect_stdout(io.StringIO()):
+        from chgnet.model import CHGNetCalculator
+
+        package = CHGNetCalculator(use_device="cpu")
+    for seed, structure in enumerate(load_class("Ti").structures[::9]):
+        ours, theirs = shaken(structure, seed), shaken(structure, seed)
+        ours.calc, theirs.calc = chgnet.calculator, package
+        assert ours.get_potential_energy() == pytest.approx(theirs.get_potential_energy(), abs=1e-5)
+        np.testing.assert_allclose(ours.get_forces(), theirs.get_forces(), atol=2e-4)  # float32, summed in another order
+        np.testing.assert_allclose(ours.get_stress(), theirs.get_stress(), atol=2e-5)
+
+
+def test_an_energy_alone_is_not_differentiated(chgnet):
+    atoms = load_class("Pd").structures[0].to_ase_atoms()
+    atoms.calc = chgnet.calculator
+    atoms.get_potential_energy()
+    assert "forces" not in atoms.calc.results
+    atoms.get_forces()
+    assert {"forces", "stress"} <= set(atoms.calc.results)
+
+
+@pytest.mark.parametrize("metal", ["Pd", "Na"])
+def test_the_walk_over_volumes_ends_where_a_whole_scan_does(chgnet, metal):
+    for prototype in load_prototypes()[7:20:4]:
+        structure = prototype.structure(metal)
+        energies = [single_point(structure.copy().scale_lattice(structure.volume * f), chgnet) for f in SCAN]
+        best = SCAN[int(np.argmin(energies))]
+        assert scan_volume(structure, chgnet, SCAN).volume == pytest.approx(best * structure.volume)
+
+
+class Broken(Calculator):
+    """A potential whose energy is not a number."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": np.nan, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
+
+
+def test_a_potential_without_finite_energies_is_an_error():
+    potential = Potential("broken", "1", Broken())
+    structure = Structure(Lattice.cubic(3), ["Pd"], [[0, 0, 0]])
+    with pytest.raises(ValueError, match="broken gives no finite energy for Pd1"):
+        scan_volume(structure, potential, SCAN)
+    with pytest.raises(ValueError, match="not finite for Pd1"):
+        relax(structure, potential)
+
+
+def argon():
+    return Potential("LJ", "ase", LennardJones(sigma=3.4, epsilon=0.0104, rc=12.0, smooth=True))
+
+
+def test_relaxation_says_whether_it_converged():
+    structure = Structure.from_spacegroup(225, Lattice.cubic(5.6), ["Ar"], [[0, 0, 0]]).perturb(0.2)
+    result = relax(structure, argon(), fmax=0.002)
+    assert result.converged
+    assert result.force <= 0.002
+    assert result.structure.volume ** (1 / 3) == pytest.approx(5.23, rel=0.02)  # 1.54 sigma, the crystal of Lennard-Jones
+    short = relax(structure, argon(), fmax=1e-9, max_steps=3)
+    assert not short.converged
+    assert short.steps == 6  # three of L-BFGS, three of FIRE
+
+
+def test_a_hopeless_relaxation_ends_with_its_reason():
+    structure = Structure.from_spacegroup(225, Lattice.cubic(5.8), ["Ar"], [[0, 0, 0]]).perturb(0.1)
+    with pytest.raises(HopelessError, match="too small: "):
+        relax(structure, argon(), 1e-6, 50, lambda s: f"too small: {s.volume:.0f} Å³" if s.volume < 160 else None)
