@@ -1,8 +1,8 @@
 """Asking databases for one chemical system: any OPTIMADE provider, or the Materials Project by API key.
 
 Only the host that was asked is ever contacted, and each way in which an answer can fail is one sentence. Why requests and a page
-loop of our own: pymatgen's OptimadeRester logs a failure and goes on with what it has, optimade's client counts no repeated request
-(1.5.0), and neither says what was left out. The short names are pymatgen's.
+loop of our own: pymatgen's OptimadeRester logs a failure and goes on with what it has, optimade's client repeats a request
+that is refused for ever, and neither says what was left out. The short names are pymatgen's.
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ FIELDS = "cartesian_site_positions,dimension_types,lattice_vectors,species,speci
 WAY_OUT = "try again later, or ask another provider"
 
 
+class Unusable(Exception):  # noqa: N818 - becomes a LeftOut
+    """Why a structure is left out."""
+
+
 @dataclass(frozen=True)
 class Record:
-    """One structure as it came; `make(raw)` builds it and raises whatever it likes where it cannot."""
+    """One structure as it came; `make(raw)` builds it, and raises Unusable or whatever pymatgen raises where it cannot."""
 
     identifier: str
     url: str
@@ -148,7 +152,8 @@ def _follow(url: str, link: str, base: str) -> str:
     """Where a redirect or the link to the next page leads, if that is the host that was asked."""
     try:
         target = urljoin(url, link)
-        inside = urlsplit(target).netloc == urlsplit(base).netloc and urlsplit(target).scheme in ("http", "https")
+        parts = urlsplit(target)
+        inside = parts.netloc == urlsplit(base).netloc and parts.scheme in ("http", "https") and target.isprintable()
     except ValueError:
         target, inside = link, False
     if not inside:
@@ -182,7 +187,10 @@ def _ask_optimade(session: Session, base: str, symbols: list[str], progress: Pro
         progress(len(entries), announced)
         url = _follow(url, str(link), base) if link else None
     licence = _licence(session, base)
-    records = [Record(i, f"{base}/v1/structures/{quote(i)}", licence, raw, _optimade_cell) for i, raw in entries.items()]
+    records = [
+        Record(i, f"{base}/v1/structures/{quote(i, errors='replace')}", licence, raw, _optimade_cell)
+        for i, raw in entries.items()
+    ]
     return Answer(name, prefix, licence, announced, records)
 
 
@@ -203,12 +211,12 @@ def _optimade_cell(attributes: dict[str, Any]) -> Structure:
 
     features = set(attributes.get("structure_features") or []) & {"implicit_atoms", "site_attachments", "assemblies"}
     if features:
-        raise ValueError(f"has {', '.join(sorted(features))}, which a cell of atoms cannot show")
+        raise Unusable(f"has {', '.join(sorted(features))}, which a cell of atoms cannot show")
     if (attributes.get("dimension_types") or [1, 1, 1]) != [1, 1, 1]:
-        raise ValueError("is not periodic in three directions")
+        raise Unusable("is not periodic in three directions")
     for needed in ("lattice_vectors", "cartesian_site_positions", "species_at_sites", "species"):
         if not attributes.get(needed):
-            raise ValueError(f"comes without {needed}")
+            raise Unusable(f"comes without {needed}")
     kinds = {
         kind["name"]: {
             s: share for s, share in zip(kind["chemical_symbols"], kind["concentration"], strict=True) if s != "vacancy"

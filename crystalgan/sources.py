@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from crystalgan import InputError
-from crystalgan.providers import Record, ask, base_url, plain
+from crystalgan.providers import Record, Unusable, ask, base_url, plain
 from crystalgan.readers import LeftOut, cell_problem
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def fetch(
     for record in answer.records:
         try:
             atoms = _atoms(record, symbols, max_atoms)
-        except _Unusable as error:
+        except Unusable as error:
             left_out.append(LeftOut(plain(record.identifier), plain(error)))
             continue
         about = {"id": f"{answer.prefix}:{record.identifier}", "provider": answer.provider, "licence": record.licence}
@@ -117,10 +117,6 @@ def _sorted_symbols(elements: Sequence[str]) -> list[str]:
     return sorted(set(elements))
 
 
-class _Unusable(Exception):  # noqa: N818 - becomes a LeftOut
-    """Why a structure is left out."""
-
-
 def _atoms(record: Record, symbols: list[str], max_atoms: int) -> Atoms:
     try:
         structure = record.make(record.raw)
@@ -131,9 +127,11 @@ def _atoms(record: Record, symbols: list[str], max_atoms: int) -> Atoms:
             reason = f"holds {', '.join(held)} where {', '.join(symbols)} were asked for"
         if reason is None:
             return structure.to_ase_atoms()
+    except Unusable:
+        raise
     except Exception as error:  # what a stranger sent can fail anywhere in pymatgen
-        raise _Unusable(str(error) or type(error).__name__) from error
-    raise _Unusable(reason)
+        raise Unusable(f"cannot be read ({type(error).__name__}: {error})") from error
+    raise Unusable(reason)
 
 
 def _from_cache(path: Path) -> Fetched | None:
