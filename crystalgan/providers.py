@@ -78,6 +78,7 @@ def base_url(source: str) -> str:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:
         raise InputError(f"{plain(source)}: no address of a provider; write http(s)://host/path, no password, no question mark.")
+    url = parts._replace(netloc=parts.netloc.lower()).geturl()
     return url.rstrip("/").removesuffix("/structures").removesuffix("/v1").rstrip("/")
 
 
@@ -153,12 +154,14 @@ def _follow(url: str, link: str, base: str) -> str:
     try:
         target = urljoin(url, link)
         parts = urlsplit(target)
+        if base.startswith("https:") and parts.scheme == "http":  # what many a provider behind a proxy says of itself
+            parts = parts._replace(scheme="https")
         inside = parts.netloc == urlsplit(base).netloc and parts.scheme in ("http", "https") and target.isprintable()
     except ValueError:
         target, inside = link, False
     if not inside:
         raise InputError(f"{base}: sends on to {plain(target)[:100]}, another host; give that address if you trust it.")
-    return target
+    return parts.geturl()
 
 
 def _ask_optimade(session: Session, base: str, symbols: list[str], progress: Progress) -> Answer:

@@ -271,8 +271,15 @@ def test_short_names_and_addresses():
     assert base_url("oqmd") == "https://oqmd.org/optimade"
     assert base_url("mp") == "https://optimade.materialsproject.org"
     assert base_url("mp-api") == "https://api.materialsproject.org"
-    assert base_url("https://host/optimade/v1/") == "https://host/optimade"
+    assert base_url("HTTPS://Host/optimade/v1/") == "https://host/optimade"
     assert base_url("http://127.0.0.1:5000/v1/structures") == "http://127.0.0.1:5000"
+
+
+def test_https_stays_https():
+    assert providers._follow("https://host/v1/structures", "http://host/v1/structures?page=2", "https://host") == (
+        "https://host/v1/structures?page=2"
+    )
+    assert providers._follow("http://host/a", "https://host/b", "http://host") == "https://host/b"
 
 
 def materials_project(documents, status=200):
