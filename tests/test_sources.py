@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -206,6 +207,20 @@ def test_an_interrupted_download_leaves_the_cache_as_it_was(server, tmp_path):
     whole.path.write_bytes(whole.path.read_bytes()[:-20])
     assert not fetch(["Pd", "H"], server.url, tmp_path).cached  # a damaged file is no answer
     assert fetch(["Pd", "H"], server.url, tmp_path).cached
+
+
+def test_a_full_disk_keeps_the_file_that_was_there(server, tmp_path):
+    fetched = fetch(["Pd", "H"], server.url, tmp_path)
+    kept = contents(tmp_path)
+    assert fetched.path.stat().st_size > 4000
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))  # bytes that any file may have
+    try:
+        with pytest.raises(InputError, match=r"cannot be written \(File too large\)"):
+            fetch(["Pd", "H"], server.url, tmp_path, refresh=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert contents(tmp_path) == kept
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(server, tmp_path):
