@@ -31,6 +31,7 @@ _PUBLIC = {
     "Config": "config",
     "load_class": "classes",
     "builtin_classes": "classes",
+    "fetch": "sources",
     "train": "training",
     "resume": "training",
     "generate": "candidates",

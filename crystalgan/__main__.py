@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,6 +113,40 @@ def data_card(
     if write:
         print(f"written: {datacard.write(report)}", file=sys.stderr)
     _print(report, [datacard.markdown(report)], as_json)
+
+
+@app.command()
+def fetch(
+    elements: Annotated[list[str], typer.Argument(metavar="ELEMENT ...", help="All that a cell shall hold, such as Pd H.")],
+    source: Annotated[str, typer.Option("--from", help="mp, oqmd, alexandria, cod, an OPTIMADE address, or mp-api (by key).")],
+    out: Annotated[Path | None, typer.Option(help="Write the cells here as well (.extxyz).")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of answers; by default crystalgan in your cache folder.")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask anew instead of answering from the cache.")] = False,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Larger cells are left out.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Fetch all structures of exactly these elements from a database; prints the file, for `train --a FILE`."""
+    from tqdm import tqdm
+
+    from crystalgan import sources
+
+    if out and out.suffix not in (".extxyz", ".xyz"):
+        raise InputError(f"{out}: is to hold extended XYZ; let its name end in .extxyz.")
+    with tqdm(desc="structures", unit="", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        fetched = sources.fetch(elements, source, cache, refresh, max_atoms, progress=progress)
+    if out:
+        sources.write_whole(out, fetched.path.read_bytes(), "--out")
+    for x in fetched.left_out:
+        print(f"left out: {x}", file=sys.stderr)
+    result = asdict(fetched) | {"path": str(out or fetched.path)}
+    of = f"of {fetched.system} from {fetched.provider}, {fetched.retrieved}{' (from the cache)' if fetched.cached else ''}"
+    lines = [f"{fetched.structures} structures {of}", f"{len(fetched.left_out)} left out", f"licence {fetched.licence}"]
+    _print(result, [*lines, result["path"]], as_json)
 
 
 @app.command()

@@ -101,7 +101,7 @@ def _collect(reader: Callable[[_Source], Read], source: _Source, entries: list[C
         try:
             for place, structure, info in reader(source):
                 where = f"{source.name}{place}"
-                problem = _problem(structure)
+                problem = cell_problem(structure)
                 if problem:
                     left_out.append(LeftOut(where, problem))
                 else:
@@ -114,7 +114,7 @@ def _collect(reader: Callable[[_Source], Read], source: _Source, entries: list[C
             raise _Unreadable(f"cannot be read as {_format(source.name)} ({reason})") from error
 
 
-def _problem(structure: Structure) -> str | None:
+def cell_problem(structure: Structure) -> str | None:
     """Why a structure that could be read is no cell to learn from."""
     if not structure.is_ordered:
         site = next(s for s in structure if not s.is_ordered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from crystalgan.config import Config
 AUTHORS_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # the paper's own cells; not part of the project
 
 torch.set_num_threads(1)
+os.environ["no_proxy"] = "127.0.0.1"  # the servers that tests start are here, whatever proxy the user has
 
 
 @pytest.fixture(scope="session")
