@@ -142,8 +142,8 @@ def _shortest(structure: Structure, pair: str) -> float:
 def drop_collapsed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mark cells that relaxed into another cell of the class (pymatgen's StructureMatcher), lowest energy first.
 
-    The lower energy is kept or, where they are equal to 1 meV/atom, the higher symmetry: a cubic cell and the tetragonal
-    distortion that fell back into it are one cell, and its name is that of the cubic type.
+    The lower energy is kept or, where they are equal to 1 meV/atom, the higher symmetry, and of equal ones the type that has it
+    by nature: a cubic cell and the tetragonal distortion that fell back into it are one cell, and its name is the cubic type's.
     """
     from pymatgen.analysis.structure_matcher import StructureMatcher
     from pymatgen.core import Structure
@@ -151,6 +151,11 @@ def drop_collapsed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     matcher = StructureMatcher()
     marked = [dict(record) for record in sorted(records, key=lambda r: r.get("energy_per_atom", 0.0))]
     kept: list[tuple[Structure, dict[str, Any]]] = []
+    own = {prototype.name: prototype.spacegroup for prototype in load_prototypes()}
+
+    def symmetry(record: dict[str, Any]) -> tuple[int, bool]:
+        return record["spacegroup"], own.get(record["prototype"]) == record["spacegroup"]
+
     for record in marked:
         if "dropped" in record:
             continue
@@ -161,7 +166,7 @@ def drop_collapsed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         better = kept[i][1]
         close = record["energy_per_atom"] - better["energy_per_atom"] < SAME_ENERGY
-        if close and record["spacegroup"] > better["spacegroup"]:
+        if close and symmetry(record) > symmetry(better):
             kept[i], record, better = (structure, record), better, record  # noqa: PLW2901 - the loser is marked below
         record["dropped"] = f"collapsed into {better['prototype']}"
     return marked

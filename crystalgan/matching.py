@@ -75,7 +75,8 @@ def known_structures(species: Iterable[str], paths: Iterable[Path | str] = ()) -
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder of known structures.")
         entries, left_out = read_entries(path)
-        if not entries:
+        nothing_is_known = path.is_file() and path.stat().st_size == 0  # the answer of a database that has no such system
+        if not entries and not nothing_is_known:
             why = f" ({left_out[0]})" if left_out else ""
             raise InputError(f"{path}: holds no structure that can be read{why}.")
         for entry in entries:

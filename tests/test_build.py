@@ -112,6 +112,8 @@ def test_of_equal_energies_the_higher_symmetry_keeps_its_name():
         loser = "flat" if winner_is_cubic else "cubic"
         assert reasons[loser] == names[winner_is_cubic]
         assert sum(x is None for x in reasons.values()) == 1
+    fallen = [record("MH2_ThH2", -4.0002, cubic), record("MH2_fluorite", -4.0, cubic)]
+    assert [r.get("dropped") for r in drop_collapsed(fallen)] == ["collapsed into MH2_fluorite", None]
 
 
 def test_cells_with_molecules_or_hydrogen_inside_a_metal_are_left_out():

@@ -60,6 +60,11 @@ def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nicke
     assert [row["matches"] for row in rows if row["matches"]] == ["some-database ref-17"]
 
 
+def test_an_empty_answer_of_a_database_is_no_error(tmp_path, palladium):
+    (tmp_path / "H-Ni-Pd.extxyz").touch()
+    assert known_structures(("H", "Pd"), [tmp_path / "H-Ni-Pd.extxyz"]).find(palladium.structures[0])
+
+
 def test_a_known_path_that_cannot_serve_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere: there is no such file"):
         known_structures(("H", "Pd"), [tmp_path / "nowhere"])
