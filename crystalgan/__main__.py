@@ -178,6 +178,26 @@ def train(
         for x in c.left_out:
             print(f"left out: {x}", file=sys.stderr)
     run = new_run(both[0], both[1], config, runs)
+    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
+    _train_with_bar(run)
+    _print_trained(run, time.monotonic() - started, as_json)
+
+
+@app.command()
+def step2(
+    run_folder: RunFolder,
+    preset: Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")] = "default",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of step 2.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where the new run folder is made.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Train step 2 anew on the trained step 1 of a run; the old run stays as it is."""
+    from crystalgan.runs import Run
+    from crystalgan.training import new_step2
+
+    started = time.monotonic()
+    run = new_step2(Run.open(run_folder), _config(preset, settings or []), runs)
+    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
     _train_with_bar(run)
     _print_trained(run, time.monotonic() - started, as_json)
 
@@ -232,7 +252,9 @@ def export(
     out: Annotated[Path, typer.Option(help="The zip to write.")],
     select: Annotated[str, typer.Option(help="good (keep the rule), kept (by your decision), all, or ids: 3,17.")] = "good",
     rule: Annotated[str | None, typer.Option(help="The rule of `good`; by default the run's own.")] = None,
-    file_format: Annotated[str, typer.Option("--format", help="poscar, cif or extxyz.")] = "poscar",
+    file_format: Annotated[
+        str, typer.Option("--format", help="poscar, cif, extxyz, or vasp: a folder of inputs each.")
+    ] = "poscar",
     as_json: Json = False,
 ) -> None:
     """Write selected candidates into a zip, one file each, with candidates.csv."""

@@ -1,30 +1,32 @@
-"""Selected candidates as POSCAR, CIF or extended XYZ files in a zip, with every verdict in a table."""
+"""Selected candidates as POSCAR, CIF, extended XYZ or VASP inputs in a zip, with all verdicts in a table and their provenance."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
+import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystalgan import InputError
-from crystalgan.candidates import open_database, passed_key, rules_of, structure_of
+from crystalgan import InputError, __version__
+from crystalgan.database import open_database, passed_key, rule_names, structure_of
 from crystalgan.runs import Run
 
 if TYPE_CHECKING:
     from ase.db.row import AtomsRow
 
-FORMATS = {"poscar": "POSCAR.vasp", "cif": "cif", "extxyz": "extxyz"}  # --format -> ending of the file
+FORMATS = {"poscar": "POSCAR.vasp", "cif": "cif", "extxyz": "extxyz", "vasp": ""}  # --format -> ending of the file
 
 
 def select(run: Run, which: str, rule: str | None = None) -> list[AtomsRow]:
     """Rows by "good" (keeps `rule`, by default the run's own), "kept", "all", or ids such as "3,17"."""
     database, rule = open_database(run), rule or run.rule.name
     if which == "good":
-        if rule not in rules_of(run):
-            raise InputError(f"There is no rule {rule!r} in {run.folder}; it has {', '.join(rules_of(run))}.")
+        if rule not in rule_names(run):
+            raise InputError(f"There is no rule {rule!r} in {run.folder}; it has {', '.join(rule_names(run))}.")
         return list(database.select(f"{passed_key(rule)}=1"))
     if which == "kept":
         return list(database.select(decision="kept"))
@@ -44,7 +46,8 @@ def select(run: Run, which: str, rule: str | None = None) -> list[AtomsRow]:
 def export(
     run: Run | Path | str, out: Path | str, select_by: str = "good", rule: str | None = None, file_format: str = "poscar"
 ) -> int:
-    """Write a zip with one file for each selected candidate and `candidates.csv` with every verdict; returns how many.
+    """Write a zip with one file (or folder of VASP inputs) for each selected candidate, `candidates.csv` with every verdict and
+    `provenance.json`; returns how many.
 
     The archive replaces `out` whole, so an export that fails leaves an older one as it was.
     """
@@ -58,10 +61,13 @@ def export(
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            names = [f"{row.formula}_{row.id:05d}.{FORMATS[file_format]}" for row in rows]
+            names = [f"{row.formula}_{row.id:05d}.{FORMATS[file_format]}".rstrip(".") for row in rows]
             for name, row in zip(names, rows, strict=True):
-                archive.writestr(name, _as_text(run, row, file_format))
+                texts = _vasp_inputs(row, name) if file_format == "vasp" else {name: _as_text(run, row, file_format)}
+                for path, text in texts.items():
+                    archive.writestr(path, text)
             archive.writestr("candidates.csv", _csv(run, rows, names))
+            archive.writestr("provenance.json", json.dumps(_provenance(run, rows), indent=1) + "\n")
         os.replace(partial, out)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -89,10 +95,30 @@ def _as_text(run: Run, row: AtomsRow, file_format: str) -> str:
     return text.getvalue()
 
 
+def _vasp_inputs(row: AtomsRow, folder: str) -> dict[str, str]:
+    """A relaxation as the Materials Project sets it up; the POTCARs are named and must come from your own licence."""
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
+    inputs = MPRelaxSet(structure_of(row))
+    names = "".join(f"{name}\n" for name in inputs.potcar_symbols)
+    texts = {"POSCAR": str(inputs.poscar), "INCAR": str(inputs.incar), "KPOINTS": str(inputs.kpoints), "POTCAR.names": names}
+    return {f"{folder}/{name}": text for name, text in texts.items()}
+
+
+def _provenance(run: Run, rows: list[AtomsRow]) -> dict[str, Any]:
+    """Where the exported candidates come from: `config.json` of the run and what was taken."""
+    return run.about | {
+        "run": run.folder.name,
+        "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "exported_with": __version__,
+        "candidates": [{"id": row.id, "seed": row.seed, "number": row.number} for row in rows],
+    }
+
+
 def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
     text = io.StringIO()
     shortest = sorted({pair for row in rows for pair in row.data["shortest"]})
-    rules = list(rules_of(run))
+    rules = rule_names(run)
     columns = [
         "id",
         "file",

@@ -5,9 +5,7 @@ Candidate k of a seed is the same however many are asked for: cells are drawn in
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, replace
-from sqlite3 import DatabaseError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,25 +13,32 @@ from torch import Tensor
 
 from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group
-from crystalgan.geometry import Rule, judge, keeps, learned_rule, paper_rule, refine
+from crystalgan.database import (  # noqa: F401 - reading and deciding belong to a candidate's story as well
+    DECISIONS,
+    candidates_table,
+    decide,
+    load_candidate,
+    note_matches,
+    open_database,
+    passed_key,
+    structure_of,
+)
+from crystalgan.geometry import judge, keeps, learned_rule, refine
 from crystalgan.matching import Seen, known_structures
 from crystalgan.methods import METHODS
 from crystalgan.pools import Pool, class_tensors, load_networks, noise, pair_order, shuffled, union
+from crystalgan.rules import Rule, paper_rule
 from crystalgan.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import pandas as pd
-    from ase.db.core import Database
-    from ase.db.row import AtomsRow
     from pymatgen.core import Structure
 
 BLOCK = 250
 MOST_DRAWS = 4  # a candidate, before repeated ones are taken too
 SYMPREC = 0.1  # Å, tolerance of the space group before any relaxation
-DECISIONS = ("undecided", "kept", "rejected")
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,6 @@ def rules_of(run: Run) -> dict[str, Rule]:
     return rules | {run.rule.name: run.rule}
 
 
-def passed_key(rule: str) -> str:
-    """The column of the database that says whether a candidate keeps the rule of this name."""
-    return "passed_" + re.sub(r"\W", "_", rule)
-
-
 def generate(
     run: Run | Path | str,
     n: int = 1000,
@@ -141,14 +141,11 @@ def compare_with_known(run: Run | Path | str, known: Sequence[Path | str] = ()) 
     Returns counts: candidates, new.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    reference, database = known_structures(run.species, known), open_database(run)
-    counts = {"candidates": 0, "new": 0}
-    with run.hold("generate"), database:
-        for row in list(database.select()):
-            match = reference.find(structure_of(row))
-            database.update(row.id, new=match is None, data={"matches": match or ""})
-            counts = {"candidates": counts["candidates"] + 1, "new": counts["new"] + (match is None)}
-    return counts
+    reference = known_structures(run.species, known)
+    with run.hold("generate"):
+        matches = {row.id: reference.find(structure_of(row)) for row in open_database(run).select(include_data=False)}
+        note_matches(run, matches)
+    return {"candidates": len(matches), "new": sum(match is None for match in matches.values())}
 
 
 def _generate(run: Run, n: int, seed: int, reference: Seen[str], progress: Callable[[int, int], None] | None) -> None:
@@ -216,56 +213,3 @@ def summary(run: Run, n: int, seed: int) -> dict[str, Any]:
         "ternary": sum(bool(row.ternary) for row in rows),
         "drawn": 1 + max((row.draw for row in rows), default=-1),
     }
-
-
-def open_database(run: Run) -> Database:
-    """The run's ASE database; InputError when the file is damaged."""
-    from ase.db import connect
-
-    path = run.folder / "candidates.db"
-    try:
-        database = connect(path, type="db")
-        database.count()
-    except (DatabaseError, OSError) as error:
-        raise InputError(f"{path}: damaged ({error}); move it away and generate the candidates again.") from None
-    return database
-
-
-def structure_of(row: AtomsRow) -> Structure:
-    """The pymatgen structure of a row, atoms in the order that verdicts count in."""
-    from pymatgen.core import Structure
-
-    return Structure(row.cell, row.symbols, row.positions, coords_are_cartesian=True)
-
-
-def candidates_table(run: Run | Path | str) -> pd.DataFrame:
-    """All candidates of a run, one row each: formula, symmetry, verdicts, duplicates, shortest distances (Å), decision."""
-    import pandas as pd
-
-    run = run if isinstance(run, Run) else Run.open(run)
-    rows = []
-    for row in open_database(run).select():
-        columns = {"id": row.id, "formula": row.formula, "atoms": row.natoms, "volume": row.volume / row.natoms}
-        columns |= row.key_value_pairs | {f"shortest {pair}": d for pair, d in row.data["shortest"].items()}
-        rows.append(columns | {"note": row.data["note"], "matches": row.data.get("matches", "")})
-    return pd.DataFrame(rows)
-
-
-def load_candidate(run: Run | Path | str, number: int) -> Structure:
-    """The structure of the candidate with this id."""
-    run = run if isinstance(run, Run) else Run.open(run)
-    rows = list(open_database(run).select(id=number))
-    if not rows:
-        raise InputError(f"{run.folder / 'candidates.db'}: holds no candidate {number}.")
-    return structure_of(rows[0])
-
-
-def decide(run: Run, ids: Sequence[int], decision: str, note: str = "") -> None:
-    """Write the chemist's decision on these candidates, and a note."""
-    if decision not in DECISIONS:
-        raise InputError(f"{decision!r} is not one of {', '.join(DECISIONS)}.")
-    database = open_database(run)
-    with database:
-        for number in ids:
-            data = database.get(id=number).data | {"note": note}
-            database.update(number, decision=decision, data=data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from crystalgan import InputError
@@ -13,43 +13,54 @@ from crystalgan import InputError
 METHODS = ("crystalgan", "unconstrained", "discogan", "gan")
 
 
+def _setting(default: Any, meaning: str, unit: str = "") -> Any:  # noqa: ANN401 - the default of any field
+    return field(default=default, metadata={"meaning": meaning, "unit": unit})
+
+
 @dataclass(frozen=True)
 class Config:
-    """The default differs from `Config.paper()` only in the fields that `paper` names, so an ablation can switch each alone."""
+    """The default differs from `Config.paper()` only in the fields that `paper` names, so an ablation can switch each alone.
 
-    method: Literal["crystalgan", "unconstrained", "discogan", "gan"] = "crystalgan"  # the columns of Table II
-    shared: str = "H"  # the element that both classes share
-    rule: str = "learned"  # "paper", "learned" or the path of a TOML table; what the loss aims at and the judge asks
-    seed: int = 0
-    epochs1: int = 1000  # passes over the larger class in step 1
-    epochs2: int = 1000  # the same number of samples an epoch in step 2
-    batch: int = 35  # cells
-    layers: int = 5  # hidden layers of each network
-    width: int = 100  # units of each hidden layer
-    beta1: float = 0.5  # of Adam
-    learning_rate: float = 1e-3  # of Adam
-    lambda_adversarial1: float = 0.1  # lambda_1 and lambda_3 of eq. 10
-    lambda_reconstruction1: float = 1.0  # lambda_2 and lambda_4 of eq. 10
-    lambda_adversarial2: float = 0.1  # lambda_1 and lambda_3 of eq. 25
-    lambda_reconstruction2: float = 1.0  # lambda_2 and lambda_4 of eq. 25
-    lambda_geo1: float = 10.0  # lambda_5 of eq. 25
-    lambda_geo2: float = 10.0  # lambda_6 of eq. 25
-    lambda_volume: float = 10.0  # of a term that is not in the paper: a cell keeps the volume of its transferred cell
-    residual: bool = True  # a generator puts out its input plus a correction that starts near zero
-    spectral_norm: bool = True  # every layer of a discriminator has a spectral norm of at most one
-    transfer: Literal["fit", "paper"] = "fit"  # how step 2's input is put together
-    origins: int = 8  # random origins that `fit` chooses from
-    favour_large: float = 2.0  # parents are drawn with a chance that grows as their number of atoms to this power
-    transfer_pool: int = 2048  # transferred samples that step 2 trains on; 0: as many as the larger class has cells
-    geometric_loss: Literal["interval", "literal"] = "interval"  # eqs. 12-14 as meant, or as printed
-    margin: float = 0.05  # Å that the interval loss stays inside the limits
-    refine: int = 50  # gradient steps on the geometric loss after step 2's generator, when candidates are made
-    checkpoint_every: int = 100  # epochs
+    Every field's metadata say its `meaning` and its `unit`.
+    """
+
+    method: Literal["crystalgan", "unconstrained", "discogan", "gan"] = _setting(
+        "crystalgan", "which method of Table II: both steps with constraints, without, one cross-domain step, or a GAN from noise"
+    )
+    shared: str = _setting("H", "the element that both classes share")
+    rule: str = _setting("learned", '"paper", "learned" or the path of a TOML table; what the loss aims at and the judge asks')
+    seed: int = _setting(0, "of every random number")
+    epochs1: int = _setting(1000, "passes over the larger class in step 1", "epochs")
+    epochs2: int = _setting(1000, "the same number of samples an epoch in step 2", "epochs")
+    batch: int = _setting(35, "cells in one update of the networks", "cells")
+    layers: int = _setting(5, "hidden layers of each network")
+    width: int = _setting(100, "units of each hidden layer")
+    beta1: float = _setting(0.5, "first moment's decay of Adam")
+    learning_rate: float = _setting(1e-3, "of Adam")
+    lambda_adversarial1: float = _setting(0.1, "lambda_1 and lambda_3 of eq. 10: how much step 1 heeds its discriminators")
+    lambda_reconstruction1: float = _setting(1.0, "lambda_2 and lambda_4 of eq. 10: how much step 1 heeds the way back")
+    lambda_adversarial2: float = _setting(0.1, "lambda_1 and lambda_3 of eq. 25: how much step 2 heeds its discriminators")
+    lambda_reconstruction2: float = _setting(1.0, "lambda_2 and lambda_4 of eq. 25: how much step 2 heeds the way back")
+    lambda_geo1: float = _setting(10.0, "lambda_5 of eq. 25: weight of distances that are too short", "1/Å²")
+    lambda_geo2: float = _setting(10.0, "lambda_6 of eq. 25: weight of distances that are too long", "1/Å²")
+    lambda_volume: float = _setting(10.0, "of a term that is not in the paper: a cell keeps the volume of its transferred cell")
+    residual: bool = _setting(True, "a generator puts out its input plus a correction that starts near zero")
+    spectral_norm: bool = _setting(True, "every layer of a discriminator has a spectral norm of at most one")
+    transfer: Literal["fit", "paper"] = _setting("fit", "how step 2's input is put together from two pseudo-binaries")
+    origins: int = _setting(8, "random origins that `fit` chooses from")
+    favour_large: float = _setting(2.0, "parents are drawn with a chance that grows as their number of atoms to this power")
+    transfer_pool: int = _setting(
+        2048, "transferred samples that step 2 trains on; 0: as many as the larger class has cells", "cells"
+    )
+    geometric_loss: Literal["interval", "literal"] = _setting("interval", "eqs. 12-14 as meant, or as printed")
+    margin: float = _setting(0.05, "how far the interval loss stays inside the limits", "Å")
+    refine: int = _setting(50, "gradient steps on the geometric loss after step 2's generator, when candidates are made", "steps")
+    checkpoint_every: int = _setting(100, "between two checkpoints", "epochs")
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
-        for field in fields(self):
-            object.__setattr__(self, field.name, _coerce(field.name, getattr(self, field.name), hints[field.name]))
+        for one in fields(self):
+            object.__setattr__(self, one.name, _coerce(one.name, getattr(self, one.name), hints[one.name]))
         for name in ("batch", "layers", "width", "origins", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
@@ -81,7 +92,7 @@ class Config:
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Config:
         """A config from names and values (or their text); an unknown name is an error that lists the known ones."""
-        known = [field.name for field in fields(cls)]
+        known = [one.name for one in fields(cls)]
         for name in settings:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)

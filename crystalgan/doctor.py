@@ -55,7 +55,8 @@ def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> di
 
 def _cells(kept: Sequence[Cell], metal: str, shared: str) -> dict[str, Any]:
     from crystalgan.cells import encode
-    from crystalgan.geometry import class_limits, distances_by_pair, judge, paper_rule
+    from crystalgan.geometry import class_limits, distances_by_pair, judge
+    from crystalgan.rules import paper_rule
 
     cells = encode([entry.structure for entry in kept], (shared, metal))
     rule = paper_rule([metal], shared)
@@ -99,7 +100,8 @@ def _shortest(kept: Sequence[Cell], distances: list[dict[str, float]]) -> dict[s
 def _close(kept: Sequence[Cell], distances: list[dict[str, float]], metal: str, shared: str) -> list[dict[str, Any]]:
     """Cells with atoms closer than they can be: molecules, and shared atoms inside metal ones."""
     from crystalgan.build import MIN_M_H
-    from crystalgan.geometry import SHORTEST_SHARED, pair_name
+    from crystalgan.geometry import SHORTEST_SHARED
+    from crystalgan.rules import pair_name
 
     least = {pair_name(shared, shared): SHORTEST_SHARED, pair_name(metal, shared): MIN_M_H}
     return [

@@ -7,8 +7,6 @@ all that the derivative of a minimum needs.
 from __future__ import annotations
 
 import math
-import tomllib
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from crystalgan import InputError
+from crystalgan.rules import Broken, Rule, Verdict, pair_name, paper_rule, read_rule  # noqa: F401 - rules and their judges read as one
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
     import numpy as np
 
     from crystalgan.cells import Cells
@@ -127,66 +123,6 @@ class Limits:
         return (lower + inset - near.distance).relu(), (near.distance - upper + inset).relu(), judged
 
 
-@dataclass(frozen=True)
-class Rule:
-    """First-neighbour distances that a good cell keeps: limits in Å for pairs of elements, named like "H-Pd".
-
-    Asked of every shared atom and its nearest of the same kind, every metal atom and its nearest metal, and every shared atom and
-    its nearest metal; a pair without limits is not judged.
-    """
-
-    name: str
-    limits: dict[str, tuple[float, float]]
-
-    def for_slots(self, species: tuple[str, ...], dtype: torch.dtype = torch.float32) -> Limits:
-        """The limits as tensors for cells with these slots."""
-        none = (-math.inf, math.inf)
-        table = [[self.limits.get(pair_name(a, b), none) for b in species] for a in species]
-        both = torch.tensor(table, dtype=dtype)
-        return Limits(both[..., 0], both[..., 1])
-
-
-@dataclass(frozen=True)
-class Broken:
-    """One first-neighbour distance outside its limits. Atoms are numbered from 0 in the order of the decoded structure."""
-
-    pair: str
-    atom: int
-    other: int
-    distance: float  # Å
-    limit: float  # Å, the one that is broken
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a rule says of one cell."""
-
-    rule: str
-    passed: bool
-    broken: tuple[Broken, ...]
-    shortest: dict[str, float]  # pair -> shortest first-neighbour distance, Å
-
-    def __str__(self) -> str:
-        if self.passed:
-            return f"keeps the rule {self.rule}"
-        parts = Counter(
-            f"{b.pair} {b.distance:.2f} Å {'<' if b.distance < b.limit else '>'} {b.limit:.2f} Å" for b in self.broken
-        )
-        words = "; ".join(text if times == 1 else f"{times} x {text}" for text, times in parts.items())
-        return f"breaks the rule {self.rule}: {words}"
-
-
-def pair_name(a: str, b: str) -> str:
-    """The name of a pair of elements, the same whichever comes first."""
-    return f"{min(a, b)}-{max(a, b)}"
-
-
-def paper_rule(metals: Iterable[str], shared: str = "H", d1: float = 1.8, d2: float = 3.0) -> Rule:
-    """Section IV.B: H-H, A-A, B-B and A-B first neighbours between d1 and d2 (Å); A-H and B-H are not judged."""
-    pairs = {pair_name(a, b) for a in metals for b in metals} | {pair_name(shared, shared)}
-    return Rule("paper", dict.fromkeys(sorted(pairs), (d1, d2)))
-
-
 def learned_rule(a: Cells, b: Cells, shortest_shared: float = SHORTEST_SHARED) -> Rule:
     """Limits for each pair from the two classes' own first-neighbour distances.
 
@@ -237,30 +173,6 @@ def distances_by_pair(cells: Cells) -> dict[str, list[float]]:
     for center, other, distance in zip(near.center_slot.tolist(), near.other_slot.tolist(), near.distance.tolist(), strict=True):
         found.setdefault(pair_name(cells.species[center], cells.species[other]), []).append(distance)
     return found
-
-
-def read_rule(path: Path) -> Rule:
-    """A user's own table: a TOML file with `[limits]` and lines such as `"H-Pd" = [1.5, 2.2]` (Å; `inf` for no limit)."""
-    from pymatgen.core import Element
-
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("limits")
-    except OSError as error:
-        raise InputError(f"{path}: this rule cannot be read ({error.strerror}); give paper, learned or a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file ({error}).") from None
-    if not isinstance(table, dict) or not table:
-        raise InputError(f'{path}: no [limits] table; write lines such as "H-H" = [1.8, 3.0] below a line [limits].')
-    limits = {}
-    for pair, ends in table.items():
-        elements = pair.split("-")
-        if len(elements) != 2 or not all(Element.is_valid_symbol(e) for e in elements):
-            raise InputError(f'{path}: {pair!r} is not a pair of elements; write it as "H-Pd".')
-        numbers = isinstance(ends, list) and len(ends) == 2 and all(isinstance(x, (int, float)) for x in ends)
-        if not numbers or not 0 <= ends[0] < ends[1]:
-            raise InputError(f"{path}: the limits of {pair} must be two distances in Å, the smaller first, not {ends}.")
-        limits[pair_name(*elements)] = (float(ends[0]), float(ends[1]))
-    return Rule(path.stem, limits)
 
 
 def keeps(cells: Cells, limits: Limits) -> Tensor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from crystalgan.describe import default_cutoffs
+from crystalgan.rules import pair_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -17,7 +20,6 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 TERM_COLOURS = dict(zip(("discriminator", "adversarial", "reconstruction", "geo1", "geo2"), OKABE_ITO, strict=False))
 BIN = 0.05  # Å, of the histograms of distances
 EDGE_COLOUR = "#888888"
-BOND_FACTOR = 1.2  # times the shortest distance of a pair
 FACE = 0.02  # fractional: atoms closer to a face than this are drawn on the opposite one too
 
 
@@ -176,17 +178,17 @@ def structure_figure(structure: Structure, cutoffs: dict[str, float] | None = No
     symbols = np.array([site.specie.symbol for site in structure])[index]
     hover = np.array(_hover_texts(structure))[index]
     figure = go.Figure()
-    for i, middles in _half_bonds(structure, _default_cutoffs(structure) if cutoffs is None else cutoffs):
+    for i, middles in _half_bonds(structure, default_cutoffs(structure) if cutoffs is None else cutoffs):
         starts = points[index == i].repeat(len(middles), axis=0)
         ends = starts + np.tile(middles, ((index == i).sum(), 1))
         figure.add_trace(_lines(starts, ends, element_colour(structure[i].specie.symbol), 7))
-    figure.add_trace(_lines(*_cell_edges(matrix), EDGE_COLOUR, 2))
+    figure.add_trace(_lines(*cell_edges(matrix), EDGE_COLOUR, 2))
     figure.add_trace(_axis_names(matrix))
     for symbol in dict.fromkeys(symbols):
         mine = symbols == symbol
         figure.add_trace(_atoms(symbol, points[mine], hover[mine]))
     middle = matrix.sum(0) / 2
-    reach = np.linalg.norm(np.concatenate(_cell_edges(matrix)) - middle, axis=1).max() + 0.5  # Å
+    reach = np.linalg.norm(np.concatenate(cell_edges(matrix)) - middle, axis=1).max() + 0.5  # Å
     figure.update_layout(
         height=460,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
@@ -222,24 +224,6 @@ def _with_images(frac: ndarray) -> tuple[ndarray, ndarray]:
     return np.array(index, dtype=int), np.array(shown).reshape(-1, 3)
 
 
-def _pair(a: str, b: str) -> str:
-    return "-".join(sorted((a, b)))
-
-
-def _default_cutoffs(structure: Structure) -> dict[str, float]:
-    import numpy as np
-
-    elements = structure.composition.elements
-    symbols = np.array([site.specie.symbol for site in structure])
-    distance = structure.distance_matrix
-    return {
-        _pair(m.symbol, x.symbol): BOND_FACTOR * distance[np.ix_(symbols == m.symbol, symbols == x.symbol)].min()
-        for m in elements
-        for x in elements
-        if m.is_metal and not x.is_metal
-    }
-
-
 def _half_bonds(structure: Structure, cutoffs: dict[str, float]) -> Iterator[tuple[int, ndarray]]:
     """Each atom's number and the vectors (Å) `[n, 3]` from it to the middles of its bonds, also of those that leave the cell."""
     import numpy as np
@@ -250,7 +234,7 @@ def _half_bonds(structure: Structure, cutoffs: dict[str, float]) -> Iterator[tup
     center, other, image, distance = structure.get_neighbor_list(longest)
     symbols = [site.specie.symbol for site in structure]
     bonded = np.array(
-        [d < cutoffs.get(_pair(symbols[i], symbols[j]), 0.0) for i, j, d in zip(center, other, distance, strict=True)]
+        [d < cutoffs.get(pair_name(symbols[i], symbols[j]), 0.0) for i, j, d in zip(center, other, distance, strict=True)]
     )
     frac = structure.frac_coords
     middle = (frac[other] + image - frac[center]) @ structure.lattice.matrix / 2
@@ -270,7 +254,7 @@ def _lines(start: ndarray, end: ndarray, colour: str, width: float) -> go.Scatte
     return go.Scatter3d(x=x, y=y, z=z, mode="lines", line={"color": colour, "width": width}, hoverinfo="skip", showlegend=False)
 
 
-def _cell_edges(matrix: ndarray) -> tuple[ndarray, ndarray]:
+def cell_edges(matrix: ndarray) -> tuple[ndarray, ndarray]:
     """Starts and ends of the twelve edges of a cell, Å."""
     import numpy as np
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -33,8 +34,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from crystalgan.cells import Cells
-    from crystalgan.geometry import Rule
+    from crystalgan.rules import Rule
 
+SHIPPED = Path(__file__).resolve().parent.parent / "assets" / "runs"
+FILES = (
+    "config.json",
+    "classes.safetensors",
+    "metrics.jsonl",
+    "status.json",
+    "step1.safetensors",
+    "step2.safetensors",
+    "checkpoint.safetensors",
+    "candidates.db",
+    "worker.log",
+)
 START_SECONDS = 60  # that a new process may take to import what it needs
 STATES = ("created", "starting", "running", "stopped", "failed", "finished")
 
@@ -59,7 +72,7 @@ class Run:
         import torch
 
         shared, metal_a, metal_b = a.species[0], a.species[1], b.species[1]
-        run = cls(_new_folder(root, f"{metal_a}-{metal_b}-{shared}_{config.method}_seed{config.seed}"))
+        run = cls(new_folder(root, f"{metal_a}-{metal_b}-{shared}_{config.method}_seed{config.seed}"))
         tensors = {
             f"{name}.{key}": getattr(cells, key) for name, cells in (("a", a), ("b", b)) for key in ("lattice", "frac", "mask")
         }
@@ -107,7 +120,7 @@ class Run:
     @property
     def rule(self) -> Rule:
         """The rule that the run was trained towards."""
-        from crystalgan.geometry import Rule
+        from crystalgan.rules import Rule
 
         stored = self._field("rule")
         return Rule(stored["name"], {pair: (float(ends[0]), float(ends[1])) for pair, ends in stored["limits"].items()})
@@ -227,6 +240,23 @@ def list_runs(root: Path | str) -> list[Run]:
     return [Run(folder) for folder in sorted(folders, key=lambda f: (f / "config.json").stat().st_mtime, reverse=True)]
 
 
+def copy_shipped(root: Path | str) -> None:
+    """Copy the trained runs that come with CrystalGAN below `root`, those that are not there yet."""
+    root = Path(root)
+    for source in sorted(SHIPPED.glob("*/config.json")):
+        target = root / source.parent.name
+        if target.exists():
+            continue
+        partial = root / f".{target.name}.{os.getpid()}"
+        try:
+            shutil.copytree(source.parent, partial, copy_function=shutil.copyfile)
+            partial.rename(target)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not target.exists():  # else another process was quicker
+                raise InputError(f"{root}: runs cannot be kept here ({error.strerror}); set CRYSTALGAN_RUNS.") from None
+
+
 def start(run: Run) -> None:
     """Train or resume in a process of its own, which outlives this one; its output goes to `worker.log`."""
     run.set_status("starting", message="")
@@ -237,6 +267,7 @@ def start(run: Run) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},  # small matrices: more only wait
         )
 
 
@@ -245,7 +276,8 @@ def stop(run: Run) -> None:
     (run.folder / "stop").touch()
 
 
-def _new_folder(root: Path, name: str) -> Path:
+def new_folder(root: Path, name: str) -> Path:
+    """A folder below `root` that was not there before: the name and a number."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         for number in range(1, 100_000):

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from crystalgan import InputError, methods
 from crystalgan.config import Config
-from crystalgan.geometry import keeps, learned_rule, paper_rule, read_rule
+from crystalgan.geometry import keeps, learned_rule
 from crystalgan.methods import METHODS, Networks, Stage
 from crystalgan.pools import stage_data
+from crystalgan.rules import paper_rule, read_rule
 from crystalgan.runs import Run, Stopped, TrainingError
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
     from crystalgan.cells import Cells
     from crystalgan.classes import BinaryClass
-    from crystalgan.geometry import Rule
+    from crystalgan.rules import Rule
 
     Progress = Callable[[int, int, int, dict[str, float]], None]  # step, epoch, epochs, terms
 
 WATCH_EVERY = 10  # epochs between two looks at the share of new cells that keep the rule
 STATUS_SECONDS = 0.5
+STEP1_FIELDS = ("shared", "epochs1", "layers", "width", "residual", "lambda_adversarial1", "lambda_reconstruction1")
 
 
 def train(
@@ -78,6 +80,24 @@ def new_run(a: BinaryClass | str, b: BinaryClass | str, config: Config, runs: Pa
     cells = a.cells(), b.cells()
     sources = {name: c.provenance() for name, c in (("a", a), ("b", b))}
     return Run.create(Path(runs), config, *cells, resolve_rule(config.rule, *cells), sources)
+
+
+def new_step2(source: Run, config: Config, runs: Path | str = "runs") -> Run:
+    """The folder of a run that takes step 1 from another, trained one, and has step 2 still to train, with `config`.
+
+    What shapes step 1 is taken from the source's settings, whatever `config` says.
+    """
+    if METHODS[config.method][-1].domains != "ternary" or METHODS[source.config.method][-1].domains != "ternary":
+        raise InputError(f"{source.folder}: only the methods of two steps have a step 2 to train anew.")
+    tensors, header = source.load("step1.safetensors")
+    config = replace(config, **{name: getattr(source.config, name) for name in STEP1_FIELDS})
+    cells = source.classes()
+    sources = source.about["classes"] | {"step1": {"run": source.folder.name}}
+    run = Run.create(Path(runs), config, *cells, resolve_rule(config.rule, *cells), sources)
+    run.save("step1.safetensors", tensors, header)
+    lines = [json.dumps(line) + "\n" for line in source.metrics() if line["step"] == 1]
+    (run.folder / "metrics.jsonl").write_text("".join(lines))
+    return run
 
 
 def resolve_rule(name: str, a: Cells, b: Cells) -> Rule:

@@ -91,7 +91,7 @@ def test_filter_shows_only_cells_that_keep_the_rule(monkeypatch, finished):
 
 def test_archive_holds_what_was_chosen(finished):
     names = zipfile.ZipFile(io.BytesIO(cached.archive(str(finished.folder), "all", "cif"))).namelist()
-    assert len(names) == 21
+    assert len(names) == 22
     assert sum(name.endswith(".cif") for name in names) == 20
     with pytest.raises(InputError, match="holds no candidate"):
         cached.archive(str(finished.folder), "9999", "cif")

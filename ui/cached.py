@@ -46,7 +46,7 @@ def stamp(run: Run) -> float:
 @st.cache_data(show_spinner="Reading the candidates ...", max_entries=20)
 def table(folder: str, changed: float) -> pd.DataFrame:  # noqa: ARG001 - part of the cache's key
     """The candidates of a run folder, one row each (`candidates_table`)."""
-    from crystalgan.candidates import candidates_table
+    from crystalgan.database import candidates_table
 
     return candidates_table(folder)
 
@@ -55,7 +55,7 @@ def table(folder: str, changed: float) -> pd.DataFrame:  # noqa: ARG001 - part o
 def candidate(folder: str, changed: float, number: int) -> tuple[Structure, dict[str, str]]:  # noqa: ARG001 - as above
     """Structure of a candidate, and what each rule says of it in words."""
     from crystalgan.archive import select
-    from crystalgan.candidates import structure_of
+    from crystalgan.database import structure_of
 
     row = select(Run.open(folder), str(number))[0]
     verdicts: dict[str, dict[str, Any]] = row.data["verdicts"]

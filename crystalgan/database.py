@@ -1,0 +1,138 @@
+"""The candidates of a run in its ASE database: open, read as a table, decide. Needs no tensors, so the app reads it at once."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from contextlib import closing
+from sqlite3 import DatabaseError
+from typing import TYPE_CHECKING, Any
+
+from crystalgan import InputError
+from crystalgan.runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from ase.db.core import Database
+    from ase.db.row import AtomsRow
+    from pymatgen.core import Structure
+
+DECISIONS = ("undecided", "kept", "rejected")
+MANY = 200  # changed rows from which reading all is quicker than reading each
+VET_LOCK, LOCK_SECONDS = ".vet.lock", 20
+
+
+def passed_key(rule: str) -> str:
+    """The column of the database that says whether a candidate keeps the rule of this name."""
+    return "passed_" + re.sub(r"\W", "_", rule)
+
+
+def rule_names(run: Run) -> list[str]:
+    """The names of the rules that every candidate of a run is judged by."""
+    return list(dict.fromkeys(("paper", "learned", run.rule.name)))
+
+
+def open_database(run: Run) -> Database:
+    """The run's ASE database; InputError when the file is damaged."""
+    from ase.db import connect
+
+    path = run.folder / "candidates.db"
+    try:
+        database = connect(path, type="db")
+        database.count()
+    except (DatabaseError, OSError) as error:
+        raise InputError(f"{path}: damaged ({error}); move it away and generate the candidates again.") from None
+    return database
+
+
+def structure_of(row: AtomsRow) -> Structure:
+    """The pymatgen structure of a row, atoms in the order that verdicts count in."""
+    from pymatgen.core import Structure
+
+    return Structure(row.cell, row.symbols, row.positions, coords_are_cartesian=True)
+
+
+def get_row(run: Run, number: int) -> AtomsRow:
+    """The row of the candidate with this id."""
+    rows = list(open_database(run).select(id=number))
+    if not rows:
+        raise InputError(f"{run.folder / 'candidates.db'}: holds no candidate {number}.")
+    return rows[0]
+
+
+def load_candidate(run: Run | Path | str, number: int) -> Structure:
+    """The structure of the candidate with this id."""
+    return structure_of(get_row(run if isinstance(run, Run) else Run.open(run), number))
+
+
+def candidates_table(run: Run | Path | str) -> pd.DataFrame:
+    """All candidates of a run, one row each: formula, symmetry, verdicts, duplicates, shortest distances (Å), decision."""
+    return _as_table(open_database(run if isinstance(run, Run) else Run.open(run)).select())
+
+
+def refreshed_table(run: Run, old: pd.DataFrame, since: float) -> tuple[pd.DataFrame, float]:
+    """`old` with the rows that changed after `since` read again, and the time (ASE's) of the last change.
+
+    Reading thousands of rows takes seconds and a decision changes one.
+    """
+    import pandas as pd
+
+    database = open_database(run)
+    try:
+        with closing(sqlite3.connect(f"file:{run.folder / 'candidates.db'}?mode=ro", uri=True)) as connection:
+            changed = connection.execute("SELECT id, mtime FROM systems WHERE mtime >= ?", (since,)).fetchall()
+    except DatabaseError as error:
+        raise InputError(f"{run.folder / 'candidates.db'}: damaged ({error}); move it away and generate again.") from None
+    last = max((mtime for _, mtime in changed), default=since)
+    if old.empty or len(changed) > MANY:
+        return _as_table(database.select()), last
+    new = _as_table(database.get(id=number) for number, _ in changed)
+    if new.empty:
+        return old, last
+    kept = old[~old["id"].isin(new["id"])]
+    return pd.concat([kept, new]).sort_values("id", ignore_index=True), last
+
+
+def _as_table(rows: Iterable[AtomsRow]) -> pd.DataFrame:
+    import pandas as pd
+
+    table = []
+    for row in rows:
+        columns = {"id": row.id, "formula": row.formula, "atoms": row.natoms, "volume": row.volume / row.natoms}
+        columns |= row.key_value_pairs | {f"shortest {pair}": d for pair, d in row.data["shortest"].items()}
+        table.append(columns | {"note": row.data["note"], "matches": row.data.get("matches", "")})
+    return pd.DataFrame(table)
+
+
+def decide(run: Run, ids: Sequence[int], decision: str, note: str | None = None) -> list[tuple[int, str, str]]:
+    """Write the chemist's decision on these candidates, and a note (None: as it is); returns what each had before.
+
+    Every decision stays in the row's `history` with its time, so that nobody's is lost where two people vet one run.
+    """
+    from filelock import FileLock
+
+    if decision not in DECISIONS:
+        raise InputError(f"{decision!r} is not one of {', '.join(DECISIONS)}.")
+    before = []
+    with FileLock(run.folder / VET_LOCK, timeout=LOCK_SECONDS), (database := open_database(run)):
+        for number in ids:
+            row = database.get(id=number)
+            words = row.data["note"] if note is None else note
+            entry = {"decision": decision, "note": words, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+            data: dict[str, Any] = row.data | {"note": words, "history": [*row.data.get("history", []), entry]}
+            database.update(number, decision=decision, data=data)
+            before.append((number, str(row.decision), str(row.data["note"])))
+    return before
+
+
+def note_matches(run: Run, matches: dict[int, str | None]) -> None:
+    """Write which known structure each candidate matches, by id; None says that it is new."""
+    from filelock import FileLock
+
+    with FileLock(run.folder / VET_LOCK, timeout=LOCK_SECONDS), (database := open_database(run)):
+        for number, match in matches.items():
+            database.update(number, new=match is None, data=database.get(id=number).data | {"matches": match or ""})

@@ -1,0 +1,61 @@
+"""A run folder as a zip, to and from a colleague. What comes in is checked: known names only, limited in size."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from crystalgan import InputError
+from crystalgan.runs import FILES, Run, new_folder
+
+MOST_BYTES = 500_000_000  # of all files of a run, unpacked
+
+
+def pack_run(run: Run) -> bytes:
+    """The files of a run folder in a zip."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in FILES:
+            if (path := run.folder / name).exists():
+                archive.write(path, f"{run.folder.name}/{name}")
+    return out.getvalue()
+
+
+def unpack_run(source: BinaryIO | Path, root: Path, name: str = "run") -> Run:
+    """A run from the zip of its folder, in a new folder below `root`; InputError names what is wrong with it.
+
+    Only the files that a run folder has are taken, whatever else the zip holds, and never a path from inside it.
+    """
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = _members(archive, name)
+            stem = PurePosixPath(name).stem
+            folder = new_folder(root, "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)[:60] or "run")
+            try:
+                for file, member in members.items():
+                    with archive.open(member) as inside, (folder / file).open("wb") as out:
+                        shutil.copyfileobj(inside, out)
+                run = Run.open(folder)
+                _ = run.species, run.status()
+            except BaseException:
+                shutil.rmtree(folder)
+                raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise InputError(f"{name}: this zip is damaged ({error}); pack the run folder again.") from None
+    return run
+
+
+def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
+    """File of a run folder -> where the zip has it; all from the one folder that holds `config.json`."""
+    tops = [PurePosixPath(m.filename).parent for m in archive.infolist() if PurePosixPath(m.filename).name == "config.json"]
+    if len(tops) != 1:
+        raise InputError(f"{name}: holds {len(tops)} files config.json where the zip of a run folder has one.")
+    found = {PurePosixPath(m.filename).name: m for m in archive.infolist() if PurePosixPath(m.filename).parent == tops[0]}
+    members = {file: found[file] for file in FILES if file in found}
+    size = sum(m.file_size for m in members.values())
+    if size > MOST_BYTES:
+        raise InputError(f"{name}: unpacks to {size // 1_000_000} MB; a run may have {MOST_BYTES // 1_000_000} MB.")
+    return members
