@@ -30,7 +30,7 @@ MIN_H_H, MIN_M_H = 1.5, 1.3  # Å; shorter is on the way to molecular hydrogen, 
 MOLECULE = 0.9  # Å
 SCAN = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)
 TASKS_PER_WORKER = 500  # a worker's memory grows slowly; a new one starts small
-FMAX, MAX_STEPS = 0.03, 300  # eV/Å, steps
+FMAX, MAX_STEPS = 0.03, 150  # eV/Å, steps
 SAME_ENERGY = 0.001  # eV/atom; of two cells as close as this the more symmetric one is the type that is known
 ELEMENTS = "elements.extxyz"
 
