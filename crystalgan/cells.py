@@ -174,7 +174,9 @@ def _niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right-handed Niggli-reduced lattice (rows, Å), fractional coordinates in it, and element symbols."""
     import spglib
 
-    reduced = spglib.niggli_reduce(structure.lattice.matrix)
+    # Where lengths or angles are equal but for rounding, the algorithm may go round in circles at one tolerance, not at the next.
+    tries = (spglib.niggli_reduce(structure.lattice.matrix, tolerance) for tolerance in (1e-5, 1e-4, 1e-3, 1e-6))
+    reduced = next((lattice for lattice in tries if lattice is not None), None)
     if reduced is None:
         raise InputError(f"{structure.formula}: the lattice cannot be reduced; its vectors lie in one plane.")
     change = np.rint(reduced @ np.linalg.inv(structure.lattice.matrix))  # exact, where the reduced lattice is rounded
