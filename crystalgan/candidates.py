@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crystalgan import InputError, methods
-from crystalgan.cells import Cells, decode, space_group
+from crystalgan.cells import Cells, decode, space_group, stacked
 from crystalgan.database import (  # noqa: F401 - reading and deciding belong to a candidate's story as well
     DECISIONS,
     candidates_table,
@@ -74,16 +74,14 @@ def make(run: Run, block: int, seed: int) -> Batch:
 
 def _ternary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:
     pool = Pool.draw(run, pairs, rng)
-    made = methods.forward(load_networks(run, 2), pool.x[None], pool.y[None])
-    assert made.a is not None
+    made = methods.forward(load_networks(run, 2), stacked([pool.x[None], pool.y[None]]))
     return _choose(to_b, made.b[0], made.a[0])
 
 
 def _binary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:  # noqa: ARG001 - step 1 draws nothing
     """Pseudo-binaries of step 1, each with the metal of the domain that it was translated into."""
     a, b = class_tensors(run)
-    made = methods.forward(load_networks(run, 1), a[pairs[:, 0]][None], b[pairs[:, 1]][None])
-    assert made.a is not None
+    made = methods.forward(load_networks(run, 1), stacked([a[pairs[:, 0]][None], b[pairs[:, 1]][None]]))
     in_b, in_a = replace(made.b[0], species=b.species), replace(made.a[0], species=a.species)
     return _choose(to_b, union(a[:0], in_b), union(in_a, b[:0]))
 
@@ -91,7 +89,7 @@ def _binary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cell
 def _from_noise(run: Run, rng: torch.Generator) -> Cells:
     both = union(*class_tensors(run))
     start = noise(both[shuffled(len(both), BLOCK, rng)][None], [rng])
-    return methods.forward(load_networks(run, 1), start, start).b[0]
+    return methods.forward(load_networks(run, 1), stacked([start])).b[0]
 
 
 def _choose(first: Tensor, a: Cells, b: Cells) -> Cells:

@@ -80,6 +80,19 @@ class Cells:
         cells.__dict__["features"] = features  # what the property would put together again
         return cells
 
+    def with_features(self, features: Tensor) -> Cells:
+        """Other cells of the same occupancy."""
+        cells = Cells.from_features(features, self.mask, self.species)
+        cells.__dict__["occupied"] = self.occupied
+        return cells
+
+    def gathered(self, rows: Tensor) -> Cells:
+        """Cells `[runs, batch]` of a pool `[runs, pool]`, by their rows `[runs, batch]`."""
+        run = torch.arange(len(rows))[:, None]
+        cells = Cells.from_features(self.features[run, rows], self.mask[run, rows], self.species)
+        cells.__dict__["occupied"] = self.occupied[run, rows]
+        return cells
+
     def to(self, dtype: torch.dtype) -> Cells:
         """The same cells in another floating-point type."""
         return replace(self, lattice=self.lattice.to(dtype), frac=self.frac.to(dtype))
@@ -224,9 +237,19 @@ def decode(cells: Cells) -> list[Structure]:
     return structures
 
 
-def joined(a: Cells, b: Cells) -> Cells:
-    """Two batches `[runs, batch]` of the same system as one, run by run."""
-    return Cells.from_features(torch.cat((a.features, b.features), 1), torch.cat((a.mask, b.mask), 1), a.species)
+def stacked(domains: Sequence[Cells]) -> Cells:
+    """Batches `[runs, batch]` of one shape as `[runs, domains, batch]`; the names of the elements are those of the first."""
+    every = [torch.stack([getattr(cells, name) for cells in domains], 1) for name in ("features", "mask", "occupied")]
+    cells = Cells.from_features(every[0], every[1], domains[0].species)
+    cells.__dict__["occupied"] = every[2]
+    return cells
+
+
+def swapped(cells: Cells) -> Cells:
+    """The domains of `[runs, domains, batch]` in reverse order."""
+    other = Cells.from_features(cells.features.flip(1), cells.mask.flip(1), cells.species)
+    other.__dict__["occupied"] = cells.occupied.flip(1)
+    return other
 
 
 def transfer(

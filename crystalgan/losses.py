@@ -1,4 +1,6 @@
-"""The losses of the paper, one pure function for each equation. All return one value for each run, unweighted.
+"""The losses of the paper, one pure function for each equation, unweighted: a value for each run, or each run and domain.
+
+Where a shape begins with `...`, these are the axes that stay.
 
 Discriminators put out logits l with D = sigmoid(l), so that -log D = softplus(-l) and -log(1 - D) = softplus(l) stay finite.
 """
@@ -16,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def adversarial(fake_logits: Tensor) -> Tensor:
-    """Eqs. 5, 6, 19, 20: L_GAN = -E[log D(G(x))]. Logits `[runs, batch]`; returns `[runs]`."""
+    """Eqs. 5, 6, 19, 20: L_GAN = -E[log D(G(x))]. Logits `[..., batch]`; returns `[...]`."""
     return softplus(-fake_logits).mean(-1)
 
 
 def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Eqs. 8, 9, 23, 24: L_D = -E[log D(y)] - E[log(1 - D(G(x)))]. Logits `[runs, batch]`; returns `[runs]`."""
+    """Eqs. 8, 9, 23, 24: L_D = -E[log D(y)] - E[log(1 - D(G(x)))]. Logits `[..., batch]`; returns `[...]`."""
     return softplus(-real_logits).mean(-1) + softplus(fake_logits).mean(-1)
 
 
 def reconstruction(returned: Tensor, original: Tensor, occupied: Tensor) -> Tensor:
     """Eqs. 3, 4, 17, 18: L_R = d(G'(G(x)), x), d the mean squared error over the entries that exist.
 
-    Tensors `[runs, batch, features]`, `occupied` 1 where there is an entry and 0 in the padding; returns `[runs]`.
+    Tensors `[..., batch, features]`, `occupied` 1 where there is an entry and 0 in the padding; returns `[...]`.
     """
     return ((returned - original).square() * occupied).sum((-2, -1)) / occupied.sum((-2, -1))
 
@@ -74,7 +76,7 @@ def volume(made: Tensor, original: Tensor) -> Tensor:
     """Not in the paper: E[(log V - log V0)^2], V the volume of the generated cell and V0 that of the transferred one.
 
     Rules for first neighbours say nothing of voids, and a generator that may grow its cells keeps them easily so. Lattices
-    `[runs, batch, 3, 3]`, Å; returns `[runs]`.
+    `[..., batch, 3, 3]`, Å; returns `[...]`.
     """
     ratio = torch.linalg.det(made) / torch.linalg.det(original)
     return ratio.abs().clamp_min(1e-6).log().square().mean(-1)

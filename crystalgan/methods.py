@@ -1,6 +1,7 @@
 """The four methods of Table II, side by side: what each trains, and which terms each sums.
 
-Every `forward` takes the networks and two batches of cells `[runs, batch]` and returns what the generators make of them; every
+Batches are `[runs, domains, batch]`. Domain 0 is the way from A to B: G_AHB starts from x, a cell of A, and D_BH judges what it
+makes against y, a cell of B; domain 1 is the way back. So the real cells of the domains are the starting ones swapped. Every
 `*_terms` returns named, unweighted losses, one value for each run. The weights are in `Config`.
 """
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crystalgan import losses
-from crystalgan.cells import Cells, joined
+from crystalgan.cells import Cells, swapped
 from crystalgan.geometry import Limits, first_neighbours
 from crystalgan.networks import Discriminator, Generator
 
@@ -46,75 +47,69 @@ METHODS: dict[str, tuple[Stage, ...]] = {
 
 
 class Networks(nn.Module):
-    """The generators and discriminators of one stage.
-
-    Cross-domain: `ab` maps domain A to B (G_AHB), `ba` back (G_BHA), `a` and `b` are D_AH and D_BH. From noise: `ab` and `b`.
-    """
+    """The generators and discriminators of one stage, one of each for each domain; from noise there is domain 0 alone."""
 
     def __init__(self, stage: Stage, config: Config, slots: int, length: int, rngs: Sequence[torch.Generator]) -> None:
         super().__init__()
         noise = stage.domains == "noise"
         residual = config.residual and not noise  # noise plus a correction would stay noise
-        self.generators = nn.ModuleDict(
-            {name: Generator(config, slots, length, rngs, residual) for name in (("ab",) if noise else ("ab", "ba"))}
-        )
-        self.discriminators = nn.ModuleDict(
-            {name: Discriminator(config, slots, length, rngs) for name in (("b",) if noise else ("a", "b"))}
-        )
+        domains = 1 if noise else 2
+        self.generators = Generator(config, slots, length, rngs, domains, residual)
+        self.discriminators = Discriminator(config, slots, length, rngs, domains)
 
 
 @dataclass(frozen=True)
 class Made:
-    """What the generators make of two batches: x -> B and y -> A, and the round trips; None from noise."""
+    """What the generators make of a batch, and the round trips: domain 0 of `back` is y again; None from noise."""
 
-    b: Cells
-    a: Cells | None = None
-    x_back: Cells | None = None
-    y_back: Cells | None = None
+    new: Cells
+    back: Cells | None
+
+    @property
+    def b(self) -> Cells:
+        """Cells made for domain B, `[runs, batch]`."""
+        return self.new[:, 0]
+
+    @property
+    def a(self) -> Cells:
+        """Cells made for domain A, `[runs, batch]`; there are none from noise."""
+        return self.new[:, 1]
 
 
-def forward(nets: Networks, x: Cells, y: Cells) -> Made:
+def forward(nets: Networks, start: Cells) -> Made:
     """Eqs. 1, 2 (step 1) and 15, 16 (step 2); from noise x alone becomes a cell."""
-    ab = nets.generators["ab"]
-    if "ba" not in nets.generators:
-        return Made(ab(x))
-    ba = nets.generators["ba"]
-    b, a = ab(x), ba(y)
-    return Made(b, a, ba(b), ab(a))
+    new = nets.generators(start)
+    return Made(new, nets.generators(swapped(new)) if new.mask.shape[1] == 2 else None)
 
 
-def discriminator_terms(nets: Networks, x: Cells, y: Cells, made: Made) -> Terms:
+def discriminator_terms(nets: Networks, real: Cells, made: Made) -> Terms:
     """Eqs. 8, 9, 11 (step 1) and 23, 24, 26 (step 2)."""
-    terms = {}
-    for name, real, fake in (("b", y, made.b), ("a", x, made.a)):
-        if fake is not None:
-            both = torch.cat((real.features, fake.features.detach()), 1)
-            logits = nets.discriminators[name](both).split(real.lattice.shape[1], 1)
-            terms[f"discriminator_{name}"] = losses.discriminator(*logits)
-    return terms
+    both = torch.cat((real.features, made.new.features.detach()), 2)
+    logits = nets.discriminators(both).split(real.lattice.shape[2], 2)
+    return _named("discriminator", losses.discriminator(*logits))
 
 
-def generator_terms(nets: Networks, x: Cells, y: Cells, made: Made, config: Config, limits: Limits | None) -> Terms:
+def generator_terms(nets: Networks, start: Cells, real: Cells, made: Made, config: Config, limits: Limits | None) -> Terms:
     """Eq. 10 (step 1) and eq. 25 (step 2, with `limits`): the terms of the full generative loss."""
-    d = nets.discriminators
-    terms = {"adversarial_b": losses.adversarial(d["b"](made.b.features))}
-    if made.a is None or made.x_back is None or made.y_back is None:
-        return terms
-    terms["adversarial_a"] = losses.adversarial(d["a"](made.a.features))
-    terms["reconstruction_a"] = losses.reconstruction(made.x_back.features, x.features, x.occupied)
-    terms["reconstruction_b"] = losses.reconstruction(made.y_back.features, y.features, y.occupied)
+    terms = _named("adversarial", losses.adversarial(nets.discriminators(made.new.features)))
+    if made.back is not None:
+        terms |= _named("reconstruction", losses.reconstruction(made.back.features, real.features, real.occupied))
     if limits is not None:
-        terms["geo1"], terms["geo2"] = geometric_terms(made.b, made.a, config, limits)
+        terms["geo1"], terms["geo2"] = geometric_terms(made.new, config, limits)
         if config.lambda_volume:
-            terms["volume"] = losses.volume(made.b.lattice, x.lattice) + losses.volume(made.a.lattice, y.lattice)
+            terms["volume"] = losses.volume(made.new.lattice, start.lattice).sum(-1)
     return terms
 
 
-def geometric_terms(b: Cells, a: Cells, config: Config, limits: Limits) -> tuple[Tensor, Tensor]:
+def _named(term: str, by_domain: Tensor) -> Terms:
+    """The values `[runs, domains]` of a term by the domain that they are of."""
+    return {f"{term}_{name}": value for name, value in zip("ba", by_domain.unbind(-1), strict=False)}
+
+
+def geometric_terms(cells: Cells, config: Config, limits: Limits) -> tuple[Tensor, Tensor]:
     """L_geo1 and L_geo2 over both domains' new cells, `[runs]` each."""
-    runs, batch = b.lattice.shape[0], b.lattice.shape[1] + a.lattice.shape[1]
-    both = joined(b, a)
-    near = first_neighbours(both.flattened(), limits.cross)
+    runs, batch = cells.lattice.shape[0], cells.lattice.shape[1] * cells.lattice.shape[2]
+    near = first_neighbours(cells.flattened(), limits.cross)
     if config.geometric_loss == "literal":
         return losses.geometric_literal(near, limits, runs, batch)
     return losses.geometric_interval(near, limits, runs, batch, config.margin)

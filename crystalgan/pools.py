@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crystalgan import InputError, methods
-from crystalgan.cells import Cells, transfer
+from crystalgan.cells import Cells, stacked, transfer
 from crystalgan.methods import METHODS, Networks, Stage
 
 if TYPE_CHECKING:
@@ -34,16 +34,21 @@ class Data:
         return math.ceil(self.larger / min(batch, self.larger))
 
     def batches(self, rngs: Sequence[torch.Generator], batch: int) -> Iterator[tuple[Cells, Cells]]:
-        """One epoch of pairs of batches, drawn independently for each run and each pool, every cell once before any twice."""
+        """One epoch of starting and real cells, `[runs, domains, batch]`: of x and y, or of noise and y.
+
+        Drawn independently for each run and each pool, every cell once before any twice.
+        """
         updates, batch = self.updates(batch), min(batch, self.larger)
         x_index, y_index = (
             torch.stack([shuffled(pool.lattice.shape[1], updates * batch, rng) for rng in rngs]) for pool in (self.x, self.y)
         )
-        rows = torch.arange(len(rngs))[:, None]
         for i in range(updates):
             part = slice(i * batch, (i + 1) * batch)
-            x, y = self.x[rows, x_index[:, part]], self.y[rows, y_index[:, part]]
-            yield (noise(x, rngs) if self.noise else x), y
+            x, y = self.x.gathered(x_index[:, part]), self.y.gathered(y_index[:, part])
+            if self.noise:
+                yield stacked([noise(x, rngs)]), stacked([y])
+            else:
+                yield stacked([x, y]), stacked([y, x])
 
 
 def shuffled(size: int, count: int, rng: torch.Generator) -> Tensor:
@@ -110,8 +115,7 @@ class Pool:
         nets = load_networks(run, 1)
         (i, j), size = pairs.T, len(pairs)
         with torch.no_grad():
-            made = methods.forward(nets, a[i][None], b[j][None])
-        assert made.a is not None
+            made = methods.forward(nets, stacked([a[i][None], b[j][None]]))
         in_b, in_a = made.b[0], made.a[0]
         origins = [torch.rand(size, config.origins, 3, generator=rng) if config.transfer == "fit" else None for _ in range(2)]
         species = run.species

@@ -149,12 +149,12 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
         files = [stack.enter_context((run.folder / "metrics.jsonl").open("a", buffering=1)) for run in runs]
         while epoch < last:
             sums: methods.Terms = {}
-            for x, y in data.batches(rngs, config.batch):
-                made = methods.forward(nets, x, y)
-                terms = methods.discriminator_terms(nets, x, y, made)
+            for start, real in data.batches(rngs, config.batch):
+                made = methods.forward(nets, start)
+                terms = methods.discriminator_terms(nets, real, made)
                 _update(optimizers["discriminators"], terms.values())
                 nets.discriminators.requires_grad_(False)
-                generator = methods.generator_terms(nets, x, y, made, config, limits if stage.constrained else None)
+                generator = methods.generator_terms(nets, start, real, made, config, limits if stage.constrained else None)
                 _update(optimizers["generators"], [config.weight(stage.number, name) * term for name, term in generator.items()])
                 nets.discriminators.requires_grad_(True)
                 terms |= generator

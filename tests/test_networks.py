@@ -1,6 +1,7 @@
 """Networks: the hand-written backward pass, stacking, residual start, spectral norms."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -16,19 +17,19 @@ def rngs(*seeds):
 
 
 def test_forward_is_a_plain_perceptron():
-    mlp = MLP([6, 8, 7, 3], rngs(0, 1)).double()
-    x = torch.randn(2, 5, 6, dtype=torch.float64)
-    for run in range(2):
-        y = x[run]
+    mlp = MLP([6, 8, 7, 3], rngs(0, 1), 2).double()
+    x = torch.randn(2, 2, 5, 6, dtype=torch.float64)
+    for place in product(range(2), range(2)):
+        y = x[place]
         for i, (w, b) in enumerate(zip(*mlp.layers, strict=True)):
-            y = y @ w[run] + b[run]
+            y = y @ w[place] + b[place]
             y = y.relu() if i < 2 else y
-        torch.testing.assert_close(mlp(x)[run], y)
+        torch.testing.assert_close(mlp(x)[place], y)
 
 
 def test_backward_by_finite_differences():
-    mlp = MLP([4, 6, 5, 2], rngs(0, 1)).double()
-    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    mlp = MLP([4, 6, 5, 2], rngs(0, 1), 2).double()
+    x = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     names, values = zip(*mlp.named_parameters(), strict=True)
 
     def run(x, *parameters):
@@ -38,8 +39,8 @@ def test_backward_by_finite_differences():
 
 
 def test_frozen_weights_still_pass_gradients_to_the_input():
-    mlp = MLP([4, 6, 2], rngs(0)).requires_grad_(False)
-    x = torch.randn(1, 3, 4, requires_grad=True)
+    mlp = MLP([4, 6, 2], rngs(0), 1).requires_grad_(False)
+    x = torch.randn(1, 1, 3, 4, requires_grad=True)
     mlp(x).sum().backward()
     assert x.grad.abs().sum() > 0
 
@@ -54,26 +55,26 @@ def test_run_k_of_a_stack_is_what_it_is_alone():
 
 
 def test_residual_generator_starts_near_its_input_and_keeps_the_padding():
-    cells = raw_cells(random_crystals(np.random.default_rng(0), 8), torch.float32)[None]
-    made = Generator(Config(), 3, 24, rngs(0), residual=True)(cells)
+    cells = raw_cells(random_crystals(np.random.default_rng(0), 8), torch.float32)[None, None]
+    made = Generator(Config(), 3, 24, rngs(0), 1, residual=True)(cells)
     assert (made.lattice - cells.lattice).abs().max() < 0.05
     assert not made.features[made.occupied == 0].any()
-    plain = Generator(Config.paper(), 3, 24, rngs(0), residual=False)(cells)
+    plain = Generator(Config.paper(), 3, 24, rngs(0), 1, residual=False)(cells)
     assert not plain.features[plain.occupied == 0].any()
     assert (plain.lattice - cells.lattice).abs().max() > 1
 
 
 def test_spectral_norm_bounds_every_layer():
-    disc = Discriminator(replace(Config(), width=30), 2, 6, rngs(0, 1))
+    disc = Discriminator(replace(Config(), width=30), 2, 6, rngs(0, 1), 2)
     with torch.no_grad():
         for weight in disc.mlp.layers[0]:
             weight.mul_(7)
-    x = torch.randn(2, 4, 54)
+    x = torch.randn(2, 2, 4, 54)
     for _ in range(200):  # one power iteration a call
         disc(x)
     for i, weight in enumerate(disc.mlp.layers[0]):
         exact = torch.linalg.matrix_norm(weight, ord=2)
-        torch.testing.assert_close(disc.mlp._sigma(i, weight).flatten(), exact, rtol=1e-2, atol=0)
+        torch.testing.assert_close(disc.mlp._sigma(i, weight)[..., 0, 0], exact, rtol=1e-2, atol=0)
     far, near = x + 1, x
     change = (disc(far) - disc(near)).abs()
     assert (change <= (far - near).norm(dim=-1) * 1.05).all()

@@ -129,7 +129,10 @@ def test_epochs_draw_every_cell_once_before_any_twice(palladium):
     data = Data(cells[None], cells[None], len(cells), noise=False)
     assert data.updates(35) == -(-len(cells) // 35)
     batches = list(data.batches([torch.Generator().manual_seed(0)], 35))
-    assert [x.lattice.shape[:2] for x, _ in batches] == [(1, 35)] * data.updates(35)
+    assert [start.lattice.shape[:3] for start, _ in batches] == [(1, 2, 35)] * data.updates(35)
+    for start, real in batches:  # what domain 0 starts from is what domain 1 is judged against
+        assert torch.equal(start.features[:, 0], real.features[:, 1])
+        assert torch.equal(start.occupied[:, 1], real.occupied[:, 0])
 
 
 def test_pairs_that_make_no_ternary_are_refused(tmp_path, palladium, nickel):
