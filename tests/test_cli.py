@@ -69,6 +69,28 @@ def test_two_metals_in_a_zip_of_poscars_out(crystalgan, tmp_path):
     assert json.loads(crystalgan("resume", trained["run"], "--json")[1])["run"] == trained["run"]
 
 
+def test_candidates_are_compared_with_what_is_known(crystalgan, tmp_path):
+    run = json.loads(crystalgan("train", "Pd", "Ni", "--epochs", 2, "--runs", tmp_path / "runs", "--json")[1])["run"]
+    assert json.loads(crystalgan("generate", run, "-n", 5, "--json")[1])["new"] == 5
+    crystalgan("export", run, "--out", tmp_path / "all.zip", "--select", "1,2")
+    assert json.loads(crystalgan("novelty", run, "--known", tmp_path / "all.zip", "--json")[1]) == {"candidates": 5, "new": 3}
+    assert "5 candidates match no known structure" in crystalgan("novelty", run)[1]
+    code, _, err = crystalgan("novelty", run, "--known", tmp_path / "none")
+    assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_the_doctor_draws_and_writes_on_request(crystalgan, tmp_path):
+    code, out, _ = crystalgan(
+        "check", "Pd", "--figure", tmp_path / "distances.html", "--cleaned", tmp_path / "well.extxyz", "--json"
+    )
+    assert code == 0
+    report = json.loads(out)
+    left = json.loads(crystalgan("check", tmp_path / "well.extxyz", "--json")[1])
+    assert left["cells"] == report["cells"] - len(report["proposals"])
+    assert "Plotly.newPlot" in (tmp_path / "distances.html").read_text()
+    assert "types " in crystalgan("check", "Pd")[1]
+
+
 def test_a_users_own_table_is_target_and_judge(crystalgan, tmp_path):
     table = tmp_path / "mine.toml"
     table.write_text('[limits]\n"H-Pd" = [1.6, 2.4]\n"H-Ni" = [1.5, 2.3]\n"Ni-Pd" = [2.4, 3.2]\n"Pd-Pd" = [2.4, 3.2]\n')
