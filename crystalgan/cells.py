@@ -161,7 +161,9 @@ def _niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right-handed Niggli-reduced lattice (rows, Å), fractional coordinates in it, and element symbols."""
     import spglib
 
-    reduced = spglib.niggli_reduce(structure.lattice.matrix)
+    # spglib gives up on few skewed lattices with nearly equal edges, and not at every tolerance
+    trials = (spglib.niggli_reduce(structure.lattice.matrix, eps) for eps in (1e-5, 1e-8, 1e-3))
+    reduced = next((trial for trial in trials if trial is not None), None)
     if reduced is None:
         raise InputError(f"{structure.formula}: the lattice cannot be reduced; its vectors lie in one plane.")
     change = np.rint(reduced @ np.linalg.inv(structure.lattice.matrix))  # exact, where the reduced lattice is rounded

@@ -1,0 +1,379 @@
+"""Broken and hostile JSON, gzip, .mat, SQLite and zip files, as in `hostile_files`."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sqlite3
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.hostile_files import CIF, GOOD, POSCAR, POSITIONS, SYMBOLS, Cases, swap
+
+STRUCTURE: dict[str, Any] = {
+    "@module": "pymatgen.core.structure",
+    "@class": "Structure",
+    "lattice": {"matrix": [[4.0, 0, 0], [0, 4.0, 0], [0, 0, 4.0]]},
+    "sites": [
+        {"species": [{"element": symbol, "occu": 1}], "abc": list(position)}
+        for symbol, position in zip(SYMBOLS, POSITIONS, strict=True)
+    ],
+}
+JSON = json.dumps(STRUCTURE, indent=1)
+ROW = {"numbers": [46, 46, 1, 1, 1, 1], "positions": [[4 * x for x in p] for p in POSITIONS], "pbc": [True] * 3}
+ROW |= {"cell": {"array": {"__ndarray__": [[3, 3], "float64", [4.0, 0, 0, 0, 4.0, 0, 0, 0, 4.0]]}, "__ase_objtype__": "cell"}}
+
+
+def jsons() -> Cases:
+    """Wrong values, shapes and depths in JSON, and names of code in it."""
+
+    def with_site(**changes: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+        return json.dumps(STRUCTURE | {"sites": [STRUCTURE["sites"][0] | changes, *STRUCTURE["sites"][1:]]})
+
+    def row(**changes: Any) -> str:  # noqa: ANN401
+        return json.dumps({"1": ROW | changes, "ids": [1], "nextid": 2})
+
+    not_finite = {"NaN": "not finite", "Infinity": "not finite", "-1e999": "not finite", "1e308": "lattice vector of 1e+308"}
+    cases: Cases = {f"lattice{i}.json": (reason, swap(JSON, "4.0", w)) for i, (w, reason) in enumerate(not_finite.items())}
+    for i, word in enumerate(('"x"', "null", "{}", "[4.0]", "true, 1", "9" * 5000)):
+        cases[f"number{i}.json"] = ("cannot be read as JSON", swap(JSON, "4.0", word))
+    for i, module in enumerate(("os", "subprocess", "builtins", "../x")):
+        cases[f"module{i}.json"] = ("holds no structure", json.dumps({"@module": module, "@class": "system", "args": ["reboot"]}))
+    for i, value in enumerate(("null", "42", '"text"', "[]", "{}", "[[[[[]]]]]", '{"a": {"b": 1}}', '{"structure": 1}')):
+        cases[f"value{i}.json"] = ("holds no structure", value)
+    for i, lattice in enumerate((None, [], {}, {"matrix": [[1, 2], [3, 4]]}, {"matrix": "xyz"}, {"a": 4})):
+        cases[f"shape{i}.json"] = ("cannot be read as JSON|is no structure", json.dumps(STRUCTURE | {"lattice": lattice}))
+    for i, sites in enumerate((None, {}, 5, [5], [[]], ["x"], [{}], [{"abc": [0, 0]}], [{"abc": [0, 0, 0], "species": [1]}])):
+        cases[f"sites{i}.json"] = ("cannot be read as JSON|is no structure", json.dumps(STRUCTURE | {"sites": sites}))
+    flood = {"lists": "[" + "[]," * 1_600_000 + "[]]", "dicts": "[" + "{}," * 1_600_000 + "{}]"}
+    flood |= {"keys": "{" + "".join(f'"{i}":0,' for i in range(900_000)) + '"x":0}', "strings": "[" + '"a",' * 2_000_000 + '"a"]'}
+    cases |= {f"flood_{name}.json": ("is too large: it would take", text) for name, text in flood.items()}
+    return cases | {
+        "deep.json": ("nested too deeply", "[" * 200_000),
+        "deep_closed.json": ("nested too deeply", "[" * 90_000 + "]" * 90_000),
+        "deep_dicts.json": ("nested too deeply", '{"a":' * 90_000),
+        "deep_900.json": ("holds no structure", "[" * 900 + "]" * 900),
+        "no_sites.json": ("announces 0 atoms", json.dumps(STRUCTURE | {"sites": []})),
+        "million.json": (
+            "is too large",
+            lambda: json.dumps(STRUCTURE | {"sites": STRUCTURE["sites"][:1] * 1_000_000})[:19_000_000],
+        ),
+        "sites_501.json": ("announces 501 atoms", lambda: json.dumps(STRUCTURE | {"sites": STRUCTURE["sites"][:1] * 501})),
+        "entries.json": ("entries, more than 10000", json.dumps([1] * 20_000)),
+        "two.json": ("cannot be read as JSON", JSON + JSON),
+        "comma.json": ("cannot be read as JSON", JSON[:-2] + ",}"),
+        "quotes.json": ("cannot be read as JSON", JSON.replace('"', "'")),
+        "partial.json": ("partially occupied site", with_site(species=[{"element": "Pd", "occu": 0.5}])),
+        "element.json": ("cannot be read as JSON", with_site(species=[{"element": "Qq", "occu": 1}])),
+        "list.json": ("cannot be read as JSON", with_site(species=[{"element": ["Pd"], "occu": 1}])),
+        "occupancy.json": ("", with_site(species=[{"element": "Pd", "occu": float("nan")}])),
+        "place.json": ("not finite", with_site(abc=[float("nan"), 0, 0])),
+        "coincident.json": ("two atoms at one place", with_site(abc=[0.5, 0.5, 0.01])),
+        "numbers.json": ("announces 0 atoms", row(numbers=[])),
+        "numbers_text.json": ("cannot be read as JSON", row(numbers=["Pd"])),
+        "number_0.json": ("holds the atomic number 0", row(numbers=[0, 46, 1, 1, 1, 1])),
+        "number_200.json": ("holds the atomic number 200", row(numbers=[200, 46, 1, 1, 1, 1])),
+        "number_half.json": ("holds the atomic number 1.5", row(numbers=[1.5, 46, 1, 1, 1, 1])),
+        "molecule.json": ("no lattice in all three", row(pbc=[True, True, False])),
+        "no_cell.json": ("no lattice in all three", row(cell=[[0, 0, 0]] * 3)),
+        "shape.json": ("cannot be read as JSON", row(positions={"__ndarray__": [[10**12, 3], "float64", [1.0]]})),
+        "object.json": ("cannot be read as JSON", row(cell={"__ase_objtype__": "vibrationsdata", "x": 1})),
+        "row.json": ("is no row of an ASE database", json.dumps({"ids": [7], "nextid": 8})),
+        "bomb.json.gz": ("is too large", lambda: gzip.compress(bytes(300_000_000), 6)),
+        "bomb.cif.gz": ("is too large", lambda: gzip.compress(bytes(100_000_000), 6)),
+        "twice.json.gz": ("is no UTF-8", gzip.compress(gzip.compress(JSON.encode()))),
+        "plain.json.gz": ("is a damaged .gz file", JSON),
+        "cut.json.gz": ("is a damaged .gz file", gzip.compress(JSON.encode())[:-20]),
+        "flipped.vasp.gz": ("is a damaged .gz file", gzip.compress(POSCAR.encode())[:30] + bytes(20)),
+    }
+
+
+def mat(*tables: tuple[str, Any], compress: bool = False, version: str = "5") -> bytes:
+    """A MATLAB file of some variables."""
+    import scipy.io
+
+    file = io.BytesIO()
+    scipy.io.savemat(file, dict(tables), do_compression=compress, format=version)
+    return file.getvalue()
+
+
+def table(lattice: Any = None, hydrogens: Any = None, metals: Any = None, more: Any = None) -> np.ndarray:  # noqa: ANN401
+    """The object array of the paper's authors, of two rows, with something else in the first."""
+    rows = np.empty((2, 4), dtype=object)
+    places = 4 * np.array(POSITIONS, dtype=float)
+    for i in range(2):
+        rows[i] = [np.eye(3) * 4, places[2:], places[:2], np.zeros((2, 3))]
+    for k, part in enumerate((lattice, hydrogens, metals, more)):
+        if part is not None:
+            rows[0, k] = part
+    return rows
+
+
+def mats() -> Cases:
+    """Wrong shapes, types, dimensions and packing in .mat files."""
+    good = mat(("Pd", table()))
+    name, eye = "Pd_data", np.eye(3) * 4
+
+    def dims(rows: int, columns: int) -> bytes:
+        old = struct.pack("<II2i", 5, 8, 2, 4)
+        return good[: good.index(old)] + struct.pack("<II2i", 5, 8, rows, columns) + good[good.index(old) + 16 :]
+
+    def packed(element: bytes, size: int | None = None) -> bytes:
+        return good[:128] + struct.pack("<II", 15, len(element) if size is None else size) + element
+
+    shapes: dict[str, Any] = {"flat": np.eye(2), "row": np.ones(3), "text": "lattice", "nested": table(), "complex": eye * 1j}
+    shapes |= {"struct": {"a": 1}, "cube": np.ones((3, 3, 3)), "empty": np.zeros((0, 3)), "columns": np.ones((3, 4))}
+    cases: Cases = {f"{k}.mat": ("", mat((name, table(v)))) for k, v in shapes.items()}
+    cases |= {f"metal_{k}.mat": ("", mat((name, table(metals=v)))) for k, v in shapes.items() if k != "empty"}
+    for i, (rows, columns) in enumerate(((-1, 4), (2, -4), (10**6, 4), (2**31 - 1, 2**31 - 1), (4, 2), (2, 400), (3, 4))):
+        cases[f"dims{i}.mat"] = ("", dims(rows, columns))
+    return cases | {
+        "nan.mat": ("not finite|in one plane", mat((name, table(eye * np.nan)))),
+        "inf.mat": ("not finite|in one plane", mat((name, table(eye * np.inf)))),
+        "zeros.mat": ("in one plane", mat((name, table(eye * 0)))),
+        "coincident.mat": ("two atoms at one place", mat((name, table(hydrogens=np.zeros((2, 3)))))),
+        "both.mat": ("2 of the two metal slots", mat((name, table(more=np.ones((2, 3)))))),
+        "numbers.mat": ("holds no object array", mat((name, np.eye(4)))),
+        "three.mat": ("holds no object array", mat((name, table()[:, :3]))),
+        "text.mat": ("holds no object array", mat((name, "text"))),
+        "element.mat": ("", mat(("Qq", table()))),
+        "atoms.mat": ("announces 602 atoms", mat((name, table(hydrogens=np.ones((600, 3)))))),
+        "variables.mat": ("more than 1000 variables", good[:128] + struct.pack("<II", 14, 0) * 2000),
+        "version4.mat": ("does not begin as MATLAB 5", mat((name, np.eye(3)), version="4")),
+        "version73.mat": ("version 7.3", b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n" + bytes(500)),
+        "hdf5.mat": ("version 7.3", b"\x89HDF\r\n\x1a\n" + bytes(500)),
+        "endian.mat": ("", good[:126] + b"MI" + good[128:]),
+        "size.mat": ("is cut short", good[:132] + struct.pack("<I", 2**32 - 1) + good[136:]),
+        "bomb.mat": ("is too large", lambda: packed(zlib.compress(bytes(300_000_000), 6))),
+        "packed_garbage.mat": ("cannot be unpacked", packed(b"garbage!")),
+        "packed_cut.mat": ("", mat((name, table()), compress=True)[:-200]),
+        "packed_size.mat": ("is cut short", packed(b"garbage!", 10**9)),
+    }
+
+
+SYSTEMS = """CREATE TABLE systems (id INTEGER PRIMARY KEY AUTOINCREMENT, unique_id TEXT, ctime REAL, mtime REAL, username TEXT,
+numbers BLOB, positions BLOB, cell BLOB, pbc INTEGER, key_value_pairs TEXT, data BLOB)"""
+NUMBERS, PLACES = np.array(ROW["numbers"], "<i4").tobytes(), np.array(ROW["positions"], "<f8").tobytes()
+BOX = (np.eye(3) * 4).astype("<f8").tobytes()
+INSERT = "INSERT INTO systems (numbers, positions, cell, pbc, key_value_pairs) VALUES (?, ?, ?, ?, ?)"
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT"
+
+
+def database(*rows: tuple[Any, ...], before: str = SYSTEMS, after: str = "") -> bytes:
+    """An SQLite file with the rows (numbers, positions, cell, pbc, key_value_pairs)."""
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(before)
+    connection.executemany(INSERT, rows)
+    connection.executescript(after)
+    connection.commit()
+    return connection.serialize()
+
+
+def databases() -> Cases:
+    """Wrong schemas, programs in place of tables, wrong blobs and broken pages in a database."""
+    row = (NUMBERS, PLACES, BOX, 7, "{}")
+
+    def blobs(k: int, value: Any) -> bytes:  # noqa: ANN401 - whatever SQLite holds
+        return database((*row[:k], value, *row[k + 1 :]))
+
+    cases: Cases = {}
+    for k, values in enumerate(
+        ((None, "text", b"", b"123", bytes(24), NUMBERS * 200, 5), (None, "text", b"", b"123", PLACES[:-24]))
+    ):
+        for i, value in enumerate(values):
+            cases[f"blob{k}{i}.db"] = ("", blobs(k, value))
+    for i, value in enumerate((None, "text", bytes(72), BOX[:-8], np.full(9, np.nan).tobytes(), np.full(9, np.inf).tobytes())):
+        cases[f"cell{i}.db"] = ("", blobs(2, value))
+    for i, pbc in enumerate((0, 3, None, "7", 7.5, -1)):
+        cases[f"pbc{i}.db"] = ("", blobs(3, pbc))
+    good = database(row)
+    for offset in (100, 103, 105, 4096, 4099, 4101, 8191, 8192):
+        cases[f"page{offset}.db"] = ("", good[:offset] + b"\xff" * 8 + good[offset + 8 :])
+    big = database(*[row] * 400)
+    root = next(at for at in range(0, len(big), 4096) if big[at] == 5)  # an interior page: all its children become itself
+    number = struct.pack(">I", root // 4096 + 1)
+    cells = struct.unpack_from(">H", big, root + 3)[0]
+    broken = bytearray(big)
+    broken[root + 8 : root + 12] = number
+    for k in range(cells):
+        (at,) = struct.unpack_from(">H", big, root + 12 + 2 * k)
+        broken[root + at : root + at + 4] = number
+    columns = "1 id, x numbers, x positions, x cell, 7 pbc, x key_value_pairs"
+    generated = SYSTEMS.replace("numbers BLOB", "numbers BLOB AS (zeroblob(900000000))")
+    insert = "INSERT INTO systems (positions, cell, pbc, key_value_pairs) VALUES (x'', x'', 7, '{}')"
+    million = f"INSERT INTO systems (pbc) SELECT x FROM ({ENDLESS} x FROM c LIMIT 1000000)"
+    trigger = "CREATE TRIGGER t AFTER UPDATE ON systems BEGIN UPDATE systems SET pbc = pbc + 1; END"
+    return cases | {
+        "loop.db": ("cannot be read as ASE database", bytes(broken)),
+        "million.db": ("more than 10000 rows", lambda: database(after=million)),
+        "no_rows.db": ("without rows", database()),
+        "other.db": ("has no table `systems`", sqlite("CREATE TABLE orders (id INTEGER, price REAL)")),
+        "columns.db": ("has no table `systems`", sqlite("CREATE TABLE systems (id INTEGER, price REAL)")),
+        "view.db": ("has no table `systems`", sqlite(f"CREATE VIEW systems AS SELECT {columns} FROM (SELECT zeroblob(9e8) x)")),
+        "view_bomb.db": ("has no table `systems`", sqlite(f"CREATE VIEW systems AS SELECT {columns} FROM ({ENDLESS} x FROM c)")),
+        "virtual.db": ("has no table `systems`", sqlite("CREATE VIRTUAL TABLE systems USING fts4(id, numbers, positions)")),
+        "generated.db": ("has no table `systems`", lambda: sqlite(f"{generated}; {insert}")),
+        "zeroblob.db": ("", lambda: database((None, *row[1:]), after="UPDATE systems SET numbers = zeroblob(30000000)")),
+        "data.db": ("too big", lambda: database((None, *row[1:]), after="UPDATE systems SET username = hex(zeroblob(12000000))")),
+        "trigger.db": ("", database((b"", *row[1:]), after=trigger)),
+        "wal.db": ("WAL mode", good[:18] + b"\2\2" + good[20:]),
+        "page_size.db": ("", good[:16] + b"\x00\x07" + good[18:]),
+        "pages.db": ("is cut short", good[:28] + b"\x7f\xff\xff\xff" + good[32:]),
+        "header.db": ("", b"SQLite format 3\0"),
+        "header_garbage.db": ("", b"SQLite format 3\0" + b"\xa5" * 9000),
+        "text.db": ("does not begin as SQLite", JSON),
+        "bad_rows.db": ("the rest was not read", lambda: database(*[(b"", *row[1:])] * 9000)),
+    }
+
+
+def sqlite(script: str) -> bytes:
+    """An SQLite file made by a script."""
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(script)
+    connection.commit()
+    return connection.serialize()
+
+
+Member = Callable[[zipfile.ZipFile], None]
+
+
+def members() -> dict[str, tuple[str, Member, Callable[[bytes], bytes]]]:
+    """Bad files in a zip of good ones: name -> (words, writes it, changes the bytes of the zip)."""
+
+    def write(name: str, data: bytes | str, method: int = zipfile.ZIP_DEFLATED, mode: int = 0o100644) -> Member:
+        def into(archive: zipfile.ZipFile) -> None:
+            info = zipfile.ZipInfo(name)
+            info.compress_type, info.external_attr = method, mode << 16
+            archive.writestr(info, data)
+
+        return into
+
+    def both(change: Callable[[bytearray, int, int], None]) -> Callable[[bytes], bytes]:
+        """Change the two headers of the last member: the one before its data and the one in the directory."""
+
+        def changed(data: bytes) -> bytes:
+            out = bytearray(data)
+            change(out, data.rindex(b"PK\x03\x04"), data.rindex(b"PK\x01\x02"))
+            return bytes(out)
+
+        return changed
+
+    def field(local: int, central: int, form: str, value: int) -> Callable[[bytes], bytes]:
+        def change(out: bytearray, at: int, entry: int) -> None:
+            struct.pack_into(form, out, at + local, value)
+            struct.pack_into(form, out, entry + central, value)
+
+        return both(change)
+
+    def same(data: bytes) -> bytes:
+        return data
+
+    def points_at_first(data: bytes) -> bytes:
+        out = bytearray(data)
+        struct.pack_into("<I", out, data.rindex(b"PK\x01\x02") + 42, 0)
+        return bytes(out)
+
+    def cut_local(data: bytes) -> bytes:
+        at = data.rindex(b"PK\x03\x04")
+        return data[:at] + b"XXXX" + data[at + 4 :]
+
+    paths = {"../climb.vasp": "climb.vasp", "a/../../climb2.vasp": "climb2.vasp", "/etc/absolute.vasp": "absolute.vasp"}
+    paths |= {"..\\back.vasp": "back.vasp", "C:\\drive.vasp": "drive.vasp", "\\\\host\\share.vasp": "share.vasp"}
+    paths |= {"C:colon.vasp": "colon.vasp", "../../../../root/.ssh/authorized_keys": "authorized_keys"}
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("x.vasp", POSCAR)
+    stored, noise = zipfile.ZIP_STORED, write("m.vasp", POSCAR)
+    cases: dict[str, tuple[str, Member, Callable[[bytes], bytes]]] = {
+        name: ("leads out of the archive", write(path, POSCAR), same) for path, name in paths.items()
+    }
+    return (
+        cases
+        | {
+            "encrypted.vasp": ("is encrypted", write("encrypted.vasp", POSCAR), field(6, 8, "<H", 1)),
+            "link.vasp": ("is a link", write("link.vasp", "/etc/passwd", mode=0o120777), same),
+            "inner.zip": ("is a zip in a zip", write("inner.zip", inner.getvalue()), same),
+            "bomb.vasp": ("is too large: 100 MB", write("bomb.vasp", bytes(100_000_000)), same),
+            "bomb.extxyz": ("", write("bomb.extxyz", bytes(19_000_000)), same),
+            "bomb.db": ("is too large: 60 MB", write("bomb.db", bytes(60_000_000)), same),
+            "small.vasp": ("is damaged in the zip", write("small.vasp", bytes(100_000_000)), field(22, 24, "<I", 1000)),
+            "grown.vasp": ("is damaged in the zip", write("grown.vasp", POSCAR), field(22, 24, "<I", 900_000)),
+            "sum.vasp": ("is damaged in the zip", write("sum.vasp", POSCAR), field(14, 16, "<I", 1234)),
+            "method.vasp": ("another method than deflate", noise_as("method.vasp"), field(8, 10, "<H", 99)),
+            "bzip2.vasp": ("another method than deflate", write("bzip2.vasp", bytes(900_000), zipfile.ZIP_BZIP2), same),
+            "lzma.vasp": ("another method than deflate", write("lzma.vasp", bytes(900_000), zipfile.ZIP_LZMA), same),
+            "overlap.vasp": ("is damaged in the zip", write("overlap.vasp", POSCAR), points_at_first),
+            "header.vasp": ("is damaged in the zip", write("header.vasp", POSCAR), cut_local),
+            "length.vasp": ("is damaged in the zip", write("length.vasp", POSCAR, stored), field(18, 20, "<I", 2**31)),
+            "line\nfeed.vasp": ("line 7", write("line\nfeed.vasp", swap(POSCAR, "2 4", "x")), same),
+            "escape\x1b[31m.vasp": ("line 7", write("escape\x1b[31m.vasp", swap(POSCAR, "2 4", "x")), same),
+            "n" * 60_000 + ".vasp": ("line 7", write("n" * 60_000 + ".vasp", swap(POSCAR, "2 4", "x")), same),
+            "cut.cif": ("", write("cut.cif", CIF[:150]), same),
+            "bomb.cif.gz": ("is too large", write("bomb.cif.gz", gzip.compress(bytes(50_000_000))), same),
+        }
+        | ({} if noise else {})
+    )
+
+
+def noise_as(name: str) -> Member:
+    """A good cell, stored."""
+    return lambda archive: archive.writestr(name, POSCAR)
+
+
+def zipped(bad: Member) -> bytes:
+    """A zip of the good files and one more, which comes last."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in GOOD.items():
+            archive.writestr(name, text)
+        bad(archive)
+    return file.getvalue()
+
+
+def whole_zips() -> dict[str, tuple[str, Callable[[], bytes]]]:
+    """Zips of which nothing can be trusted."""
+    good = zipped(noise_as("more.vasp"))
+    end = good.rindex(b"PK\x05\x06")
+
+    def many() -> bytes:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for i in range(20_000):
+                archive.writestr(f"{i}.vasp", "")
+        return file.getvalue()
+
+    def bomb() -> bytes:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for i in range(12):
+                archive.writestr(f"{i}.extxyz", bytes(19_000_000))
+        return file.getvalue()
+
+    def patched(offset: int, form: str, value: int) -> bytes:
+        out = bytearray(good)
+        struct.pack_into(form, out, end + offset, value)
+        return bytes(out)
+
+    damaged = "not a zip file, or cut short or damaged"
+    return {
+        "empty": (damaged, lambda: b""),
+        "garbage": (damaged, lambda: b"PK\x03\x04" + bytes(range(256)) * 40),
+        "end_only": (damaged, lambda: good[end - 20 :]),
+        **{
+            f"cut{percent}": (damaged, lambda percent=percent: good[: len(good) * percent // 100])
+            for percent in (5, 30, 60, 90, 99)
+        },
+        "directory_size": (damaged, lambda: patched(12, "<I", 2**31)),
+        "directory_offset": (damaged, lambda: patched(16, "<I", 2**31)),
+        "directory": (damaged, lambda: good.replace(b"PK\x01\x02", b"PK\x01\x09")),
+        "many": ("holds more than 10000 files", many),
+        "signatures": ("holds more than 10000 files", lambda: b"PK\x01\x02" * 12_000_000),
+        "bomb": ("unpacks to 12 files and 228 MB", bomb),
+        "large": ("is too large: 60 MB", lambda: bytes(60_000_000)),
+    }
