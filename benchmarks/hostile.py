@@ -1,8 +1,8 @@
 """How long and how much memory a broken or hostile file costs the reader, as one JSON object: `python -m benchmarks.hostile`.
 
-Each case is read in a process of its own, forked when all imports are done; its peak is the highest resident memory that the kernel
-saw while `read_entries` ran, less what was resident before. A case passes where the bad file is named with the expected words, in one
-sentence, and the good files beside it are read.
+Each case is read in a process of its own, forked when all imports are done; its peak is the highest resident memory that the
+kernel saw while `read_entries` ran, less what was resident before. A case passes where the bad file is named with the expected
+words, in one sentence, and the good files beside it are read.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Case:
             (folder / name).write_text(text)
         path, contents = folder / self.name, self.contents
         if callable(contents):
-            takes_path = contents.__code__.co_argcount > 0
+            takes_path = contents is os.mkfifo or contents.__code__.co_argcount > 0
             contents = contents(path) if takes_path else contents()
         if isinstance(contents, str):
             contents = contents.encode()
@@ -134,7 +134,7 @@ def main() -> None:
             Path(folder, name).write_text(text, encoding="utf-8")
         Path(folder, "x.json").write_text(containers.JSON, encoding="utf-8")
         read_entries(Path(folder))  # all imports
-    import ase.io.extxyz  # noqa: F401, PLC0415
+    import ase.io.extxyz  # noqa: F401
 
     results = []
     for case in cases():

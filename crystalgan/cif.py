@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from crystalgan.formats import Read, Source
 
 MAX_CIF_CELLS = 200
+MAX_WORDS = 150_000
 MAX_OPERATIONS = 400  # 192 are the most that a space group has
 MAX_IMAGES = 10_000  # atoms of the list times operations
+NUMBER = r"(\d+\.?\d*|\.\d+)(/\d+)?"
+TERM = f"(({NUMBER})?[xyz]|{NUMBER})"
+OPERATION = re.compile(f"[+-]?{TERM}([+-]{TERM})*", re.IGNORECASE)  # one of its three parts, without blanks
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 SPACE_GROUP = re.compile("_(symmetry|space_group)_.*(name|number)", re.IGNORECASE)
 
@@ -28,6 +33,9 @@ SPACE_GROUP = re.compile("_(symmetry|space_group)_.*(name|number)", re.IGNORECAS
 def read_cif(source: Source) -> Read:
     """The cells of a CIF, one for each block that has a lattice; symmetry is unfolded, nothing is made primitive."""
     lines = [line for line in source.text().split("\n") if line.strip()]  # blank lines cost pymatgen the square of their number
+    words = sum(len(line.split()) for line in lines)
+    if words > MAX_WORDS:
+        raise Unreadable(f"holds {words} words, more than the {MAX_WORDS} that a CIF may have")
     starts = [i for i, line in enumerate(lines) if line.lstrip()[:5].lower() == "data_"]
     if not starts:
         raise Unreadable("cannot be read as CIF (it has no line data_...)")
@@ -47,13 +55,20 @@ def _cif_cell(text: str) -> Structure:
     from pymatgen.core import Structure
     from pymatgen.io.cif import CifBlock, CifParser, str2float
 
-    parser = CifParser.from_str(text)
+    try:
+        parser = CifParser.from_str(text)
+    except (ValueError, ArithmeticError, LookupError):
+        raise Unreadable("cannot be read as CIF (a list in it is not complete)") from None
     data = next(iter(parser.as_dict().values()))
     if parser.feature_flags["magcif"]:
         raise Unreadable("is a magnetic CIF; save the cell without its moments")
     lattice = parser.get_lattice(CifBlock(data, [], ""))
     if lattice is None:
         raise Unreadable("cannot be read as CIF (its lattice is not complete)")
+    for key, value in data.items():
+        number = re.fullmatch("_cell_(length_[abc]|angle_(alpha|beta|gamma))", key)
+        if number and not 0 < str2float(value) < (180 if number[2] else math.inf):
+            raise Unreadable(f"cannot be read as CIF ({key} is {value[:20]})")
     names = data.get("_atom_site_type_symbol", data["_atom_site_label"])
     rows = [data["_atom_site_fract_" + axis] for axis in "xyz"]
     occupancy = data.get("_atom_site_occupancy", ["1"] * len(names))
@@ -80,7 +95,21 @@ def _cif_cell(text: str) -> Structure:
         symbols += [_symbol(name)] * len(images)
         positions.append(images)
         check_atoms(len(symbols))
+    _check_formula(data.get("_chemical_formula_sum"), symbols)
     return Structure(lattice, symbols, np.concatenate(positions))
+
+
+def _check_formula(formula: Any, symbols: list[str]) -> None:  # noqa: ANN401 - whatever the CIF holds
+    """Refuse a list of atoms that is not what the formula says: cut short, or without the hydrogens that X-rays do not see."""
+    from pymatgen.core import Composition
+
+    try:
+        announced = Composition(re.sub(r"\b[DT](?![a-z])", "H", formula)).fractional_composition
+    except (TypeError, ValueError):  # none, or no formula
+        return
+    found = Composition(Counter("H" if symbol in ("D", "T") else symbol for symbol in symbols))
+    if announced and not announced.almost_equals(found.fractional_composition, rtol=0.02, atol=0.01):
+        raise Unreadable(f"lists atoms of {found.reduced_formula} where its formula is {formula[:40]}")
 
 
 def _symbol(name: str) -> str:
@@ -116,7 +145,8 @@ def _operations(data: dict[str, Any]) -> np.ndarray:
 
     found = np.empty((len(listed), 3, 4))
     for k, text in enumerate(listed):
-        if len(text) > 60 or text.count(",") != 2:
+        parts = re.sub(r"\s", "", text).split(",")
+        if len(text) > 60 or len(parts) != 3 or not all(OPERATION.fullmatch(part) for part in parts):
             raise Unreadable(f"has a symmetry operation that is none: {text[:40]!r}")
         found[k] = SymmOp.from_xyz_str(text).affine_matrix[:3]
         if not np.isfinite(found[k]).all() or not math.isclose(abs(np.linalg.det(found[k, :, :3])), 1, abs_tol=1e-3):

@@ -49,7 +49,8 @@ def read_json(source: Source) -> Read:
     found: list[Any]
     if isinstance(data, dict) and "ids" in data and "nextid" in data:
         found = [
-            (f" row {i}", partial(_json_row, data.get(str(i))), _info(data.get(str(i)))) for i in _array(data["ids"]).tolist()
+            (f" row {i}", partial(_json_row, data.get(str(i))), _info(data.get(str(i))))
+            for i in _array(data["ids"]).astype(int).tolist()
         ]
     else:
         found = list(_structures(data, "", JSON_DEPTH))
@@ -135,6 +136,7 @@ def read_db(source: Source) -> Read:
         raise Unreadable(f"is cut short: {pages} pages of {page} bytes are announced")
     connection = sqlite3.connect(":memory:")
     stop = time.monotonic() + SQL_SECONDS
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 20_000_000)
         connection.set_progress_handler(lambda: time.monotonic() > stop, 100)

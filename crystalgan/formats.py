@@ -5,6 +5,7 @@ Sizes and counts that a file announces are checked before anything is made of th
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -100,29 +101,41 @@ def poscar_problem(text: str) -> str | None:
 
 
 def read_xyz(source: Source) -> Read:
-    """The frames of an extended XYZ file; each has its `Lattice="..."`."""
+    """The frames of an extended XYZ file; each has its `Lattice="..."`. What stands before a damaged one is read."""
     text = source.text()
-    at, line, count = 0, 1, 0
+    frames, problem = [], None
+    try:
+        for frame in itertools.islice(_frames(text), MAX_CELLS + 1):
+            frames.append(frame)  # noqa: PERF402 - those before an error are kept
+    except Unreadable as error:
+        problem = error
+    if len(frames) > MAX_CELLS:
+        raise Unreadable(f"holds more than {MAX_CELLS} cells")
+    for line, at, atoms in frames:
+        info: dict[str, Any] = {}
+        yield f" line {line}", partial(_frame, _lines(text, at, atoms + 1)[0], line + 1, info), info
+    if problem:
+        raise problem
+
+
+def _frames(text: str) -> Iterator[tuple[int, int, int]]:
+    """Line, position of the comment and number of atoms of each frame; nothing is made of them yet."""
+    at, line = 0, 1
     while visible := re.compile(r"\S").search(text, at):
         begin = text.rfind("\n", at, visible.start()) + 1 or at
         line += text.count("\n", at, begin)
-        rows, at = _lines(text, begin, 1)
-        if not re.fullmatch(r"\s*[0-9]{1,15}\s*", rows[0]):
-            raise Unreadable(f"line {line}: a number of atoms expected, found {rows[0].strip()[:40]!r}")
-        atoms, count = int(rows[0]), count + 1
-        try:
-            check_atoms(atoms)
-        except Unreadable as error:
-            raise Unreadable(f"line {line}: {error}") from None
-        if count > MAX_CELLS:
-            raise Unreadable(f"holds more than {MAX_CELLS} cells")
-        rows, at = _lines(text, at, atoms + 1)
+        (head,), at = _lines(text, begin, 1)
+        if not re.fullmatch(r"\s*[0-9]{1,15}\s*", head):
+            raise Unreadable(f"line {line}: a number of atoms expected, found {head.strip()[:40]!r}")
+        atoms, comment = int(head), at
+        if not 0 < atoms <= MAX_ATOMS:
+            raise Unreadable(f"line {line}: announces {atoms} atoms; a cell may have from 1 to {MAX_ATOMS}")
+        rows, at = _lines(text, comment, atoms + 1)
         if len(rows) < atoms + 1:
             raise Unreadable(f"cut short: line {line} announces {atoms} atoms, {max(0, len(rows) - 1)} follow")
         if len(rows[0]) > MAX_LINE:
             raise Unreadable(f"line {line + 1}: has {len(rows[0])} characters, more than {MAX_LINE}")
-        info: dict[str, Any] = {}
-        yield f" line {line}", partial(_frame, rows, line + 1, info), info
+        yield line, comment, atoms
         line += atoms + 2
 
 
@@ -142,7 +155,10 @@ def _frame(rows: list[str], line: int, info: dict[str, Any]) -> Structure:
     from ase.io.extxyz import key_val_str_to_dict
     from pymatgen.core import Structure
 
-    info.update(key_val_str_to_dict(rows[0]))
+    try:
+        info.update(key_val_str_to_dict(rows[0]))
+    except ValueError:
+        raise Unreadable(f"line {line}: Lattice must hold nine numbers") from None
     lattice = info.pop("Lattice", None)
     if lattice is None or not np.all(info.pop("pbc", True)):
         raise Unreadable(f'line {line}: no lattice in all three directions; write the cell as Lattice="..." and pbc="T T T"')
@@ -156,7 +172,8 @@ def _frame(rows: list[str], line: int, info: dict[str, Any]) -> Structure:
         words = row.split()
         try:
             symbols.append(words[starts["species"]].capitalize())
-            positions.append([float(word) for word in words[starts["pos"] : starts["pos"] + 3]])
+            x, y, z = words[starts["pos"] : starts["pos"] + 3]
+            positions.append([float(x), float(y), float(z)])
         except (IndexError, ValueError):
             raise Unreadable(f"line {i}: an element and its position expected, found {row.strip()[:40]!r}") from None
     return Structure(np.asarray(lattice, float).T, symbols, positions, coords_are_cartesian=True)

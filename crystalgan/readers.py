@@ -75,8 +75,8 @@ class LeftOut:
 def read_entries(path: Path, metal: str | None = None, shared: str = "H") -> tuple[list[Cell], list[LeftOut]]:
     """All cells of a folder, zip or file, and what was left out; files that are no structures at all are not mentioned.
 
-    `metal` names the metal of a `.mat` file, which holds no elements. InputError where nothing can be trusted, as with a damaged zip
-    or one that unpacks to too much, and where there is nothing: an empty folder, a file of no known format.
+    `metal` names the metal of a `.mat` file, which holds no elements. InputError where nothing can be trusted, as with a damaged
+    zip or one that unpacks to too much, and where there is nothing: an empty folder, a file of no known format.
     """
     entries: list[Cell] = []
     left_out: list[LeftOut] = []
@@ -104,6 +104,7 @@ def _collect(known: Format, name: str, source: Source, entries: list[Cell], left
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns of every rounding in a CIF
         try:
+            before = len(entries) + len(left_out)
             for place, build, info in known.read(source):
                 structure, problem = _built(build, known)
                 if structure is None or problem:
@@ -114,6 +115,8 @@ def _collect(known: Format, name: str, source: Source, entries: list[Cell], left
                         return
                 else:
                     entries.append(Cell(structure, printable(name + place), info))
+            if len(entries) + len(left_out) == before:
+                left_out.append(LeftOut(name, "holds no cells"))
         except Unreadable:
             raise
         except Exception as error:
@@ -147,7 +150,9 @@ def _words(error: Exception, known: Format) -> str:
     elif isinstance(error, (IndexError, TypeError, AttributeError, ArithmeticError)) or not str(error).strip():
         reason = "its parts do not fit together"
     else:
-        reason = str(error).strip().splitlines()[0][:120]
+        reason = (
+            str(error).strip().splitlines()[0][:120].replace("could not convert string to float:", "a number expected, found")
+        )
     return f"cannot be read as {known.name} ({reason})"
 
 
@@ -166,6 +171,8 @@ def _problem(structure: Structure) -> str:
     matrix = structure.lattice.matrix
     if not (np.isfinite(matrix).all() and np.isfinite(structure.frac_coords).all()):
         return "has coordinates that are not finite"
+    if np.abs(structure.frac_coords).max() > MAX_EDGE:
+        return "has a position far outside of its cell"
     longest = np.abs(matrix).max()
     if longest > MAX_EDGE:
         return f"has a lattice vector of {longest:.3g} Å; at most {MAX_EDGE:g} Å can be used"

@@ -155,8 +155,8 @@ def _zip(path: Path, limit: Limit) -> Found:
             (inside, member)
             for inside, member in members
             if not member.is_dir()
-            and not any(part.startswith(".") and part != ".." for part in inside.parts)
-            and (limit(inside.name) or inside.suffix.lower() == ".zip" or _climbs(inside))
+            and (_climbs(inside) or not any(part.startswith(".") for part in inside.parts))
+            and (_climbs(inside) or limit(inside.name) or inside.suffix.lower() == ".zip")
         ]
         size = sum(member.file_size for inside, member in wanted if limit(inside.name))
         if size > MAX_UNPACKED_BYTES:
