@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import hostile_containers as containers
 from benchmarks import hostile_files as texts
+from benchmarks import hostile_zips as zips
 from crystalgan import InputError
 from crystalgan.readers import read_entries
 
@@ -40,7 +41,7 @@ class Case:
             return folder / f"{self.name}.zip"
         if self.place == "zip":
             member, change = self.contents
-            (folder / "cells.zip").write_bytes(change(containers.zipped(member)))
+            (folder / "cells.zip").write_bytes(change(zips.zipped(member)))
             return folder / "cells.zip"
         for name, text in texts.GOOD.items():
             (folder / name).write_text(text)
@@ -72,8 +73,8 @@ def cases() -> list[Case]:
             raise ValueError(f"two cases of one name: {set(new) & set(found)}")
         found |= new
     out = [Case(name, words, "folder", contents) for name, (words, contents) in found.items()]
-    out += [Case(name, words, "zip", (member, change)) for name, (words, member, change) in containers.members().items()]
-    return out + [Case(name, words, "whole", make) for name, (words, make) in containers.whole_zips().items()]
+    out += [Case(name, words, "zip", (member, change)) for name, (words, member, change) in zips.members().items()]
+    return out + [Case(name, words, "whole", make) for name, (words, make) in zips.whole_zips().items()]
 
 
 def verdict(case: Case, path: Path) -> str:
@@ -85,7 +86,7 @@ def verdict(case: Case, path: Path) -> str:
             return f"refused as a whole: {error}"
         return "" if re.search(case.words, str(error)) and path.name in str(error) else f"other words: {error}"
     reasons = [str(x) for x in left_out]
-    name = "".join(c if c.isprintable() else "?" for c in case.name)
+    name = "".join(c if c.isprintable() else "?" for c in case.name[:40])
     named = [x for x in left_out if name in x.where]
     good = [entry for entry in entries if Path(entry.where).name in texts.GOOD]
     if case.place == "whole" or not named or len(good) != len(texts.GOOD):

@@ -80,14 +80,14 @@ def read_entries(path: Path, metal: str | None = None, shared: str = "H") -> tup
     """
     entries: list[Cell] = []
     left_out: list[LeftOut] = []
-    for name, contents in files(path, lambda name: known.most if (known := format_of(name)) else 0):
+    for where, name, contents in files(path, lambda name: known.most if (known := format_of(name)) else 0):
         try:
             known = format_of(name)
             data = contents()
             if known is not None:
-                _collect(known, name, Source(data, metal, shared), entries, left_out)
+                _collect(known, where, Source(data, metal, shared), entries, left_out)
         except Unreadable as error:
-            left_out.append(LeftOut(name, printable(str(error))))
+            left_out.append(LeftOut(where, printable(str(error))))
     return entries, left_out
 
 
@@ -98,7 +98,7 @@ def format_of(name: str) -> Format | None:
     return next((f for f in FORMATS if lower.endswith(f.endings)), FORMATS[-1] if poscar else None)
 
 
-def _collect(known: Format, name: str, source: Source, entries: list[Cell], left_out: list[LeftOut]) -> None:
+def _collect(known: Format, file: str, source: Source, entries: list[Cell], left_out: list[LeftOut]) -> None:
     """Add the cells of one file, and those that are none with the reason."""
     bad_atoms = 0
     with warnings.catch_warnings():
@@ -108,15 +108,15 @@ def _collect(known: Format, name: str, source: Source, entries: list[Cell], left
             for place, build, info in known.read(source):
                 structure, problem = _built(build, known)
                 if structure is None or problem:
-                    left_out.append(LeftOut(printable(name + place), printable(problem)))
+                    left_out.append(LeftOut(printable(file + place), printable(problem)))
                     bad_atoms += 5 + (0 if structure is None else len(structure))
                     if bad_atoms > MAX_BAD_ATOMS:
-                        left_out.append(LeftOut(name, "so many of its cells cannot be used that the rest was not read"))
+                        left_out.append(LeftOut(file, "so many of its cells cannot be used that the rest was not read"))
                         return
                 else:
-                    entries.append(Cell(structure, printable(name + place), info))
+                    entries.append(Cell(structure, printable(file + place), info))
             if len(entries) + len(left_out) == before:
-                left_out.append(LeftOut(name, "holds no cells"))
+                left_out.append(LeftOut(file, "holds no cells"))
         except Unreadable:
             raise
         except Exception as error:

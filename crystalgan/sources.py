@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Limit = Callable[[str], int]  # most bytes that a file of this name may have; 0 for a name of no known format
-    Found = Iterator[tuple[str, Callable[[], bytes]]]  # name and contents, which may be `Unreadable`
+    Found = Iterator[tuple[str, str, Callable[[], bytes]]]  # where it is, for people; its name; its contents, or `Unreadable`
 
 ACCEPTED = "POSCAR, CIF, extended XYZ, pymatgen JSON (.json), ASE database (.db) or .mat files"
 MAX_FILES = 10_000
+MAX_WORDS = 400  # characters of a name or a reason
 MAX_ZIP_BYTES = 50_000_000
 MAX_UNPACKED_BYTES = 200_000_000
 CENTRAL_ENTRY = b"PK\x01\x02"  # stands before each entry of a zip's directory
@@ -38,7 +39,7 @@ class Unreadable(Exception):  # noqa: N818 - becomes a LeftOut
 
 
 def files(path: Path, limit: Limit) -> Found:
-    """Names and contents of all files that `limit` knows in a folder or a zip, or of the one file.
+    """Places, names and contents of all files that `limit` knows in a folder or a zip, or of the one file.
 
     What a name says is wrong comes as `Unreadable` when its contents are asked for; InputError where nothing can be trusted.
     """
@@ -47,14 +48,15 @@ def files(path: Path, limit: Limit) -> Found:
     elif path.suffix.lower() == ".zip" or (not limit(path.name) and _is_zip(path)):
         yield from _zip(path, limit)
     elif limit(path.name):
-        yield printable(str(path)), partial(_read, path, limit(path.name))
+        yield printable(str(path)), path.name, partial(_read, path, limit(path.name))
     else:
         raise InputError(f"{path}: not a format that can be read; use {ACCEPTED}, a folder or a zip of them.")
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    """`text` on one line that can be read, without what a terminal would obey."""
+    text = "".join(c if c.isprintable() else "?" for c in text[: 2 * MAX_WORDS])
+    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}..."
 
 
 def check_size(size: int, most: int) -> None:
@@ -123,7 +125,7 @@ def _folder(path: Path, limit: Limit) -> Found:
     if not seen:
         raise InputError(f"{path}: this folder is empty; put {ACCEPTED} there.")
     for entry in sorted(found):
-        yield printable(str(entry)), found[entry]
+        yield printable(str(entry)), entry.name, found[entry]
 
 
 def _astray(link: Path, root: Path) -> str:
@@ -162,7 +164,8 @@ def _zip(path: Path, limit: Limit) -> Found:
         if size > MAX_UNPACKED_BYTES:
             raise InputError(f"{path}: unpacks to {len(wanted)} files and {size // 1_000_000} MB, too much for one class.")
         for inside, member in wanted:
-            yield printable(f"{path}/{member.filename}"), partial(_member, archive, member, inside, limit(inside.name))
+            where = printable(f"{path}/{member.filename}")
+            yield where, inside.name, partial(_member, archive, member, inside, limit(inside.name))
 
 
 def _climbs(inside: PurePosixPath) -> bool:

@@ -1,7 +1,7 @@
 """Broken and hostile files beside good ones: each is refused with file and reason, and the good ones are read.
 
-How long each takes and how much memory, `python -m benchmarks.hostile` measures; here a bound of 10 s and 400 MB catches what hangs or
-takes memory without a limit.
+`python -m benchmarks.hostile` measures how long each takes and how much memory; here a bound of 10 s and 400 MB catches what has
+no limit at all.
 """
 
 import os
@@ -62,16 +62,16 @@ def test_there_are_more_than_200_over_all_formats():
 )
 def test_a_bad_file_is_refused_and_good_files_beside_it_are_read(tmp_path, case):
     path = case.make(tmp_path)
-    before = sorted(os.listdir(tmp_path))
+    before = sorted(tmp_path.iterdir())
     with bounded():
         assert verdict(case, path) == ""
         bad = path if case.place == "whole" else tmp_path / case.name
-        if bad.is_file() and not bad.is_symlink():
+        if case.place != "zip" and bad.is_file() and not bad.is_symlink():
             with pytest.raises(InputError) as error:
                 load_class(bad)
             assert bad.name in str(error.value)
             assert len(str(error.value).splitlines()) == 1
-    assert sorted(os.listdir(tmp_path)) == before
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_what_may_not_be_read_is_named(tmp_path_factory):
@@ -122,4 +122,4 @@ def test_a_zip_leaves_out_a_climbing_path_and_reads_the_rest(tmp_path):
     kept = load_class(tmp_path / "x.zip", skip_bad=True)
     assert len(kept) == 2
     assert [str(x) for x in kept.left_out] == [f"{tmp_path}/x.zip/../../x.vasp: has a path that leads out of the archive"]
-    assert sorted(os.listdir(tmp_path)) == ["x.zip"]
+    assert [file.name for file in tmp_path.iterdir()] == ["x.zip"]
