@@ -55,6 +55,14 @@ def jsons() -> Cases:
     flood |= {"keys": "{" + "".join(f'"{i}":0,' for i in range(900_000)) + '"x":0}', "strings": "[" + '"a",' * 2_000_000 + '"a"]'}
     cases |= {f"flood_{name}.json": ("is too large: it would take", text) for name, text in flood.items()}
     return cases | {
+        "lists.json": ("holds more than 10000 entries", "[" + ",".join(["[" + ",".join(["[]"] * 40) + "]"] * 9000) + "]"),
+        "dicts.json": ("holds more than 10000 entries", "[" + ",".join(["[" + ",".join(["{}"] * 22) + "]"] * 9000) + "]"),
+        "numbers_list.json": (
+            "holds more than 10000 entries",
+            "[" + ",".join(["[" + ",".join(["1.5"] * 140) + "]"] * 9000) + "]",
+        ),
+        "text.json": ("is too large", '"\U0001f9ea' + "a" * 19_000_000 + '"'),
+        "long_text.json": ("holds no structure", '"\U0001f9ea' + "a" * 14_000_000 + '"'),
         "deep.json": ("nested too deeply", "[" * 200_000),
         "deep_closed.json": ("nested too deeply", "[" * 90_000 + "]" * 90_000),
         "deep_dicts.json": ("nested too deeply", '{"a":' * 90_000),
@@ -65,7 +73,7 @@ def jsons() -> Cases:
             lambda: json.dumps(STRUCTURE | {"sites": STRUCTURE["sites"][:1] * 1_000_000})[:19_000_000],
         ),
         "sites_501.json": ("announces 501 atoms", lambda: json.dumps(STRUCTURE | {"sites": STRUCTURE["sites"][:1] * 501})),
-        "entries.json": ("entries, more than 10000", json.dumps([1] * 20_000)),
+        "entries.json": ("holds more than 10000 entries", json.dumps([1] * 20_000)),
         "two.json": ("cannot be read as JSON", JSON + JSON),
         "comma.json": ("cannot be read as JSON", JSON[:-2] + ",}"),
         "quotes.json": ("cannot be read as JSON", JSON.replace('"', "'")),
@@ -158,6 +166,11 @@ def mats() -> Cases:
         "endian.mat": ("is cut short", good[:126] + b"MI" + good[128:]),
         "size.mat": ("is cut short", good[:132] + struct.pack("<I", 2**32 - 1) + good[136:]),
         "bomb.mat": ("is too large", lambda: packed(zlib.compress(bytes(300_000_000), 6))),
+        "matrix.mat": ("holds no object array", lambda: mat((name, np.zeros((19_000, 1000), np.uint8)), compress=True)),
+        "matrix_inside.mat": (
+            "must hold matrices",
+            lambda: mat((name, table(np.zeros((19_000, 1000), np.uint8))), compress=True),
+        ),
         "packed_garbage.mat": ("cannot be unpacked", packed(b"garbage!")),
         "packed_cut.mat": ("is cut short", mat((name, table()), compress=True)[:-60]),
         "packed_size.mat": ("is cut short", packed(b"garbage!", 10**9)),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgan.formats import MAX_CELLS, Source, check_atoms
-from crystalgan.sources import Unreadable, check_size
+from crystalgan.sources import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
     from crystalgan.formats import Read
 
-MAX_JSON_MEMORY = 120_000_000  # bytes that the parsed file may take
+MAX_JSON_MEMORY = 60_000_000  # bytes that the parsed file may take
 JSON_DEPTH = 3
 SQL_SECONDS = 0.7  # reading 10 000 rows takes 0.05
 MAX_MAT_BYTES = 20_000_000  # unpacked
+MAX_NUMBERS = 30_000  # of one matrix; more are nobody's positions
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}  # of MATLAB's elements
 MATRIX, COMPRESSED, CELL_CLASS, COMPLEX = 14, 15, 1, 0x800
 
@@ -53,7 +54,7 @@ def read_json(source: Source) -> Read:
             for i in _array(data["ids"]).astype(int).tolist()
         ]
     else:
-        found = list(_structures(data, "", JSON_DEPTH))
+        found = list(_structures(data))
     if not found:
         raise Unreadable("holds no structure; a pymatgen Structure has a lattice and sites, an entry a structure")
     if len(found) > MAX_CELLS:
@@ -61,18 +62,24 @@ def read_json(source: Source) -> Read:
     yield from found
 
 
-def _structures(data: Any, place: str, depth: int) -> Read:  # noqa: ANN401 - whatever JSON holds
-    if isinstance(data, dict) and "lattice" in data and "sites" in data:
-        yield place, partial(_structure, data), {}
-    elif isinstance(data, dict) and isinstance(data.get("structure"), dict):
-        info = {k: v for k, v in data.items() if isinstance(v, (str, int, float))}
-        yield place, partial(_structure, data["structure"]), info
-    elif isinstance(data, (dict, list)) and depth:
-        if len(data) > MAX_CELLS:
-            raise Unreadable(f"holds {len(data)} entries, more than {MAX_CELLS}")
-        items = data.items() if isinstance(data, dict) else enumerate(data, 1)
-        for key, value in items:
-            yield from _structures(value, f"{place} entry {str(key)[:40]}", depth - 1)
+def _structures(data: Any) -> Read:  # noqa: ANN401 - whatever JSON holds
+    """The structures of nested lists and dicts, in their order."""
+    waiting: list[tuple[str, Any, int]] = [("", data, JSON_DEPTH)]
+    looked = 0
+    while waiting:
+        place, value, depth = waiting.pop()
+        if isinstance(value, dict) and "lattice" in value and "sites" in value:
+            yield place, partial(_structure, value), {}
+        elif isinstance(value, dict) and isinstance(value.get("structure"), dict):
+            info = {k: v for k, v in value.items() if isinstance(v, (str, int, float))}
+            yield place, partial(_structure, value["structure"]), info
+        elif isinstance(value, (dict, list)) and depth:
+            looked += len(value)
+            if looked > MAX_CELLS:
+                raise Unreadable(f"holds more than {MAX_CELLS} entries")
+            items = list(value.items() if isinstance(value, dict) else enumerate(value, 1))
+            children = [(f"{place} entry {str(k)[:40]}", v, depth - 1) for k, v in items if isinstance(v, (dict, list))]
+            waiting += reversed(children)
 
 
 def _structure(data: dict[str, Any]) -> Structure:
@@ -185,7 +192,10 @@ def read_mat(source: Source) -> Read:
 
     Of the two metal slots one is filler: zeros throughout the file.
     """
-    tables = {name: value for name, value in _variables(source.data) if isinstance(value, list) and len(value) == 4}
+    try:
+        tables = {name: value for name, value in _variables(source.data) if isinstance(value, list) and len(value) == 4}
+    except (ValueError, struct.error):
+        raise Unreadable("is damaged: its elements do not fit together") from None
     if not tables:
         raise Unreadable("holds no object array (n, 4) of lattice, H, M1 and M2")
     name, table = next(iter(tables.items()))
@@ -225,7 +235,8 @@ def _variables(data: bytes) -> Iterator[tuple[str, Any]]:
                 inside = zlib.decompressobj().decompress(payload, left + 1)
             except zlib.error:
                 raise Unreadable("is damaged or cut short: a variable cannot be unpacked") from None
-            check_size(len(inside), left)
+            if len(inside) > left:
+                raise Unreadable(f"is too large: it unpacks to more than {MAX_MAT_BYTES / 1e6:.0f} MB")
             left -= len(inside)
             for nested, matrix in itertools.islice(_elements(memoryview(inside), order), 1):
                 if nested == MATRIX:
@@ -272,4 +283,6 @@ def _matrix(payload: memoryview, order: str, nested: bool = False) -> tuple[str,
     array = np.frombuffer(numbers, order + TYPES[kind])
     if len(array) != count:
         raise Unreadable(f"announces a matrix of {dims[0]} x {dims[1]} and holds {len(array)} numbers")
+    if count > MAX_NUMBERS:
+        return name, None
     return name, array.astype(float).reshape(dims, order="F")

@@ -134,18 +134,18 @@ def _frames(text: str) -> Iterator[tuple[int, int, int]]:
         if len(rows) < atoms + 1:
             raise Unreadable(f"cut short: line {line} announces {atoms} atoms, {max(0, len(rows) - 1)} follow")
         if len(rows[0]) > MAX_LINE:
-            raise Unreadable(f"line {line + 1}: has {len(rows[0])} characters, more than {MAX_LINE}")
+            raise Unreadable(f"line {line + 1}: has more than {MAX_LINE} characters")
         yield line, comment, atoms
         line += atoms + 2
 
 
 def _lines(text: str, at: int, count: int) -> tuple[list[str], int]:
-    """At most `count` lines from a position, and the position behind them; a list of all lines would be large."""
+    """At most `count` lines from a position, and the position behind them; a list of all, or one very long, would be large."""
     rows: list[str] = []
     while len(rows) < count and at < len(text):
         end = text.find("\n", at)
         end = len(text) if end < 0 else end
-        rows.append(text[at:end])
+        rows.append(text[at : min(end, at + MAX_LINE + 1)])
         at = end + 1
     return rows, at
 

@@ -90,7 +90,8 @@ def _gunzipped(data: bytes, most: int) -> bytes:
             data = packed.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(f"is a damaged .gz file ({error})") from None
-    check_size(len(data), most)
+    if len(data) > most:
+        raise Unreadable(f"is too large: it unpacks to more than {most / 1e6:.3g} MB")
     return data
 
 
