@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgan.formats import check_atoms
-from crystalgan.sources import Unreadable
+from crystalgan.files import Unreadable
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -13,7 +13,7 @@ import numpy as np
 
 from crystalgan import InputError
 from crystalgan.readers import Cell, LeftOut, read_entries
-from crystalgan.sources import ACCEPTED
+from crystalgan.files import ACCEPTED
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

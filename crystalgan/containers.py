@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgan.formats import MAX_CELLS, Source, check_atoms
-from crystalgan.sources import Unreadable
+from crystalgan.files import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

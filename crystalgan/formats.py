@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgan.sources import Unreadable
+from crystalgan.files import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ import numpy as np
 
 from crystalgan import cif, containers, formats
 from crystalgan.formats import MAX_ATOMS, Source
-from crystalgan.sources import Unreadable, files, printable
+from crystalgan.files import Unreadable, files, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +134,7 @@ def _built(build: Callable[[], Structure], known: Format) -> tuple[Structure | N
     hydrogens = {isotope: "H" for isotope in ("D", "T") if isotope in structure.symbol_set}
     if hydrogens:
         structure.replace_species(hydrogens)
-    return structure, _problem(structure)
+    return structure, cell_problem(structure)
 
 
 def _words(error: Exception, known: Format) -> str:
@@ -156,7 +156,7 @@ def _words(error: Exception, known: Format) -> str:
     return f"cannot be read as {known.name} ({reason})"
 
 
-def _problem(structure: Structure) -> str:
+def cell_problem(structure: Structure) -> str:
     """Why a structure that could be read is no cell to learn from, or nothing."""
     from pymatgen.core import Element
 
