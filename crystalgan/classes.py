@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
+from crystalgan.files import ACCEPTED
 from crystalgan.readers import Cell, LeftOut, read_entries
 
 if TYPE_CHECKING:
@@ -110,16 +112,43 @@ def sort_out(entries: list[Cell], metal: str | None, shared: str) -> tuple[str |
 def _checked(
     metal: str | None, shared: str, entries: list[Cell], left_out: list[LeftOut], source: str, skip_bad: bool
 ) -> BinaryClass:
+    wanted = metal
     metal, kept, strangers = sort_out(entries, metal, shared)
     bad = [*left_out, *strangers]
+    several = wanted is None and len({_metals(entry, shared) for entry in entries}) > 1 and not skip_bad
+    if entries and (several or not kept):
+        one = f"holds cells of {wanted or 'one metal'} and {shared}"
+        raise InputError(f"{source}: holds {_holds(entries, wanted, shared)}, where a class {one}; give another path.")
     if bad and not (skip_bad and kept):
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         way = "mend or remove it, or leave out what cannot be used with --skip-bad" if kept else "mend it or give another path"
         raise InputError(f"{bad[0]}{more}; {way}.")
     if metal is None or not kept:
-        raise InputError(f"{source}: holds no cells; put POSCAR, CIF, extended XYZ or .mat files there.")
+        raise InputError(f"{source}: holds no cells; put {ACCEPTED} there.")
     if len(kept) < MIN_CELLS:
         raise InputError(
             f"{source}: only {len(kept)} cell of {metal}-{shared}; a class needs at least {MIN_CELLS}, better 15 or more."
         )
     return BinaryClass(metal, shared, tuple(kept), source, tuple(bad))
+
+
+def _metals(entry: Cell, shared: str) -> tuple[str, ...]:
+    return tuple(sorted({site.specie.symbol for site in entry.structure} - {shared}))
+
+
+def _holds(entries: list[Cell], metal: str | None, shared: str) -> str:
+    """What the cells are made of, in words, with what keeps each kind from being one of a class."""
+    parts = []
+    systems = Counter(tuple(sorted({site.specie.symbol for site in entry.structure})) for entry in entries)
+    for symbols, count in systems.most_common():
+        metals = [symbol for symbol in symbols if symbol != shared]
+        why = f" ({len(metals)} metals)" if len(metals) > 1 else ""
+        if not metals:
+            why = f" ({shared} alone)"
+        elif shared not in symbols:
+            why = f" (no {shared})"
+        elif len(metals) == 1 and metal and metals[0] != metal:
+            why = f" (not of {metal})"
+        parts.append(f"{count} {'cell' if count == 1 else 'cells'} of {'-'.join(symbols)}{why}")
+    parts = parts if len(parts) <= 4 else [*parts[:3], f"{len(parts) - 3} more kinds"]
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

@@ -1,30 +1,55 @@
-"""Reading cells from POSCAR, CIF, extended XYZ and .mat files, folders and zips.
+"""Reading cells from files of every format, folders and zips.
 
-Reading never changes a cell silently: what cannot be used is left out with its file, its line and the reason.
+Reading never changes a cell silently: what cannot be used is left out with its file, its place in it and the reason. One thing is
+read otherwise than written: deuterium and tritium are hydrogen.
 """
 
 from __future__ import annotations
 
-import io
+import itertools
 import warnings
-import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgan import InputError
+from crystalgan import cif, containers, formats
+from crystalgan.files import Unreadable, files, printable
+from crystalgan.formats import MAX_ATOMS, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from pymatgen.core import Structure
 
-    Read = Iterator[tuple[str, Structure, dict[str, Any]]]  # place in the file, cell, what else the file says of it
+    from crystalgan.formats import Read
 
-MAX_FILE_BYTES = 50_000_000
-MAX_ZIP_FILES = 10_000
+MAX_EDGE = 100.0  # Å; no cell that a network could learn from is longer
+MIN_VOLUME = 1.0  # Å³
+MIN_DISTANCE = 0.5  # Å; H2 has 0.74
+MAX_BAD_ATOMS = 5000  # in the unusable cells of one file; then it is not read on
+
+
+@dataclass(frozen=True)
+class Format:
+    """How files of one kind are recognised and read."""
+
+    name: str
+    endings: tuple[str, ...]
+    read: Callable[[Source], Read]
+    most: int  # bytes
+
+
+FORMATS = (
+    Format("CIF", (".cif",), cif.read_cif, 1_000_000),
+    Format("extended XYZ", (".xyz", ".extxyz"), formats.read_xyz, 20_000_000),
+    Format(".mat", (".mat",), containers.read_mat, 20_000_000),
+    Format("JSON", (".json",), containers.read_json, 20_000_000),
+    Format("ASE database", (".db",), containers.read_db, 50_000_000),
+    Format("POSCAR", (".vasp",), formats.read_poscar, 1_000_000),
+)
 
 
 @dataclass(frozen=True)
@@ -50,228 +75,122 @@ class LeftOut:
 def read_entries(path: Path, metal: str | None = None, shared: str = "H") -> tuple[list[Cell], list[LeftOut]]:
     """All cells of a folder, zip or file, and what was left out; files that are no structures at all are not mentioned.
 
-    `metal` names the metal of a `.mat` file, which holds no elements.
+    `metal` names the metal of a `.mat` file, which holds no elements. InputError where nothing can be trusted, as with a damaged
+    zip or one that unpacks to too much, and where there is nothing: an empty folder, a file of no known format.
     """
     entries: list[Cell] = []
     left_out: list[LeftOut] = []
-    try:
-        for name, data in _files(path):
-            reader = _reader(name)
-            if reader is None:
-                if path.is_file() and not zipfile.is_zipfile(path):
-                    raise InputError(
-                        f"{name}: not a format that can be read; use POSCAR, CIF, extended XYZ, .mat, a folder or a zip."
-                    )
-                continue
-            try:
-                _collect(reader, _Source(name, data, metal, shared), entries, left_out)
-            except _Unreadable as error:
-                left_out.append(LeftOut(name, str(error)))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    for where, name, contents in files(path, lambda name: known.most if (known := format_of(name)) else 0):
+        try:
+            known = format_of(name)
+            data = contents()
+            if known is not None:
+                _collect(known, where, Source(data, metal, shared), entries, left_out)
+        except Unreadable as error:
+            left_out.append(LeftOut(where, printable(str(error))))
     return entries, left_out
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The contents of one file; `metal` and `shared` for a format that names no elements."""
-
-    name: str
-    data: bytes
-    metal: str | None
-    shared: str
-
-    def text(self) -> str:
-        try:
-            return self.data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise _Unreadable(f"not a text file (byte {error.start} is no UTF-8)") from None
+def format_of(name: str) -> Format | None:
+    """The format of a file by its name, or None."""
+    lower = PurePosixPath(name.replace("\\", "/")).name.lower().removesuffix(".gz")
+    poscar = "poscar" in lower or "contcar" in lower
+    return next((f for f in FORMATS if lower.endswith(f.endings)), FORMATS[-1] if poscar else None)
 
 
-class _Unreadable(Exception):  # noqa: N818 - becomes a LeftOut
-    """Why a file holds no usable cell."""
-
-
-def _collect(reader: Callable[[_Source], Read], source: _Source, entries: list[Cell], left_out: list[LeftOut]) -> None:
-    size, most = len(source.data) // 1_000_000, MAX_FILE_BYTES // 1_000_000
-    if size > most:
-        raise _Unreadable(f"{size} MB, more than the {most} MB that one file may have")
+def _collect(known: Format, file: str, source: Source, entries: list[Cell], left_out: list[LeftOut]) -> None:
+    """Add the cells of one file, and those that are none with the reason."""
+    bad_atoms = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns of every rounding in a CIF
         try:
-            for place, structure, info in reader(source):
-                where = f"{source.name}{place}"
-                problem = cell_problem(structure)
-                if problem:
-                    left_out.append(LeftOut(where, problem))
+            before = len(entries) + len(left_out)
+            for place, build, info in known.read(source):
+                structure, problem = _built(build, known)
+                if structure is None or problem:
+                    left_out.append(LeftOut(printable(file + place), printable(problem)))
+                    bad_atoms += 5 + (0 if structure is None else len(structure))
+                    if bad_atoms > MAX_BAD_ATOMS:
+                        left_out.append(LeftOut(file, "so many of its cells cannot be used that the rest was not read"))
+                        return
                 else:
-                    entries.append(Cell(structure, where, info))
-        except _Unreadable:
+                    entries.append(Cell(structure, printable(file + place), info))
+            if len(entries) + len(left_out) == before:
+                left_out.append(LeftOut(file, "holds no cells"))
+        except Unreadable:
             raise
         except Exception as error:
-            words = str(error).splitlines()
-            reason = words[0] if words else type(error).__name__
-            raise _Unreadable(f"cannot be read as {_format(source.name)} ({reason})") from error
+            raise Unreadable(_words(error, known)) from error
 
 
-def cell_problem(structure: Structure) -> str | None:
-    """Why a structure that could be read is no cell to learn from."""
+def _built(build: Callable[[], Structure], known: Format) -> tuple[Structure | None, str]:
+    """A cell, or why there is none."""
+    try:
+        structure = build()
+    except Unreadable as error:
+        return None, str(error)
+    except Exception as error:  # noqa: BLE001 - whatever a parser stumbles over is said to the user
+        return None, _words(error, known)
+    hydrogens = {isotope: "H" for isotope in ("D", "T") if isotope in structure.symbol_set}
+    if hydrogens:
+        structure.replace_species(hydrogens)
+    return structure, cell_problem(structure)
+
+
+def _words(error: Exception, known: Format) -> str:
+    """What a parser stumbled over, in the words of a chemist where its own are those of a programmer."""
+    if isinstance(error, np.linalg.LinAlgError):
+        return "has lattice vectors that lie in one plane"
+    if isinstance(error, RecursionError):
+        reason = "nested too deeply"
+    elif isinstance(error, KeyError):
+        reason = f"{error} is missing"
+    elif isinstance(error, (MemoryError, OverflowError)):
+        reason = "its numbers are too large"
+    elif isinstance(error, (IndexError, TypeError, AttributeError, ArithmeticError)) or not str(error).strip():
+        reason = "its parts do not fit together"
+    else:
+        reason = (
+            str(error).strip().splitlines()[0][:120].replace("could not convert string to float:", "a number expected, found")
+        )
+    return f"cannot be read as {known.name} ({reason})"
+
+
+def cell_problem(structure: Structure) -> str:
+    """Why a structure that could be read is no cell to learn from, or nothing."""
+    from pymatgen.core import Element
+
     if not structure.is_ordered:
         site = next(s for s in structure if not s.is_ordered)
         return f"has a partially occupied site ({site.species_string}); make an ordered cell of it first"
-    numbers = np.concatenate((structure.lattice.matrix.ravel(), structure.frac_coords.ravel()))
-    if not np.isfinite(numbers).all():
+    strange = next((s.specie.symbol for s in structure if not Element.is_valid_symbol(s.specie.symbol)), None)
+    if strange:
+        return f"holds {strange}, which is no element"
+    if not 0 < len(structure) <= MAX_ATOMS:
+        return f"has {len(structure)} atoms; from 1 to {MAX_ATOMS} can be used"
+    matrix = structure.lattice.matrix
+    if not (np.isfinite(matrix).all() and np.isfinite(structure.frac_coords).all()):
         return "has coordinates that are not finite"
-    if structure.volume < 1.0:
+    if np.abs(structure.frac_coords).max() > MAX_EDGE:
+        return "has a position far outside of its cell"
+    longest = np.abs(matrix).max()
+    if longest > MAX_EDGE:
+        return f"has a lattice vector of {longest:.3g} Å; at most {MAX_EDGE:g} Å can be used"
+    if structure.volume < MIN_VOLUME:
         return f"has a volume of {structure.volume:.3g} Å³; its lattice vectors lie in one plane"
-    return None
+    return _clash(structure)
 
 
-def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the files of a folder, of a zip (never unpacked to disk), or of the one file."""
-    if path.is_dir():
-        found = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-        if not found:
-            raise InputError(f"{path}: this folder is empty; put POSCAR, CIF, extended XYZ or .mat files there.")
-        for file in found:
-            if _reader(file.name):
-                yield str(file), file.read_bytes()
-    elif zipfile.is_zipfile(path):
-        yield from _zip_files(path)
-    elif path.suffix.lower() == ".zip":
-        raise InputError(f"{path}: not a zip file, or cut short; pack it again.")
-    else:
-        yield str(path), path.read_bytes()
-
-
-def _zip_files(path: Path) -> Iterator[tuple[str, bytes]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir()]
-            for member in members:
-                inside = PurePosixPath(member.filename.replace("\\", "/"))
-                if inside.is_absolute() or ".." in inside.parts:
-                    raise InputError(
-                        f"{path}: holds the path {member.filename!r}, which leads out of the archive; pack it again without."
-                    )
-            size = sum(m.file_size for m in members)
-            if len(members) > MAX_ZIP_FILES or size > 10 * MAX_FILE_BYTES:
-                raise InputError(f"{path}: unpacks to {len(members)} files and {size // 1_000_000} MB, too much for one class.")
-            for member in members:
-                if _reader(member.filename) and not PurePosixPath(member.filename).name.startswith("."):
-                    yield f"{path}/{member.filename}", archive.read(member)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path}: this zip is damaged ({error}); pack it again.") from None
-
-
-def _format(name: str) -> str:
-    lower = PurePosixPath(name.replace("\\", "/")).name.lower()
-    if lower.endswith(".cif"):
-        return "CIF"
-    if lower.endswith((".xyz", ".extxyz")):
-        return "extended XYZ"
-    if lower.endswith(".mat"):
-        return ".mat"
-    if "poscar" in lower or "contcar" in lower or lower.endswith(".vasp"):
-        return "POSCAR"
+def _clash(structure: Structure) -> str:
+    """Two atoms at one place, or an atom and its own image in a needle of a cell."""
+    steps = np.array([step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)])
+    repeat = np.linalg.norm(steps @ structure.lattice.get_lll_reduced_lattice().matrix, axis=1).min()
+    if repeat < MIN_DISTANCE:
+        return f"repeats after {repeat:.3g} Å; its atoms would lie on their own images"
+    distances = structure.distance_matrix
+    np.fill_diagonal(distances, np.inf)
+    i, j = np.unravel_index(distances.argmin(), distances.shape)
+    if distances[i, j] < MIN_DISTANCE:
+        both = f"{structure[i].specie.symbol} {i + 1} and {structure[j].specie.symbol} {j + 1}"
+        return f"has two atoms at one place: {both} are {distances[i, j]:.2f} Å apart"
     return ""
-
-
-def _reader(name: str) -> Callable[[_Source], Read] | None:
-    return {"CIF": _read_cif, "extended XYZ": _read_xyz, ".mat": _read_mat, "POSCAR": _read_poscar}.get(_format(name))
-
-
-def _read_poscar(source: _Source) -> Read:
-    from pymatgen.io.vasp import Poscar
-
-    text = source.text()
-    problem = poscar_problem(text)
-    if problem:
-        raise _Unreadable(problem)
-    yield "", Poscar.from_str(text, read_velocities=False).structure, {}
-
-
-def poscar_problem(text: str) -> str | None:
-    """The first line of a POSCAR (VASP 5 and later) that is not what it must be, or None."""
-    lines = text.rstrip().splitlines()
-
-    def numbers(row: int, count: int) -> bool:
-        try:
-            return len([float(word) for word in lines[row].split()[:count]]) == count
-        except ValueError:
-            return False
-
-    for row in range(1, 5):
-        if len(lines) <= row:
-            return f"cut short at line {len(lines)}, inside the lattice"
-        if not numbers(row, 1 if row == 1 else 3):
-            return (
-                f"line {row + 1}: {'the scale' if row == 1 else 'a lattice vector'} expected, found {lines[row].strip()[:40]!r}"
-            )
-    if len(lines) < 8:
-        return f"cut short at line {len(lines)}, before the positions"
-    if lines[5].split() and lines[5].split()[0].isdigit():
-        return "line 6: names no elements (the format of VASP 4); write their symbols above the counts"
-    words = lines[6].split()
-    if not words or not all(word.isdigit() for word in words) or len(words) != len(lines[5].split()):
-        return f"line 7: one count for each of {lines[5].strip()[:40]!r} expected, found {lines[6].strip()[:40]!r}"
-    first = 9 if lines[7].strip()[:1].lower() == "s" else 8
-    atoms = sum(int(word) for word in words)
-    for row in range(first, first + atoms):
-        if len(lines) <= row:
-            return f"cut short at line {len(lines)}: {atoms} atoms announced, {max(0, len(lines) - first)} positions found"
-        if not numbers(row, 3):
-            return f"line {row + 1}: a position expected, found {lines[row].strip()[:40]!r}"
-    return None
-
-
-def _read_cif(source: _Source) -> Read:
-    from pymatgen.io.cif import CifParser
-
-    structures = CifParser.from_str(source.text()).parse_structures(primitive=False)
-    for i, structure in enumerate(structures):
-        yield (f" (cell {i + 1})" if len(structures) > 1 else ""), structure, {}
-
-
-def _read_xyz(source: _Source) -> Read:
-    from ase.io import iread
-    from pymatgen.core import Structure
-
-    line = 1
-    for atoms in iread(io.StringIO(source.text()), index=":", format="extxyz"):
-        place = f" line {line}"
-        line += len(atoms) + 2
-        if not atoms.pbc.all():
-            raise _Unreadable(f'line {line - len(atoms) - 1}: no lattice; write the cell as Lattice="..."')
-        yield (
-            place,
-            Structure(atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions(wrap=False)),
-            dict(atoms.info),
-        )
-
-
-def _read_mat(source: _Source) -> Read:
-    """The paper's authors' files: an object array `(n, 4)` of lattice, H, M1 and M2 positions, Cartesian, Å.
-
-    Of the two metal slots one is filler: zeros throughout the file.
-    """
-    import scipy.io
-    from pymatgen.core import Structure
-
-    contents = scipy.io.loadmat(io.BytesIO(source.data))
-    tables = {
-        key: value
-        for key, value in contents.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.ndim == 2
-    }
-    table = next((value for value in tables.values() if value.shape[1] == 4), None)
-    if table is None:
-        raise _Unreadable("holds no object array (n, 4) of lattice, H, M1 and M2")
-    used = [slot for slot in (2, 3) if any(np.any(row[slot]) for row in table)]
-    if len(used) != 1:
-        raise _Unreadable(f"{len(used)} of the two metal slots are in use where a binary has one")
-    symbol = source.metal or next(iter(tables)).split("_")[0]
-    for i, row in enumerate(table):
-        hydrogens, metals = np.atleast_2d(row[1]), np.atleast_2d(row[used[0]])
-        species = [source.shared] * len(hydrogens) + [symbol] * len(metals)
-        yield f" row {i}", Structure(row[0], species, np.concatenate((hydrogens, metals)), coords_are_cartesian=True), {}

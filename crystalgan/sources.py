@@ -121,11 +121,11 @@ def _atoms(record: Record, symbols: list[str], max_atoms: int) -> Atoms:
     try:
         structure = record.make(record.raw)
         reason, held = cell_problem(structure), sorted(structure.symbol_set)
-        if reason is None and len(structure) > max_atoms:
+        if not reason and len(structure) > max_atoms:
             reason = f"has {len(structure)} atoms, more than {max_atoms}"
-        if reason is None and held != symbols:
+        if not reason and held != symbols:
             reason = f"holds {', '.join(held)} where {', '.join(symbols)} were asked for"
-        if reason is None:
+        if not reason:
             return structure.to_ase_atoms()
     except Unusable:
         raise

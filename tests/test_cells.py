@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import spglib
 import torch
 from conftest import AUTHORS_DATA, random_crystals
 from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -77,6 +78,18 @@ def test_left_handed_cell_is_the_mirrored_basis_of_the_same_crystal():
     swapped = Structure(structure.lattice.matrix[[1, 0, 2]], ["Pd", "H"], structure.frac_coords[:, [1, 0, 2]])
     assert np.linalg.det(swapped.lattice.matrix) < 0
     torch.testing.assert_close(encode([swapped], ("H", "Pd")).frac, encode([structure], ("H", "Pd")).frac)
+
+
+def test_a_lattice_that_spglib_reduces_at_few_tolerances_is_encoded():
+    skewed = [
+        [-4.288559451, -2.476000658, -13.832764687],
+        [-3.4e-08, 4.952002921, -2.77e-07],
+        [-7.14759885, 2.476003055, -27.665529876],
+    ]
+    assert spglib.niggli_reduce(np.array(skewed)) is None
+    structure = Structure(skewed, ["Pd", "Pd", "H"], [[0, 0, 0], [0.5, 0.1, 0.2], [0.3, 0.3, 0.3]])
+    (made,) = decode(encode([structure], ("H", "Pd")))
+    np.testing.assert_allclose(distances(made), distances(structure), atol=1e-9)
 
 
 def test_cells_check_their_shapes():

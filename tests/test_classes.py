@@ -13,7 +13,8 @@ from pymatgen.io.vasp import Poscar
 from crystalgan import InputError
 from crystalgan.classes import builtin_classes, load_class
 from crystalgan.config import Config
-from crystalgan.readers import poscar_problem
+from crystalgan.formats import poscar_problem
+from crystalgan.training import new_run
 
 
 def poscar(structure):
@@ -79,7 +80,7 @@ def test_another_shared_element(tmp_path):
         (tmp_path / f"{i}.vasp").write_text(poscar(Structure(Lattice.cubic(4 + i), ["Ti", "N"], [[0, 0, 0], [0.5, 0.5, 0.5]])))
     cells = load_class(tmp_path, shared="N").cells()
     assert cells.species == ("N", "Ti")
-    with pytest.raises(InputError, match="holds no H but only N, Ti"):
+    with pytest.raises(InputError, match=r"holds 2 cells of N-Ti \(no H\), where a class holds cells of one metal and H"):
         load_class(tmp_path)
 
 
@@ -100,7 +101,10 @@ BAD = {
     ),
     "broken.cif": ("data_x\n_cell_length_a 4\n", "cannot be read as CIF"),
     "broken.xyz": ("2\nno lattice here\nPd 0 0 0\nH 1 1 1\n", "no lattice"),
-    "cut.extxyz": ('2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 pbc="T T T"\nPd 0 0 0\n', "cannot be read as"),
+    "cut.extxyz": (
+        '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 pbc="T T T"\nPd 0 0 0\n',
+        "cut short: line 1 announces 2 atoms, 1 follow",
+    ),
     "broken.mat": (b"nothing of matlab", "cannot be read as .mat"),
     "nohydrogen.vasp": (poscar(Structure(PD_H.lattice, ["Pd", "Pd"], PD_H.frac_coords)), "holds no H but only Pd"),
     "metals.vasp": (
@@ -124,6 +128,37 @@ def test_a_bad_file_is_named_and_good_ones_beside_it_are_read(folder, name):
     kept = load_class(folder, "Pd", skip_bad=True)
     assert len(kept) == 4
     assert [name in left_out.where for left_out in kept.left_out] == [True]
+
+
+@pytest.mark.parametrize(
+    ("cells", "metal", "words"),
+    [
+        ([["Pd", "Ni", "H"]] * 3, "Pd", r"holds 3 cells of H-Ni-Pd \(2 metals\), where a class holds cells of Pd and H"),
+        ([["Pd", "Pd", "N"]] * 2, None, r"holds 2 cells of N-Pd \(no H\), where a class holds cells of one metal and H"),
+        (
+            [["Pd", "H", "H"]] * 2 + [["Ni", "H", "H"]],
+            None,
+            "holds 2 cells of H-Pd and 1 cell of H-Ni, where a class holds cells of one",
+        ),
+        ([["Pd", "H", "H"]] * 2, "Ni", r"holds 2 cells of H-Pd \(not of Ni\), where a class holds cells of Ni and H"),
+        ([["H", "H", "H"], ["Pd", "Pd", "Pd"]], None, r"1 cell of H \(H alone\) and 1 cell of Pd \(no H\)"),
+    ],
+)
+def test_a_class_that_is_no_binary_says_what_it_holds(tmp_path, cells, metal, words):
+    for i, symbols in enumerate(cells):
+        structure = Structure(Lattice.cubic(4), symbols, [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0.5, 0.5]])
+        (tmp_path / f"{i}.vasp").write_text(poscar(structure))
+    with pytest.raises(InputError, match=words) as error:
+        load_class(tmp_path, metal)
+    assert str(error.value).startswith(f"{tmp_path}: ")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_pair_of_one_metal_says_so(tmp_path, palladium):
+    for second in ("Pd", palladium):
+        with pytest.raises(InputError, match="Both classes are of Pd; a ternary needs two different metals"):
+            new_run("Pd", second, Config(), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def write_zip(path, files):

@@ -151,6 +151,12 @@ def bad_inputs(tmp_path, run):
         (folder / name).write_text(content)
         (folder / "good.vasp").write_text(poscar(PD_H))
         cases[name] = (("train", "Pd", "Ni", "--a", folder), name)
+    two = tmp_path / "two"
+    two.mkdir()
+    for i in range(2):
+        (two / f"{i}.vasp").write_text(BAD["metals.vasp"][0])
+    cases["two metals in every cell"] = (("train", "Pd", "Ni", "--a", two), "two: holds 2 cells of H-Ni-Pd (2 metals)")
+    cases["a class of the other metal"] = (("train", "Ni", "Pd", "--a", one), "holds 1 cell of H-Pd (not of Ni)")
     climbing = tmp_path / "climbs.zip"
     with zipfile.ZipFile(climbing, "w") as archive:
         archive.writestr("../x", poscar(PD_H))

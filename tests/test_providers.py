@@ -217,7 +217,7 @@ def test_structures_that_are_wrong_are_left_out_with_their_reason(tmp_path):
         "unnamed": (entry("unnamed", PD_H, species_at_sites=["kind0", "kind9"]), "kind9"),
         "words": (entry("words", PD_H, cartesian_site_positions="none"), "cannot be read (StructureError"),
         "nothing": ({"id": "nothing", "attributes": None}, "cannot be read (AttributeError"),
-        "dummy": (entry("dummy", PD_H, species=[*ONE["attributes"]["species"][:1], DUMMY]), "holds Pd, X where H, Pd were"),
+        "dummy": (entry("dummy", PD_H, species=[*ONE["attributes"]["species"][:1], DUMMY]), "holds X, which is no element"),
         "nickel": (entry("nickel", Structure(Lattice.cubic(4), ["Ni", "H"], PD_H.frac_coords)), "holds H, Ni where H, Pd were"),
     }
     content = page(ONE, *(e for e, _ in wrong.values()), data_returned=12)
