@@ -64,6 +64,11 @@ def builtin_classes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(ASSETS.glob("*.extxyz"))}
 
 
+def builtin_sizes() -> dict[str, int]:
+    """Metal -> number of cells of its built-in class, counted without reading the cells."""
+    return {metal: path.read_bytes().count(b"Lattice=") for metal, path in builtin_classes().items()}
+
+
 def load_class(source: str | Path, metal: str | None = None, shared: str = "H", skip_bad: bool = False) -> BinaryClass:
     """A built-in class by its metal's symbol, or one read from a folder, zip or file.
 
@@ -132,7 +137,8 @@ def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> di
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     from crystalgan.cells import encode
-    from crystalgan.geometry import judge, paper_rule
+    from crystalgan.geometry import judge
+    from crystalgan.rules import paper_rule
 
     path = builtin_classes().get(str(path), Path(path))
     if not path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 TERM_COLOURS = dict(zip(("discriminator", "adversarial", "reconstruction", "geo1", "geo2"), OKABE_ITO, strict=False))
 EDGE_COLOUR = "#888888"
+FIXED = ("step", "epoch", "valid")  # of a line of metrics: no loss terms
 FACE = 0.02  # fractional: atoms closer to a face than this are drawn on the opposite one too
 
 
@@ -35,7 +37,7 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
         return _note("No epoch has been trained yet.")
     valid = [line for line in metrics if "valid" in line]
     steps = sorted({line["step"] for line in metrics} | {1})
-    titles = [f"Step {step}" for step in steps] + (["Raw cells that keep the rule"] if valid else [])
+    titles = [f"Step {step}" for step in steps] + (["Raw cells keeping the rule"] if valid else [])
     figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.07)
     named: set[str] = set()
     for column, step in enumerate(steps, 1):
@@ -50,12 +52,34 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
         figure.add_trace(_share(valid), 1, len(titles))
         figure.update_yaxes(range=(-2, 102), ticksuffix=" %", row=1, col=len(titles))
         figure.update_xaxes(range=(0, metrics[-1]["epoch"]), row=1, col=len(titles))
-    figure.update_xaxes(title="epoch", rangemode="tozero")
+    figure.update_xaxes(title={"text": "epoch", "standoff": 4}, rangemode="tozero")
+    figure.update_annotations(font_size=14)
     figure.update_yaxes(title="loss, unweighted", row=1, col=1)
     figure.update_layout(
-        height=330, margin={"l": 60, "r": 10, "t": 50, "b": 40}, legend={"orientation": "h", "y": -0.25}, uirevision="losses"
+        height=330,
+        margin={"l": 60, "r": 10, "t": 50, "b": 40},
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "font": {"size": 12}},
+        uirevision="losses",
     )
     return figure
+
+
+def thinned(metrics: list[dict[str, Any]], window: int = 1, points: int = 600) -> list[dict[str, Any]]:
+    """Metrics to draw: each term the mean of its last `window` epochs, and at most about `points` lines a step."""
+    from collections import deque
+
+    out = []
+    for step in sorted({line["step"] for line in metrics}):
+        lines = [line for line in metrics if line["step"] == step]
+        every = max(1, math.ceil(len(lines) / points))
+        recent: deque[dict[str, Any]] = deque(maxlen=max(1, window))
+        for k, line in enumerate(lines):
+            recent.append(line)
+            if k % every and "valid" not in line and k + 1 < len(lines):
+                continue
+            terms = {name: sum(old[name] for old in recent) / len(recent) for name in line if name not in FIXED}
+            out.append({name: line[name] for name in line if name in FIXED} | terms)
+    return out
 
 
 def _order(term: str) -> tuple[int, str]:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from crystalgan import InputError, methods
 from crystalgan.config import Config
-from crystalgan.geometry import keeps, learned_rule, paper_rule, read_rule
+from crystalgan.geometry import keeps, learned_rule
 from crystalgan.methods import METHODS, Networks, Stage
 from crystalgan.pools import stage_data
+from crystalgan.rules import paper_rule, read_rule
 from crystalgan.runs import Run, Stopped, TrainingError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from crystalgan.cells import Cells
     from crystalgan.classes import BinaryClass
-    from crystalgan.geometry import Rule
+    from crystalgan.rules import Rule
 
     Progress = Callable[[int, int, int, dict[str, float]], None]  # step, epoch, epochs, terms
 

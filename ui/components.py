@@ -44,7 +44,7 @@ def _package_file(package: str, name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where the components' files are put together: `$XDG_CACHE_HOME/crystalgan`, or a temporary folder where none can be made."""
+    """Where the components' files are put together: `$XDG_CACHE_HOME/crystalgan`, or else a temporary folder."""
     wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
     try:
         wanted.mkdir(parents=True, exist_ok=True)
@@ -112,9 +112,7 @@ def viewer(
 
 def chart(figure: go.Figure, key: str, label: str, height: int = 330, revision: str = "") -> None:
     """A plotly figure whose zoom and hidden curves survive new data, as long as `revision` stays."""
-    _component("chart")(
-        figure=figure.to_json(), label=label, height=height, revision=revision or key, key=key, default=None
-    )
+    _component("chart")(figure=figure.to_json(), label=label, height=height, revision=revision or key, key=key, default=None)
 
 
 def elements(cells: list[dict[str, Any]], a: str | None, b: str | None, key: str) -> dict[str, str] | None:
