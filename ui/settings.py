@@ -97,7 +97,7 @@ def _field(place: Any, name: str, kind: Any, meaning: str, unit: str) -> None:  
 
 
 def choose_rule(shared: str, metals: Sequence[str], distances: Callable[[], Sequence[dict[str, list[float]]]], root: Path) -> str:
-    """The rule as `Config.rule`; `distances` gives the first-neighbour distances of both classes, by pair, for one's own table."""
+    """The rule as `Config.rule`; `distances` gives those of both classes by pair, to draw behind one's own table."""
     rule = st.selectbox(
         "Distance rule",
         list(RULES),

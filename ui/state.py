@@ -76,7 +76,7 @@ def choose_run(runs: list[Run], place: Any = st, label: str = "visible") -> Run 
     named = st.query_params.get("run")
     if named is not None and named not in by_name:
         place.warning("The address names a run that is not here; another one is shown.")
-    wanted = next((name for name in (named, st.session_state.get("run")) if name in by_name), runs[0].folder.name)
+    wanted = next((name for name in (named, st.session_state.get("run")) if name in by_name), _first(runs).folder.name)
     if st.session_state.get("run") != wanted:
         st.session_state["run"] = wanted
     st.session_state["choose_run"] = wanted
@@ -91,6 +91,11 @@ def choose_run(runs: list[Run], place: Any = st, label: str = "visible") -> Run 
     )
     in_address(run=wanted)
     return by_name[wanted]
+
+
+def _first(runs: list[Run]) -> Run:
+    """The newest run that holds candidates, or the newest of all."""
+    return next((run for run in runs if cached.stamp(run)), runs[0])
 
 
 def _run_chosen() -> None:

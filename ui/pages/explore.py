@@ -30,7 +30,12 @@ def show_generating(run: Run) -> None:
 
 def generate_more(run: Run, count: int, place: Any) -> None:  # noqa: ANN401 - a container
     """The popover that makes more candidates."""
-    with place.popover("Generate", icon=":material/add:", help="Make new ternary cells with this run's trained networks."):
+    with place.popover(
+        "Generate",
+        icon=":material/add:",
+        type="secondary" if count else "primary",
+        help="Make new ternary cells with this run's trained networks.",
+    ):
         more = st.number_input("New cells", 1, 100_000, 200, step=100, key="more")
         if st.button("Generate", type="primary", key="generate", width="stretch"):
             work.start_generate(run, count + more)
@@ -245,8 +250,10 @@ def page() -> None:
         st.fragment(show_generating, run_every=1)(run)
     if not table.empty:
         explore(run, table)
-    elif trained:
+    elif trained and not work.is_generating(run):
         st.info("This run is trained and holds no candidates yet. Press Generate for new cells, judged by both rules.")
+    elif trained:
+        st.caption("The first cells appear here in some seconds.")
     else:
         st.info("This run is not trained to its end. Go on with it on the page Train; then generate its ternary cells here.")
         st.page_link("ui/pages/train.py", label="To the page Train", icon=":material/arrow_back:")

@@ -61,7 +61,7 @@ def export_form(run: Run, table: pd.DataFrame) -> None:
         if len(ids) > MANY:
             st.caption(f"{len(ids)} folders take about {work.in_words(len(ids) * 0.02)}.")
     st.download_button(
-        f"Download {len(ids)} candidates",
+        f"Download {len(ids)} candidate{'s' * (len(ids) > 1)}",
         data=partial(cached.archive, str(run.folder), ",".join(map(str, ids)), FILE_FORMATS[kind]),
         file_name=f"{run.folder.name}_{which}.zip",
         mime="application/zip",
