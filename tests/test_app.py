@@ -1,4 +1,4 @@
-"""The pages, run without a browser: empty, with the shipped run, with damaged run folders, and a training started by its button."""
+"""The pages, run without a browser: empty, with the shipped run, with damaged folders, and a training started by its button."""
 
 import io
 import json

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crystalgan.runs import Run
 
 SHOW = ["All", "Keep rule", "Undecided", "Kept", "Rejected"]
+VIEWERS = ("view", "compare_0", "compare_1", "compare_2", "compare_3")
 DETAILS = ["Neighbours", "Distances", "Powder pattern", "Symmetry", "Map"]
 
 
@@ -119,20 +120,25 @@ def show_table(shown: pd.DataFrame) -> list[int]:
         column_config=config,
         hide_index=True,
         on_select="rerun",
-        selection_mode="multi-row",
+        selection_mode="multi-row" if st.session_state.get("several") else "single-row-required",
         height=275,
         row_height=29,
         placeholder="",
-        key="table",
+        key=table_key(),
     )
     return [int(shown["id"].iloc[i]) for i in event["selection"]["rows"] if i < len(shown)]
+
+
+def table_key() -> str:
+    """The two ways to select are two widgets."""
+    return "table_several" if st.session_state.get("several") else "table"
 
 
 def keep_selection(shown: pd.DataFrame) -> None:
     """Before the table is drawn: the rows selected in it are those of the same candidates, wherever they are now."""
     ids = [int(i) for i in shown["id"]]
     before: list[int] = st.session_state.get("table_ids", [])
-    state_now = st.session_state.get("table")
+    state_now = st.session_state.get(table_key())
     rows = state_now["selection"]["rows"] if state_now else []
     picked = [before[i] for i in rows if i < len(before)]
     current = st.session_state.get("candidate")
@@ -146,9 +152,9 @@ def keep_selection(shown: pd.DataFrame) -> None:
         current = ids[0]
         picked = [current]
         st.session_state["candidate"] = current
-    picked = [i for i in picked if i in ids]
+    picked = [i for i in picked if i in ids] if st.session_state.get("several") else [current]
     st.session_state["picked"], st.session_state["table_ids"] = picked, ids
-    st.session_state["table"] = {"selection": {"rows": [ids.index(i) for i in picked], "columns": [], "cells": []}}
+    st.session_state[table_key()] = {"selection": {"rows": [ids.index(i) for i in picked], "columns": [], "cells": []}}
 
 
 def from_address() -> None:
@@ -209,8 +215,8 @@ def show_details(run: Run, table: pd.DataFrame, row: pd.Series, structure: Struc
     )
     lit = None
     if detail == "Neighbours":
-        clicked = st.session_state.get("view")
-        atom = clicked["atom"] if clicked and clicked.get("identity") == identity else None
+        clicked = (st.session_state.get(key) or {} for key in VIEWERS)
+        atom = next((click["atom"] for click in clicked if click.get("identity") == identity), None)
         lit = details.neighbours(structure, run.rule, run.species[0], identity, atom)
     elif detail == "Distances":
         details.distances(run, structure, len(table))
@@ -242,6 +248,10 @@ def page() -> None:
         table = cached.table(run)
     except InputError as error:
         st.error(str(error))
+    if not table.empty:
+        row.toggle(
+            "Several", key="several", help="Tick two to four cells in the table to see them side by side; all go to Export."
+        )
     if trained and not work.is_generating(run):
         generate_more(run, len(table), row)
     if problem := work.problem(run):
