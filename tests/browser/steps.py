@@ -46,17 +46,18 @@ def viewer(page, k=0):
     return canvas
 
 
-def colours(canvas):
-    """Colour -> pixels of what a canvas shows."""
-    image = Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")
+def colours(page, k=0):
+    """Colour -> pixels of what the k-th viewer shows."""
+    holder = page.locator("iframe[title*=crystalgan_viewer]").nth(k).content_frame.locator("#scene")
+    image = Image.open(io.BytesIO(holder.screenshot())).convert("RGB")
     return Counter(image.get_flattened_data() if hasattr(image, "get_flattened_data") else image.getdata())
 
 
 def drawn(page, k=0):
     """Wait until the k-th viewer shows more than its background; returns its colours."""
-    canvas = viewer(page, k)
+    viewer(page, k)
     for _ in range(100):
-        found = colours(canvas)
+        found = colours(page, k)
         if found.most_common(1)[0][1] < 0.98 * found.total() and len(found) > 50:
             return found
         page.wait_for_timeout(200)

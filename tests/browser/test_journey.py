@@ -19,7 +19,6 @@ from steps import (
     orange,
     picture,
     settled,
-    viewer,
 )
 
 from crystalgan.database import candidates_table
@@ -89,7 +88,7 @@ def test_the_whole_journey(page, server, tmp_path):
     click_row(page, 0, table=1)
     settled(page)
     for _ in range(50):
-        if orange(colours(viewer(page))) > before + 20:
+        if orange(colours(page)) > before + 20:
             break
         page.wait_for_timeout(200)
     else:
