@@ -115,6 +115,19 @@ def table(run: Run) -> pd.DataFrame:
         return old
 
 
+def losses(run: Run, window: int) -> str:
+    """The figure of a run's losses as JSON, each term the mean of its last `window` epochs."""
+    path = run.folder / "metrics.jsonl"
+    return _losses(str(run.folder), path.stat().st_mtime_ns if path.exists() else 0, window)
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _losses(folder: str, changed: int, window: int) -> str:  # noqa: ARG001 - the cache's key
+    from crystalgan.plots import loss_figure, thinned
+
+    return str(loss_figure(thinned(Run(Path(folder)).metrics(), window)).to_json())
+
+
 @st.cache_data(show_spinner=False, max_entries=500)
 def candidate(folder: str, inode: int, number: int) -> tuple[Structure, dict[str, str]]:  # noqa: ARG001 - the cache's key
     """Structure of a candidate, and what each rule says of it in words."""

@@ -11,15 +11,15 @@ from conftest import PICTURES
 from PIL import Image
 from playwright.sync_api import expect
 
+IDLE = """() => document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'
+  && !document.querySelector('[data-testid=stSkeleton]')"""
 ROW, HEAD = 29, 36  # pixels, of the candidates' table
 
 
 def settled(page):
     """Wait until the page has been run to its end."""
     page.wait_for_selector("[data-testid=stApp]")
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]').getAttribute('data-test-script-state') === 'notRunning'"
-    )
+    page.wait_for_function(IDLE)
     assert page.get_by_test_id("stException").count() == 0, page.get_by_test_id("stException").first.inner_text()
 
 

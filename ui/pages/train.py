@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from crystalgan import InputError, loss_figure
+from crystalgan import InputError
 from crystalgan.exchange import unpack_run
-from crystalgan.plots import thinned
 from crystalgan.runs import start, stop
 from ui import cached, components, settings, state, work
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from crystalgan.runs import Run
 
 SHARED = "H"
+SMOOTHED = 20  # epochs
 WORDS = {
     "created": "not started",
     "starting": "starting",
@@ -26,9 +26,12 @@ WORDS = {
 }
 
 
-def new_training(runs: list[Run]) -> None:
-    """The form that starts a training of the chosen pair, or of step 2 on the shown run's step 1."""
+def new_training(runs: list[Run], shown: Run | None) -> None:
+    """The form that starts a training of the chosen pair, by default the shown run's, or of step 2 on a trained step 1."""
     a, b = state.get_pair()
+    if shown and not (a or b) and set(shown.species[1:]) <= cached.class_sizes().keys():
+        state.set_pair(*shown.species[1:])
+        a, b = state.get_pair()
     trained = [
         run
         for run in runs
@@ -146,12 +149,10 @@ def show_training(run: Run) -> None:
     st.progress(work.share_done(status))
     explain(run, status)
     row = st.container(horizontal=True, vertical_alignment="center")
-    smooth = row.toggle("Smooth curves", key="smooth", help="Each point is the mean of the last 20 epochs.")
+    smooth = row.toggle("Smooth curves", key="smooth", help=f"Each point is the mean of the last {SMOOTHED} epochs.")
     row.caption("Losses as they are, before their weights. Drag to zoom, double-click to see all.")
-    metrics = thinned(run.metrics(), 20 if smooth else 1)
-    components.chart(
-        loss_figure(metrics), key="losses", label="Loss terms of both steps by epoch", height=400, revision=run.folder.name
-    )
+    figure = cached.losses(run, SMOOTHED if smooth else 1)
+    components.chart(figure, key="losses", label="Loss terms of both steps by epoch", height=400, revision=run.folder.name)
 
 
 def progress_in_words(run: Run, status: dict[str, Any]) -> str:
@@ -215,16 +216,16 @@ def page() -> None:
     state.header("Train", "Two adversarial trainings, one after the other: step 1 on the binaries, step 2 towards ternary cells.")
     runs = state.open_runs()
     left, right = st.columns([3, 5], gap="large")
+    with right:
+        run = state.choose_run(runs)
     with left:
-        kind = st.segmented_control(
-            "Start from", ["New training", "Zip from a colleague"], default="New training", key="kind", required=True
-        )
+        kinds = ["New training", "Zip from a colleague"]
+        kind = st.segmented_control("Start from", kinds, default=kinds[0], key="kind", required=True)
         try:
-            new_training(runs) if kind == "New training" else load_zip()
+            new_training(runs, run) if kind == kinds[0] else load_zip()
         except InputError as error:
             st.error(str(error))
     with right:
-        run = state.choose_run(runs)
         if run is None:
             st.info("No run yet. Choose the settings and press Train; its losses appear here.")
             return
