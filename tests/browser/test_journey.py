@@ -21,7 +21,9 @@ from steps import (
     settled,
 )
 
+from crystalgan.classes import ASSETS
 from crystalgan.database import candidates_table
+from crystalgan.exchange import pack_run
 from crystalgan.runs import Run, list_runs
 
 pytestmark = pytest.mark.slow
@@ -249,3 +251,40 @@ def test_keyboard_walks_the_periodic_table(page, server):
     page.keyboard.press("Enter")
     expect(element(page, "V")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_text("45 cells of V-H")).to_be_visible()
+
+
+def test_own_cells_own_rule_and_a_colleagues_run(page, server, tmp_path):
+    page.goto(f"{server.url}/?b=Ni")
+    settled(page)
+    page.get_by_text("Upload", exact=True).first.click()
+    settled(page)
+    page.get_by_test_id("stFileUploader").locator("input").set_input_files(ASSETS / "Pd.extxyz")
+    expect(page.get_by_text("41 cells of Pd-H; 0 left out")).to_be_visible()
+    settled(page)
+    page.get_by_text("Data doctor", exact=True).click()
+    expect(page.get_by_text("Keep the paper's rule").first).to_be_visible()
+    settled(page)
+    picture(page, "pair-upload")
+    page.get_by_role("button", name="Train this pair").click()
+    expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible()
+    settled(page)
+    set_epochs(page, 2, 2)
+    page.get_by_role("combobox", name="Distance rule").click()
+    page.get_by_role("option", name="my own table").click()
+    expect(page.get_by_text("Limits of first-neighbour distances")).to_be_visible()
+    settled(page)
+    picture(page, "train-own-rule")
+    page.get_by_role("button", name="Train Pd-Ni-H").click()
+    expect(page.get_by_text("2 + 2 epochs")).to_be_visible()
+    run = list_runs(server.runs)[0]
+    assert run.rule.name == "own"
+    assert run.rule.limits["H-H"] == (1.8, 3.0)
+    assert run.about["classes"]["a"]["source"].endswith("Pd.extxyz")
+
+    path = tmp_path / "from Marie.zip"
+    path.write_bytes(pack_run(run))
+    page.get_by_text("Zip from a colleague", exact=True).click()
+    page.get_by_test_id("stFileUploader").locator("input").set_input_files(path)
+    expect(page.get_by_test_id("stSelectbox").get_by_role("combobox", name="Run")).to_have_value("Pd-Ni-H, seed 0 (001)")
+    page.wait_for_url("**run=from-Marie_001*")
+    assert Run.open(server.runs / "from-Marie_001").rule == run.rule
