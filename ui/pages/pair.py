@@ -105,6 +105,11 @@ def upload(which: str, metals: list[str]) -> None:  # noqa: ARG001 - every sourc
         show_report(report)
 
 
+def short(where: str) -> str:
+    """A place in a file without the folders that lead to it."""
+    return where.rsplit("/", 1)[-1] if where.startswith("/") else where
+
+
 def show_report(report: dict[str, Any]) -> None:
     """What the data doctor found; tables for lists, a line for each number."""
     tables = {
@@ -116,14 +121,18 @@ def show_report(report: dict[str, Any]) -> None:
     columns[1].metric("Left out", len(report["left_out"]))
     columns[2].metric("Keep the paper's rule", report.get("keep_paper_rule", 0), help="H-H and metal-metal within 1.8 to 3.0 Å.")
     shortest = pd.DataFrame(
-        [{"pair": pair, "shortest / Å": found["distance"], "in": found["where"]} for pair, found in report["shortest"].items()]
+        [
+            {"pair": pair, "shortest / Å": found["distance"], "in": short(found["where"])}
+            for pair, found in report["shortest"].items()
+        ]
     )
     if len(shortest):
         st.dataframe(shortest, hide_index=True)
     for key, (title, names) in tables.items():
         if report.get(key):
             st.markdown(f"**{title}**")
-            rows = [list(row.values()) if isinstance(row, dict) else row for row in report[key]]
+            entries = [row.values() if isinstance(row, dict) else row for row in report[key]]
+            rows = [[short(str(word)) for word in entry] for entry in entries]
             st.dataframe(pd.DataFrame(rows, columns=names), hide_index=True)
     known = {*tables, "path", "metal", "cells", "shortest", "keep_paper_rule"}
     for key in report.keys() - known:  # what a later doctor says
