@@ -2,13 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: app test lint bench clean
+.PHONY: app test chromium lint bench bench-app clean
 
 app: .venv/app.done
 	$(BIN)/streamlit run app.py
 
-test: .venv/dev.done lint
+test: .venv/dev.done lint chromium
 	$(BIN)/pytest -n 2 --dist loadscope
+
+# The browser tests drive a real one; where none is installed and none can be, they say so.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	  || { echo 'installing chromium for the browser tests' >&2; apt-get update -qq >&2 && apt-get install -y -qq chromium >&2; } \
+	  || { echo 'No Chromium here and apt-get cannot install it: install Chromium or Chrome, then run make test again.' >&2; exit 1; }
 
 lint: .venv/dev.done
 	$(BIN)/ruff check .
@@ -17,6 +23,9 @@ lint: .venv/dev.done
 
 bench: .venv/dev.done
 	@$(BIN)/python -m benchmarks.speed
+
+bench-app: .venv/dev.done chromium
+	@$(BIN)/python -m benchmarks.app
 
 clean:
 	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache

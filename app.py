@@ -5,5 +5,20 @@ from pathlib import Path
 import pandas as pd  # noqa: F401 - before any fragment runs, which else could meet it half initialised
 import streamlit as st
 
-st.set_page_config(page_title="CrystalGAN", page_icon=str(Path(__file__).parent / "assets" / "icon.svg"), layout="wide")
-st.navigation([st.Page("pages/first_ternaries.py", title="First ternaries")]).run()
+ICON = str(Path(__file__).parent / "assets" / "icon.svg")
+st.set_page_config(page_title="CrystalGAN", page_icon=ICON, layout="wide")
+st.logo(ICON, size="large")
+# Not in a folder `pages` beside this file: Streamlit would run those by themselves when the first visitor follows a link to one.
+PAGES = {
+    "pair": ("Pair", ":material/grid_view:"),
+    "train": ("Train", ":material/model_training:"),
+    "explore": ("Explore", ":material/view_in_ar:"),
+    "export": ("Export", ":material/download:"),
+}
+st.navigation(
+    [
+        st.Page(f"ui/pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "pair")
+        for name, (title, icon) in PAGES.items()
+    ],
+    position="top",
+).run()

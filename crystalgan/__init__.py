@@ -40,7 +40,7 @@ _PUBLIC = {
     "export": "archive",
     "examine": "doctor",
     "loss_figure": "plots",
-    "distance_figure": "plots",
+    "distance_figure": "charts",
     "structure_figure": "plots",
 }
 __all__ = ["InputError", *_PUBLIC]  # noqa: PLE0604 - the names are strings

@@ -66,10 +66,11 @@ def check(
 
     report = doctor.cleaned(path, cleaned, metal, shared) if cleaned else doctor.examine(path, metal, shared)
     if figure and report["cells"]:
-        from crystalgan.plots import distance_figure
+        from crystalgan.charts import distance_figure
 
         name = f"{report['metal']}-{shared}"
-        distance_figure({name: report["distances"]}, report["limits"]).write_html(figure, include_plotlyjs=True)
+        limits = report["limits"]["learned"] or report["limits"]["paper"]
+        distance_figure({name: report["distances"]}, list(report["distances"]), limits).write_html(figure, include_plotlyjs=True)
     _print(report, _diagnosis(report, shared), as_json)
     if not report["cells"]:
         raise InputError(f"{path}: holds no cell that can be used; mend what is listed above or give another path.")

@@ -64,6 +64,11 @@ def builtin_classes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(ASSETS.glob("*.extxyz")) if path.stem != "elements"}
 
 
+def builtin_sizes() -> dict[str, int]:
+    """Metal -> number of cells of its built-in class, counted without reading the cells."""
+    return {metal: path.read_bytes().count(b"Lattice=") for metal, path in builtin_classes().items()}
+
+
 def load_class(source: str | Path, metal: str | None = None, shared: str = "H", skip_bad: bool = False) -> BinaryClass:
     """A built-in class by its metal's symbol, or one read from a folder, zip or file.
 

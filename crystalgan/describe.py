@@ -61,14 +61,17 @@ def neighbours(structure: Structure, radius: float, rule: Rule | None = None, sh
     the nearest metal.
     """
     found = sorted(_within(structure, radius), key=lambda n: (n.center, n.distance))
+    if rule is None:
+        return found
     first: set[tuple[int, bool]] = set()
-    out = []
+    asked: set[tuple[int, int, tuple[int, int, int]]] = set()
     for n in found:
         group = (n.center, _symbol(structure, n.other) == shared)
-        asked = group not in first and not (_symbol(structure, n.center) != shared and group[1])
+        if group not in first and not (_symbol(structure, n.center) != shared and group[1]):
+            x, y, z = n.image
+            asked |= {(n.center, n.other, n.image), (n.other, n.center, (-x, -y, -z))}  # a pair is one, from either end
         first.add(group)
-        out.append(n if rule is None or not asked else _judged(n, rule))
-    return out
+    return [_judged(n, rule) if (n.center, n.other, n.image) in asked else n for n in found]
 
 
 def _judged(n: Neighbour, rule: Rule) -> Neighbour:

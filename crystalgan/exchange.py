@@ -6,12 +6,36 @@ import io
 import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from crystalgan import InputError
 from crystalgan.runs import FILES, Run, new_folder
 
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
 MOST_BYTES = 500_000_000  # of all files of a run, unpacked
+
+
+def class_structures(run: Run) -> tuple[list[Structure], list[Structure]]:
+    """The canonical cells of both classes that a run learned from, read without tensors."""
+    from pymatgen.core import Structure
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path, (shared, *metals) = run.folder / "classes.safetensors", run.species
+    try:
+        arrays = load_file(path)
+        a, b = (
+            [
+                Structure(lattice, [shared] * int(mask[0].sum()) + [metal] * int(mask[1].sum()), frac[mask])
+                for lattice, frac, mask in zip(*(arrays[f"{name}.{key}"] for key in ("lattice", "frac", "mask")), strict=True)
+            ]
+            for name, metal in zip("ab", metals, strict=True)
+        )
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}); train the pair again.") from None
+    return a, b
 
 
 def pack_run(run: Run) -> bytes:

@@ -1,7 +1,8 @@
-"""Data -> plotly figures: the losses of a training, distances of many cells, one cell in 3D; no file is read."""
+"""Data -> plotly figures: the losses of a training, one cell in 3D. They read no file and show nothing."""
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from crystalgan.describe import default_cutoffs
 from crystalgan.rules import pair_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import plotly.graph_objects as go
     from numpy import ndarray
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart with any colour vision; black and yellow are left out: one is lost on dark, one on white.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 TERM_COLOURS = dict(zip(("discriminator", "adversarial", "reconstruction", "geo1", "geo2"), OKABE_ITO, strict=False))
-BIN = 0.05  # Å, of the histograms of distances
 EDGE_COLOUR = "#888888"
+FIXED = ("step", "epoch", "valid")  # of a line of metrics: no loss terms
 FACE = 0.02  # fractional: atoms closer to a face than this are drawn on the opposite one too
 
 
@@ -36,7 +37,7 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
         return _note("No epoch has been trained yet.")
     valid = [line for line in metrics if "valid" in line]
     steps = sorted({line["step"] for line in metrics} | {1})
-    titles = [f"Step {step}" for step in steps] + (["Raw cells that keep the rule"] if valid else [])
+    titles = [f"Step {step}" for step in steps] + (["Raw cells keeping the rule"] if valid else [])
     figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.07)
     named: set[str] = set()
     for column, step in enumerate(steps, 1):
@@ -51,12 +52,34 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
         figure.add_trace(_share(valid), 1, len(titles))
         figure.update_yaxes(range=(-2, 102), ticksuffix=" %", row=1, col=len(titles))
         figure.update_xaxes(range=(0, metrics[-1]["epoch"]), row=1, col=len(titles))
-    figure.update_xaxes(title="epoch", rangemode="tozero")
+    figure.update_xaxes(title={"text": "epoch", "standoff": 4}, rangemode="tozero")
+    figure.update_annotations(font_size=14)
     figure.update_yaxes(title="loss, unweighted", row=1, col=1)
     figure.update_layout(
-        height=330, margin={"l": 60, "r": 10, "t": 50, "b": 40}, legend={"orientation": "h", "y": -0.25}, uirevision="losses"
+        height=330,
+        margin={"l": 60, "r": 10, "t": 50, "b": 40},
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "font": {"size": 12}},
+        uirevision="losses",
     )
     return figure
+
+
+def thinned(metrics: list[dict[str, Any]], window: int = 1, points: int = 600) -> list[dict[str, Any]]:
+    """Metrics to draw: each term the mean of its last `window` epochs, and at most about `points` lines a step."""
+    from collections import deque
+
+    out = []
+    for step in sorted({line["step"] for line in metrics}):
+        lines = [line for line in metrics if line["step"] == step]
+        every = max(1, math.ceil(len(lines) / points))
+        recent: deque[dict[str, Any]] = deque(maxlen=max(1, window))
+        for k, line in enumerate(lines):
+            recent.append(line)
+            if k % every and "valid" not in line and k + 1 < len(lines):
+                continue
+            terms = {name: sum(old[name] for old in recent) / len(recent) for name in line if name not in FIXED}
+            out.append({name: line[name] for name in line if name in FIXED} | terms)
+    return out
 
 
 def _order(term: str) -> tuple[int, str]:
@@ -98,68 +121,6 @@ def _share(lines: list[dict[str, Any]]) -> go.Scatter:
         line={"color": OKABE_ITO[2], "width": 2.2},
         hovertemplate="epoch %{x}: %{y:.1f} %",
     )
-
-
-def distance_figure(
-    distances: dict[str, dict[str, Sequence[float]]], limits: dict[str, dict[str, Sequence[float]]] | None = None
-) -> go.Figure:
-    """First-neighbour distances as histograms, one panel for each pair of elements.
-
-    `distances`: name of a set of cells, such as a class -> pair -> distances in Å. `limits`: name of a rule -> pair -> (d1, d2),
-    drawn as vertical lines in Å; an infinite end is not drawn. Heights are shares of a set's distances for a pair, in %.
-    """
-    import numpy as np
-    from plotly.subplots import make_subplots
-
-    pairs = sorted({pair for by_pair in distances.values() for pair in by_pair})
-    if not pairs:
-        return _note("No distances to draw.")
-    every = np.concatenate([by_pair[pair] for by_pair in distances.values() for pair in by_pair])
-    edges = np.arange(np.floor(every.min() / BIN) * BIN, every.max() + 2 * BIN, BIN)
-    figure = make_subplots(1, len(pairs), subplot_titles=pairs, shared_yaxes=True, horizontal_spacing=0.03)
-    for column, pair in enumerate(pairs, 1):
-        for k, (name, by_pair) in enumerate(distances.items()):
-            counts = np.histogram(by_pair.get(pair, ()), edges)[0]
-            share = 100 * counts / max(counts.sum(), 1)
-            figure.add_bar(
-                x=edges[:-1] + BIN / 2,
-                y=share,
-                width=BIN,
-                name=name,
-                legendgroup=name,
-                showlegend=column == 1,
-                marker={"color": OKABE_ITO[k % len(OKABE_ITO)], "line": {"width": 0}},
-                opacity=0.75 if len(distances) == 1 else 0.55,
-                hovertemplate="%{x:.2f} Å: %{y:.1f} %",
-                row=1,
-                col=column,
-            )
-        for k, (rule, table) in enumerate((limits or {}).items()):
-            ends = [end for end in table.get(pair, ()) if np.isfinite(end)]
-            figure.add_scatter(
-                x=[x for end in ends for x in (end, end, None)],
-                y=[y for _ in ends for y in (0, 100, None)],
-                mode="lines",
-                name=f"d1, d2 of the rule {rule}",
-                legendgroup=rule,
-                showlegend=column == 1,
-                line={"width": 1.5, "color": EDGE_COLOUR, "dash": ("dash", "dot", "dashdot")[k % 3]},
-                hovertemplate="%{x:.2f} Å",
-                row=1,
-                col=column,
-            )
-    highest = max((max(trace.y) for trace in figure.data if trace.type == "bar"), default=1.0)
-    figure.update_yaxes(range=(0, 1.08 * highest))
-    figure.update_xaxes(title="Å")
-    figure.update_yaxes(title="share, %", row=1, col=1)
-    figure.update_layout(
-        barmode="overlay",
-        bargap=0,
-        height=330,
-        margin={"l": 60, "r": 10, "t": 50, "b": 40},
-        legend={"orientation": "h", "y": -0.25},
-    )
-    return figure
 
 
 def structure_figure(structure: Structure, cutoffs: dict[str, float] | None = None) -> go.Figure:

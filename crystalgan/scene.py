@@ -62,16 +62,16 @@ def build_scene(
     matrix = structure.lattice.matrix
     index, points = _drawn(structure, size, images)
     near = describe.bonds(structure, describe.default_cutoffs(structure) if cutoffs is None else cutoffs)
-    atoms = [_atom(ctk, structure, i, points[index == i]) for i in range(len(structure))]
-    contents = [ctk.Scene("atoms", atoms), ctk.Scene("bonds", _bonds(ctk, structure, near, index, points))]
-    if polyhedra:
-        contents.append(ctk.Scene("polyhedra", _polyhedra(ctk, structure, near, index, points)))
-    contents.append(ctk.Scene("cell", [_box(ctk, matrix, size)]))
-    if lit:
-        contents.append(ctk.Scene("lit", _lit(ctk, structure, lit)))
-    contents.append(_axes(ctk, matrix))
-    origin = [-x / 2 for x in size @ matrix]
-    return _plain(ctk.Scene("cell_in_3d", contents, origin=origin, lattice=matrix.tolist()).to_json())
+    parts = {
+        "atoms": [_atom(ctk, structure, i, points[index == i]) for i in range(len(structure))],
+        "bonds": _bonds(ctk, structure, near, index, points),
+        "polyhedra": _polyhedra(ctk, structure, near, index, points) if polyhedra else [],
+        "cell": [_box(ctk, matrix, size)],
+        "lit": _lit(ctk, structure, lit) if lit else [],
+    }
+    origin = [-x / 2 for x in size @ matrix]  # of each part: the viewer asks the innermost scenes only
+    scenes = [ctk.Scene(name, primitives, origin=origin) for name, primitives in parts.items() if primitives]
+    return _plain(ctk.Scene("cell_in_3d", [*scenes, _axes(ctk, matrix)], lattice=matrix.tolist()).to_json())
 
 
 def legend(structure: Structure) -> list[dict[str, str]]:

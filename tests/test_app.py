@@ -1,6 +1,9 @@
-"""The page, run without a browser: empty, finished, damaged, and a training started by its button."""
+"""The pages, run without a browser: empty, with the shipped run, with damaged folders, and a training started by its button."""
 
 import io
+import json
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -9,10 +12,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from crystalgan import Config, InputError, generate, train
-from crystalgan.runs import Run, list_runs
+from crystalgan.runs import SHIPPED, Run, list_runs
 from ui import cached, work
 
-APP = str(Path(__file__).parent.parent / "app.py")
+ROOT = Path(__file__).parent.parent
+APP = str(ROOT / "app.py")
+PAGES = ("pair", "train", "explore", "export")
 WAIT = 60  # seconds
 
 
@@ -25,12 +30,21 @@ def finished(tmp_path_factory):
     return run
 
 
-def open_page(monkeypatch, root):
+def open_page(monkeypatch, root, page="pair", **address):
     monkeypatch.setenv("CRYSTALGAN_RUNS", str(root))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    page = AppTest.from_file(APP, default_timeout=30).run()
-    assert not page.exception
-    return page
+    app = AppTest.from_file(APP, default_timeout=60)
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.run()
+    if page != "pair":
+        app.switch_page(f"ui/pages/{page}.py").run()
+    assert not app.exception
+    return app
+
+
+def without_shipped(monkeypatch, tmp_path):
+    monkeypatch.setattr("crystalgan.runs.SHIPPED", tmp_path / "nothing")
 
 
 def wait_for(done):
@@ -40,61 +54,8 @@ def wait_for(done):
         time.sleep(0.1)
 
 
-def metrics(page):
-    return {metric.label: metric.value for metric in page.metric}
-
-
-def test_empty_workspace_says_what_to_do(monkeypatch, tmp_path):
-    page = open_page(monkeypatch, tmp_path / "none yet")
-    assert "press Train" in page.info[0].value
-    assert (page.selectbox(key="a").value, page.selectbox(key="b").value) == ("Pd", "Ni")
-    assert any(option.startswith("Palladium (Pd-H, ") for option in page.selectbox(key="a").options)
-    assert not page.button(key="train").disabled
-    assert not (tmp_path / "none yet").exists()
-
-
-def test_same_metal_twice(monkeypatch, tmp_path):
-    page = open_page(monkeypatch, tmp_path)
-    page.selectbox(key="b").select("Pd").run()
-    assert "two different metals" in page.warning[0].value
-    assert page.button(key="train").disabled
-
-
-def test_paper_preset_sets_epochs_and_rule(monkeypatch, tmp_path):
-    page = open_page(monkeypatch, tmp_path)
-    assert (page.number_input(key="epochs").value, page.selectbox(key="rule").value) == (200, "learned")
-    page.selectbox(key="preset").select("paper").run()
-    assert (page.number_input(key="epochs").value, page.selectbox(key="rule").value) == (1000, "paper")
-
-
-def test_finished_run(monkeypatch, finished):
-    page = open_page(monkeypatch, finished.folder.parent)
-    table = page.dataframe[0].value
-    assert len(table) == 20
-    assert metrics(page)["Candidates"] == "20"
-    assert metrics(page)["Keep learned"] == str(table["passed_learned"].sum())
-    assert metrics(page)["Ternary"] == "20"
-    assert any(text.value.startswith("**finished**, step 2 of 2, epoch 2 of 2") for text in page.markdown)
-    assert any(table["formula"].iloc[0] in text.value for text in page.markdown)
-    assert len(page.get("plotly_chart")) == 2
-    assert any("the rule paper" in box.value for box in [*page.success, *page.warning])
-
-
-def test_filter_shows_only_cells_that_keep_the_rule(monkeypatch, finished):
-    page = open_page(monkeypatch, finished.folder.parent)
-    wanted = page.dataframe[0].value["passed_learned"].sum()
-    page.segmented_control(key="filter").set_value("Keep the run's rule").run()
-    assert not page.exception
-    assert len(page.dataframe[0].value) == wanted
-    assert page.dataframe[0].value["passed_learned"].all()
-
-
-def test_archive_holds_what_was_chosen(finished):
-    names = zipfile.ZipFile(io.BytesIO(cached.archive(str(finished.folder), "all", "cif"))).namelist()
-    assert len(names) == 22
-    assert sum(name.endswith(".cif") for name in names) == 20
-    with pytest.raises(InputError, match="holds no candidate"):
-        cached.archive(str(finished.folder), "9999", "cif")
+def said(app):
+    return [box.value for kind in (app.error, app.warning, app.info) for box in kind]
 
 
 def copied(finished, root):
@@ -106,34 +67,171 @@ def copied(finished, root):
     return folder
 
 
-def test_damaged_run_folder_is_named_and_the_rest_usable(monkeypatch, tmp_path, finished):
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("pair", "Click two metals"),
+        ("train", "Choose two metals on the page Pair"),
+        ("explore", "No run yet"),
+        ("export", "No run yet"),
+    ],
+)
+def test_empty_workspace_says_what_to_do(monkeypatch, tmp_path, page, words):
+    without_shipped(monkeypatch, tmp_path)
+    app = open_page(monkeypatch, tmp_path / "none yet", page)
+    assert any(words in text for text in said(app))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_shipped_run_is_there_at_the_first_start(monkeypatch, tmp_path, page):
+    app = open_page(monkeypatch, tmp_path / page, page)
+    assert not app.error
+    if page != "pair":
+        assert app.selectbox(key="choose_run").value == "Pd-Ni-H_shipped"
+    if page == "explore":
+        assert len(app.dataframe[0].value) == 200
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_damaged_run_folders_are_named_and_the_rest_usable(monkeypatch, tmp_path, finished, page):
+    without_shipped(monkeypatch, tmp_path)
     copied(finished, tmp_path)
     for name, text in (("cut", '{"pair": ["Pd"'), ("empty", "{}")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
-    page = open_page(monkeypatch, tmp_path)
-    warned = [box.value for box in page.warning if "left out" in box.value]
+    app = open_page(monkeypatch, tmp_path, page)
+    if page == "pair":
+        return
+    warned = [box.value for box in app.warning if "left out" in box.value]
     assert len(warned) == 2
     assert any("cut/config.json: damaged" in text for text in warned)
-    assert metrics(page)["Candidates"] == "20"
+    assert app.selectbox(key="choose_run").value == finished.folder.name
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("candidates.db", b"no database" * 100), ("metrics.jsonl", b"no json\n"), ("status.json", b"{")]
+    ("page", "name", "content"),
+    [
+        ("explore", "candidates.db", b"no database" * 100),
+        ("export", "candidates.db", b"no database" * 100),
+        ("train", "metrics.jsonl", b"no json\n"),
+        ("explore", "status.json", b"{"),
+    ],
 )
-def test_damaged_file_in_a_run_is_one_sentence(monkeypatch, tmp_path, finished, name, content):
+def test_damaged_file_in_a_run_is_one_sentence(monkeypatch, tmp_path, finished, page, name, content):
+    without_shipped(monkeypatch, tmp_path)
     (copied(finished, tmp_path) / name).write_bytes(content)
-    page = open_page(monkeypatch, tmp_path)
-    said = [box.value for box in [*page.error, *page.warning]]
-    assert any(name in text and "damaged" in text for text in said)
-    assert page.button(key="train")
+    app = open_page(monkeypatch, tmp_path, page)
+    assert any(name in text and "damaged" in text for text in said(app))
+
+
+def test_the_app_never_imports_what_is_heavy(monkeypatch, tmp_path):
+    monkeypatch.setenv("CRYSTALGAN_RUNS", str(tmp_path))
+    code = (
+        "import sys; from streamlit.testing.v1 import AppTest\n"
+        f"app = AppTest.from_file({APP!r}, default_timeout=60).run(); assert not app.exception\n"
+        f"for page in {PAGES[1:]}: app.switch_page(f'ui/pages/{{page}}.py').run(); assert not app.exception\n"
+        "for detail in ('Distances', 'Powder pattern', 'Symmetry', 'Map'):\n"
+        "    app.switch_page('ui/pages/explore.py').run()\n"
+        "    app.segmented_control(key='detail').set_value(detail).run(); assert not app.exception\n"
+        "print([m for m in ('torch', 'chgnet', 'crystal_toolkit') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_pair_in_the_address_and_same_metal_twice(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni")
+    assert (app.selectbox(key="select_a").value, app.selectbox(key="select_b").value) == ("Pd", "Ni")
+    assert app.get("plotly_chart")
+    app.selectbox(key="select_b").select("Pd").run()
+    assert any("two different metals" in box.value for box in app.warning)
+    app.button(key="clear").click().run()
+    assert app.selectbox(key="select_a").value is None
+
+
+def test_paper_preset_fills_every_field(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni").switch_page("ui/pages/train.py").run()
+    assert (app.number_input(key="set_epochs1").value, app.selectbox(key="set_rule").value) == (1000, "learned")
+    app.selectbox(key="preset").select("paper").run()
+    paper = Config.paper()
+    assert app.selectbox(key="set_rule").value == "paper"
+    assert app.number_input(key="set_learning_rate").value == pytest.approx(paper.learning_rate)
+    assert app.toggle(key="set_residual").value is paper.residual
+    app.text_input(key="seeds").set_value("0, x").run()
+    assert any("Seeds are" in box.value for box in app.error)
+    assert app.button(key="train").disabled
+
+
+def test_link_opens_a_candidate_and_a_wrong_link_says_so(monkeypatch, tmp_path, finished):
+    copied(finished, tmp_path)
+    app = open_page(monkeypatch, tmp_path, "explore", run=finished.folder.name, candidate="7")
+    assert any(text.value.startswith("**7: ") for text in app.markdown)
+    app = open_page(monkeypatch, tmp_path, "explore", run="nowhere", candidate="99999")
+    assert any("not here" in box.value for box in app.warning)
+    assert any(text.value.startswith("**1: ") for text in app.markdown)
+
+
+def test_filters_and_sorting(monkeypatch, tmp_path, finished):
+    copied(finished, tmp_path)
+    app = open_page(monkeypatch, tmp_path, "explore", run=finished.folder.name)
+    app.selectbox(key="sort").select("volume").run()
+    volumes = app.dataframe[0].value["volume"].tolist()
+    assert volumes == sorted(volumes)
+    app.toggle(key="sort_down").set_value(True).run()
+    assert app.dataframe[0].value["volume"].tolist() == sorted(volumes, reverse=True)
+    app.segmented_control(key="filter").set_value("Kept").run()
+    assert any("No candidate is left" in text for text in said(app))
+
+
+def decisions(folder):
+    table = cached.table(Run(folder))
+    return {int(i): d for i, d in zip(table["id"], table["decision"], strict=True) if d != "undecided"}
+
+
+def test_vetting_moves_on_and_undo_comes_back(monkeypatch, tmp_path, finished):
+    folder = copied(finished, tmp_path)
+    app = open_page(monkeypatch, tmp_path, "explore", run=folder.name)
+    app.button(key="decide_kept").click().run()
+    app.button(key="decide_rejected").click().run()
+    assert decisions(folder) == {1: "kept", 2: "rejected"}
+    assert any(text.value.startswith("**3: ") for text in app.markdown)
+    app.text_input(key=f"note_{folder.name}_3").set_value("<b>odd</b>").run()
+    app.button(key="undo").click().run()
+    assert decisions(folder) == {1: "kept"}
+    assert any(text.value.startswith("**2: ") for text in app.markdown)
+    assert cached.table(Run(folder))["note"].tolist()[2] == "<b>odd</b>"
+
+
+def test_two_sessions_vet_one_run(monkeypatch, tmp_path, finished):
+    folder = copied(finished, tmp_path)
+    one, two = (open_page(monkeypatch, tmp_path, "explore", run=folder.name) for _ in range(2))
+    one.button(key="decide_kept").click().run()
+    two.button(key="next").click().run()
+    two.button(key="decide_rejected").click().run()
+    assert decisions(folder) == {1: "kept", 2: "rejected"}
+    two.button(key="prev").click().run()
+    two.button(key="prev").click().run()
+    two.button(key="decide_rejected").click().run()
+    one.button(key="undo").click().run()  # somebody else's decision came later: it stays
+    assert decisions(folder) == {1: "rejected", 2: "rejected"}
+
+
+def test_archive_holds_what_was_chosen(finished):
+    names = zipfile.ZipFile(io.BytesIO(cached.archive(str(finished.folder), "3,7", "cif"))).namelist()
+    assert sorted(names)[-2:] == ["candidates.csv", "provenance.json"]
+    assert sum(name.endswith(".cif") for name in names) == 2
+    with pytest.raises(InputError, match="holds no candidate"):
+        cached.archive(str(finished.folder), "9999", "cif")
 
 
 def test_failed_run_tells_why_and_can_be_resumed(monkeypatch, tmp_path, finished):
-    Run(copied(finished, tmp_path)).set_status("failed", message="The loss geo1 is not finite.")
-    page = open_page(monkeypatch, tmp_path)
-    assert [box.value for box in page.error] == ["The loss geo1 is not finite."]
-    assert page.button(key="resume")
+    folder = copied(finished, tmp_path)
+    (folder / "worker.log").write_text("step 1: 10%|#  | 1/10\nMemoryError: no more\n")
+    Run(folder).set_status("failed", message="The loss geo1 is not finite.")
+    app = open_page(monkeypatch, tmp_path, "train", run=folder.name)
+    assert "The loss geo1 is not finite." in said(app)
+    assert [block.value for block in app.code] == ["MemoryError: no more"]
+    assert app.button(key="resume")
 
 
 @pytest.mark.parametrize(
@@ -149,38 +247,90 @@ def test_share_done(state, share):
     assert work.share_done(state) == pytest.approx(share)
 
 
+def test_every_class_is_in_the_periodic_table_at_a_place_of_its_own():
+    table = cached.element_table()
+    assert set(cached.class_sizes()) <= {element["symbol"] for element in table}
+    places = {(element["x"], element["y"]) for element in table}
+    assert len(places) == len(table)
+    assert {e["symbol"]: (e["x"], e["y"]) for e in table if e["symbol"] in ("Pd", "La", "Lu", "U")} == {
+        "Pd": (10, 5),
+        "La": (3, 8),
+        "Lu": (17, 8),
+        "U": (6, 9),
+    }
+
+
+def test_uploads_keep_to_their_folder(tmp_path):
+    class File:
+        def __init__(self, name):
+            self.name = name
+
+        def getvalue(self):
+            return b"x"
+
+    folder = work.keep_upload([File("../../evil.cif"), File("..\\also.cif"), File(".hidden")], tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["also.cif", "evil.cif", "hidden"]
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(folder.iterdir())
+
+
+@pytest.mark.slow
+def test_doctor_looks_at_uploaded_cells(monkeypatch, tmp_path):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    report = work.doctor("Pd", None, "H")
+    assert report["cells"] == cached.class_sizes()["Pd"]
+    with pytest.raises(InputError, match="no such file"):
+        work.doctor(str(tmp_path / "gone"), None, "H")
+
+
 @pytest.mark.slow
 def test_train_and_generate_buttons_start_real_workers(monkeypatch, tmp_path):
-    page = open_page(monkeypatch, tmp_path)
-    page.number_input(key="epochs").set_value(2).run()
-    page.number_input(key="seed").set_value(3).run()
-    page.button(key="train").click().run()
-    assert not page.exception
-    assert page.button(key="stop")
+    without_shipped(monkeypatch, tmp_path)
+    app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni").switch_page("ui/pages/train.py").run()
+    app.number_input(key="set_epochs1").set_value(2)
+    app.number_input(key="set_epochs2").set_value(3)
+    app.text_input(key="seeds").set_value("3").run()
+    app.button(key="train").click().run()
+    assert not app.exception
+    assert not app.error
     (run,) = list_runs(tmp_path)
-    assert (run.config.epochs1, run.config.epochs2, run.config.seed) == (2, 2, 3)
+    assert (run.config.epochs1, run.config.epochs2, run.config.seed) == (2, 3, 3)
     wait_for(lambda: run.status()["state"] == "finished")
-    assert len(run.metrics()) == 4
-    page.run()
-    assert "Generate candidates" in page.info[0].value
-    page.number_input(key="number").set_value(5)
-    page.button(key="generate").click().run()
-    assert not page.exception
-    assert not page.metric
+    assert len(run.metrics()) == 5
+    app.run()
+    app.switch_page("ui/pages/explore.py").run()
+    assert any("Press Generate" in text for text in said(app))
+    app.number_input(key="more").set_value(5)
+    app.button(key="generate").click().run()
+    assert not app.exception
     wait_for(lambda: not work.is_generating(run))
-    page.run()
-    assert not page.error
-    assert metrics(page)["Candidates"] == "5"
-    assert len(page.dataframe[0].value) == 5
+    app.run()
+    assert not app.error
+    assert len(app.dataframe[0].value) == 5
+
+
+@pytest.mark.slow
+def test_step2_anew_on_the_shipped_step1(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, "train")
+    app.selectbox(key="base").select("Pd-Ni-H_shipped").run()
+    app.number_input(key="set_epochs2").set_value(2).run()
+    app.button(key="train").click().run()
+    assert not app.error
+    run = next(r for r in list_runs(tmp_path) if r.folder.name != "Pd-Ni-H_shipped")
+    wait_for(lambda: run.status()["state"] == "finished")
+    taken, given = (r.load("step1.safetensors")[0] for r in (run, Run(SHIPPED / "Pd-Ni-H_shipped")))
+    assert taken.keys() == given.keys()
+    assert all(taken[name].equal(given[name]) for name in given)
+    assert [line["epoch"] for line in run.metrics() if line["step"] == 2] == [1, 2]
+    assert json.loads((run.folder / "config.json").read_text())["classes"]["step1"] == {"run": "Pd-Ni-H_shipped"}
 
 
 @pytest.mark.slow
 def test_generating_that_fails_tells_why(monkeypatch, tmp_path, finished):
     folder = copied(finished, tmp_path)
     (folder / "step2.safetensors").write_bytes(b"damaged")
-    page = open_page(monkeypatch, tmp_path)
-    page.number_input(key="number").set_value(300)
-    page.button(key="generate").click().run()
+    app = open_page(monkeypatch, tmp_path, "explore", run=folder.name)
+    app.number_input(key="more").set_value(300)
+    app.button(key="generate").click().run()
     wait_for(lambda: not work.is_generating(Run(folder)))
-    page.run()
-    assert "step2.safetensors: damaged" in page.error[0].value
+    app.run()
+    assert "step2.safetensors: damaged" in app.error[0].value

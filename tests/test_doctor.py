@@ -10,7 +10,6 @@ from pymatgen.core import Lattice, Structure
 from crystalgan import InputError
 from crystalgan.classes import load_class
 from crystalgan.doctor import cleaned, examine
-from crystalgan.plots import distance_figure
 
 
 def write(path, structures):
@@ -83,17 +82,3 @@ def test_built_in_classes_need_no_leaving_out_for_close_atoms_or_size():
         report = examine(metal)
         assert report["close"] == report["large"] == report["duplicates"] == []
         assert len(report["prototypes"]) == report["cells"]
-
-
-def test_distances_are_drawn_with_the_limits_of_the_rules():
-    report = examine("Pd")
-    figure = distance_figure({"Pd-H": report["distances"]}, report["limits"])
-    bars = {trace.xaxis: trace for trace in figure.data if trace.type == "bar"}
-    assert len(bars) == 3
-    for trace in bars.values():
-        assert sum(trace.y) == pytest.approx(100)
-    lines = [trace for trace in figure.data if trace.type == "scatter"]
-    drawn = {x for trace in lines for x in trace.x if x is not None}
-    finite = {end for table in report["limits"].values() for ends in table.values() for end in ends if np.isfinite(end)}
-    assert drawn == finite
-    assert "No distances" in distance_figure({}).layout.annotations[0].text

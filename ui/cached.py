@@ -1,19 +1,27 @@
-"""Cached calls of the core. What is read from a run folder is cached by the time its file was changed, so it is never stale."""
+"""Cached calls of the core. What is read from a run folder is cached by the state of its file, so it is never stale."""
 
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import streamlit as st
 
+from crystalgan import InputError
 from crystalgan.runs import Run
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import numpy as np
     from pymatgen.core import Structure
+
+    from crystalgan.describe import Symmetry
+
+MANY_CELLS = 300  # of a run, that a histogram is made of
+_reading = threading.Lock()
 
 
 def runs_folder() -> Path:
@@ -21,20 +29,62 @@ def runs_folder() -> Path:
     return Path(os.environ.get("CRYSTALGAN_RUNS") or "runs")
 
 
-@st.cache_data(show_spinner="Reading the built-in classes ...")
+@st.cache_data(show_spinner=False)
 def class_sizes() -> dict[str, int]:
     """Metal -> number of cells of its built-in class."""
-    from crystalgan.classes import builtin_classes, load_class
+    from crystalgan.classes import builtin_sizes
 
-    return {metal: len(load_class(metal)) for metal in builtin_classes()}
+    return builtin_sizes()
 
 
-@st.cache_data
-def element_name(symbol: str) -> str:
-    """The element's English name."""
+@st.cache_data(show_spinner=False)
+def element_table() -> list[dict[str, Any]]:
+    """The metals of the periodic table: symbol, English name, column x and row y; lanthanides and actinides below."""
     from pymatgen.core import Element
 
-    return str(Element(symbol).long_name)
+    cells = []
+    for e in Element:
+        if not e.is_metal or e.Z > 103 or e.symbol in ("D", "T"):
+            continue
+        y = {"La": 9, "Ac": 10}.get(e.symbol) or (9 if e.is_lanthanoid else 10 if e.is_actinoid else e.row)
+        x = 3 + e.Z - (57 if e.Z < 80 else 89) if y > 8 else e.group
+        cells.append({"symbol": e.symbol, "name": str(e.long_name), "x": x, "y": y - 1 if y > 8 else y})
+    return cells
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def class_cells(source: str, metal: str, shared: str) -> tuple[list[Structure], list[str]]:
+    """Cells and names of a class: a built-in one by its metal, or a folder; what cannot be used is left out."""
+    from crystalgan.classes import load_class
+
+    found = load_class(source, metal, shared, skip_bad=True)
+    return found.structures, [str(entry.info.get("prototype") or Path(entry.where).name) for entry in found.entries]
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def class_distances(source: str, metal: str, shared: str) -> dict[str, list[float]]:
+    """First-neighbour distances of a class by pair, Å."""
+    from crystalgan.describe import first_distances
+
+    return first_distances(class_cells(source, metal, shared)[0], shared)
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def parents(folder: str) -> tuple[list[Structure], list[Structure]]:
+    """The cells of both classes that a run learned from."""
+    from crystalgan.exchange import class_structures
+
+    return class_structures(Run.open(folder))
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def parent_distances(folder: str) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """First-neighbour distances of both classes that a run learned from, by pair, Å."""
+    from crystalgan.describe import first_distances
+
+    shared = Run.open(folder).species[0]
+    a, b = parents(folder)
+    return first_distances(a, shared), first_distances(b, shared)
 
 
 def stamp(run: Run) -> float:
@@ -43,23 +93,81 @@ def stamp(run: Run) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
 
 
-@st.cache_data(show_spinner="Reading the candidates ...", max_entries=20)
-def table(folder: str, changed: float) -> pd.DataFrame:  # noqa: ARG001 - part of the cache's key
-    """The candidates of a run folder, one row each (`candidates_table`)."""
-    from crystalgan.database import candidates_table
-
-    return candidates_table(folder)
+@st.cache_resource(show_spinner=False)
+def _tables() -> dict[tuple[str, int], tuple[float, float, pd.DataFrame]]:
+    """Run folder and database file -> when the file was read, the last change in it, and its table."""
+    return {}
 
 
-@st.cache_data(show_spinner=False, max_entries=200)
-def candidate(folder: str, changed: float, number: int) -> tuple[Structure, dict[str, str]]:  # noqa: ARG001 - as above
+def table(run: Run) -> pd.DataFrame:
+    """The candidates of a run, one row each; of a table read before only what changed is read again."""
+    from crystalgan.database import refreshed_table
+
+    changed = stamp(run)
+    if not changed:
+        return pd.DataFrame()
+    key = (str(run.folder.resolve()), (run.folder / "candidates.db").stat().st_ino)
+    with _reading:
+        when, since, old = _tables().get(key, (0.0, 0.0, pd.DataFrame()))
+        if when != changed:
+            old, since = refreshed_table(run, old, since)
+            _tables()[key] = (changed, since, old)
+        return old
+
+
+def losses(run: Run, window: int) -> str:
+    """The figure of a run's losses as JSON, each term the mean of its last `window` epochs."""
+    path = run.folder / "metrics.jsonl"
+    return _losses(str(run.folder), path.stat().st_mtime_ns if path.exists() else 0, window)
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _losses(folder: str, changed: int, window: int) -> str:  # noqa: ARG001 - the cache's key
+    from crystalgan.plots import loss_figure, thinned
+
+    return str(loss_figure(thinned(Run(Path(folder)).metrics(), window)).to_json())
+
+
+@st.cache_data(show_spinner=False, max_entries=500)
+def candidate(folder: str, inode: int, number: int) -> tuple[Structure, dict[str, str]]:  # noqa: ARG001 - the cache's key
     """Structure of a candidate, and what each rule says of it in words."""
-    from crystalgan.archive import select
-    from crystalgan.database import structure_of
+    from crystalgan.database import get_row, structure_of
 
-    row = select(Run.open(folder), str(number))[0]
+    row = get_row(Run.open(folder), number)
     verdicts: dict[str, dict[str, Any]] = row.data["verdicts"]
     return structure_of(row), {rule: verdict["text"] for rule, verdict in verdicts.items()}
+
+
+def candidate_of(run: Run, number: int) -> tuple[Structure, dict[str, str]]:
+    """`candidate`, cached by the database that it is in: its cell and verdicts never change there."""
+    return candidate(str(run.folder), (run.folder / "candidates.db").stat().st_ino, number)
+
+
+@st.cache_data(show_spinner="Measuring distances ...", max_entries=20)
+def run_distances(folder: str, count: int) -> dict[str, list[float]]:
+    """First-neighbour distances of a run's first candidates, by pair, Å."""
+    from crystalgan.database import open_database, structure_of
+    from crystalgan.describe import first_distances
+
+    run = Run.open(folder)
+    rows = open_database(run).select(limit=min(count, MANY_CELLS), include_data=False)
+    return first_distances([structure_of(row) for row in rows], run.species[0])
+
+
+@st.cache_data(show_spinner=False, max_entries=500)
+def symmetry(_structure: Structure, identity: str, tolerance: float) -> Symmetry:  # noqa: ARG001 - the cache's key
+    """Symmetry of a cell, Å."""
+    from crystalgan.describe import symmetry as find
+
+    return find(_structure, tolerance)
+
+
+@st.cache_data(show_spinner="Simulating the powder pattern ...", max_entries=500)
+def powder(_structure: Structure, identity: str, wavelength: str) -> tuple[np.ndarray, np.ndarray, list[str]]:  # noqa: ARG001
+    """Powder pattern of a cell: 2 theta, intensities, indices."""
+    from crystalgan.describe import powder_pattern
+
+    return powder_pattern(_structure, wavelength)
 
 
 def archive(folder: str, select_by: str, file_format: str) -> bytes:
@@ -70,3 +178,15 @@ def archive(folder: str, select_by: str, file_format: str) -> bytes:
         path = Path(temporary) / "candidates.zip"
         export(folder, path, select_by, file_format=file_format)
         return path.read_bytes()
+
+
+@st.cache_resource(show_spinner=False)
+def prepare(root: str) -> str:
+    """Put the shipped runs below `root`, once; returns what hinders, in words."""
+    from crystalgan.runs import copy_shipped
+
+    try:
+        copy_shipped(root)
+    except InputError as error:
+        return str(error)
+    return ""

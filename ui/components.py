@@ -20,7 +20,6 @@ from streamlit.components.v1.components import declare_component  # the public n
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import plotly.graph_objects as go
 
 FRONTEND = Path(__file__).parent / "frontend"
 LIBRARIES = {
@@ -44,7 +43,7 @@ def _package_file(package: str, name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where the components' files are put together: `$XDG_CACHE_HOME/crystalgan`, or a temporary folder."""
+    """Where the components' files are put together: `$XDG_CACHE_HOME/crystalgan`, or else a temporary folder."""
     wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
     try:
         wanted.mkdir(parents=True, exist_ok=True)
@@ -110,9 +109,9 @@ def viewer(
     return clicked["atom"] if clicked and clicked.get("identity") == identity else None
 
 
-def chart(figure: go.Figure, key: str, label: str, height: int = 330, revision: str = "") -> None:
-    """A plotly figure whose zoom and hidden curves survive new data, as long as `revision` stays."""
-    _component("chart")(figure=figure.to_json(), label=label, height=height, revision=revision or key, key=key, default=None)
+def chart(figure: str, key: str, label: str, height: int = 330, revision: str = "") -> None:
+    """A plotly figure (its JSON) whose zoom and hidden curves survive new data, as long as `revision` stays."""
+    _component("chart")(figure=figure, label=label, height=height, revision=revision or key, key=key, default=None)
 
 
 def elements(cells: list[dict[str, Any]], a: str | None, b: str | None, key: str) -> dict[str, str] | None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 import subprocess
 import sys
+import time
+import uuid
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -14,10 +20,15 @@ from crystalgan import InputError
 from crystalgan.runs import Run, list_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 LOG = "generate.log"
+COMMAND = [sys.executable, "-m", "crystalgan"]
+
+
+def _environment() -> dict[str, str]:
+    """One thread a process: the matrices are small, and several processes may be at work."""
+    return os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
 
 @contextmanager
@@ -33,6 +44,8 @@ def open_runs(root: Path) -> tuple[list[Run], list[str]]:
     """The runs that can be opened, the newest first, and one sentence for each that cannot."""
     good, problems = [], []
     for found in list_runs(root) if root.is_dir() else []:
+        if found.folder.name.startswith("."):
+            continue
         try:
             run = Run.open(found.folder)
             _ = run.species, run.status()
@@ -57,10 +70,89 @@ def share_done(state: dict[str, Any]) -> float:
     return min(1.0, (sum(epochs[: step - 1]) + int(state.get("epoch") or 0)) / max(1, sum(epochs)))
 
 
+def in_words(seconds: float) -> str:
+    """A duration as a chemist says it: 40 s, 3 min, 2 h 10 min."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 @st.cache_resource
 def _processes() -> dict[str, subprocess.Popen[bytes]]:
     """The processes that make candidates, by run folder: one for all pages and visitors."""
     return {}
+
+
+def start_training(arguments: Sequence[str], root: Path) -> Path:
+    """Run `crystalgan train` or `step2` in a process of its own; returns the run folder as soon as it is there."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        log = root / f".{uuid.uuid4().hex}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [*COMMAND, *arguments, "--runs", str(root)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=out,
+                start_new_session=True,
+                env=_environment(),
+            )
+    except OSError as error:
+        raise InputError(f"{root}: no run can be kept here ({error.strerror}); set CRYSTALGAN_RUNS.") from None
+    while True:
+        ended = process.poll() is not None
+        if found := re.search(r"^run folder: (.+)$", log.read_text(errors="replace"), re.MULTILINE):
+            folder = Path(found[1])
+            log.rename(folder / "worker.log")
+            return folder
+        if ended:
+            said = log.read_text(errors="replace")
+            log.unlink()
+            raise InputError(_last_sentence(said) or f"The training did not start (exit code {process.returncode}).")
+        time.sleep(0.1)
+
+
+def _last_sentence(log: str) -> str:
+    said = [line for line in log.splitlines() if line.strip()]
+    return said[-1].removeprefix("crystalgan: ") if said else ""
+
+
+def last_lines(run: Run, count: int = 8) -> str:
+    """The end of what a run's training said, without its progress bars."""
+    path = run.folder / "worker.log"
+    if not path.exists():
+        return ""
+    lines = path.read_text(errors="replace").replace("\r", "\n").splitlines()
+    return "\n".join([line for line in lines if line.strip() and "%|" not in line][-count:])
+
+
+@st.cache_data(show_spinner="The data doctor looks at the cells ...", max_entries=100)
+def doctor(path: str, metal: str | None, shared: str) -> dict[str, Any]:
+    """The report of `crystalgan check` (`doctor.examine`), made in a process of its own: it needs tensors, the app does not."""
+    arguments = ["check", path, "--shared", shared, "--json", *(["--metal", metal] if metal else [])]
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, check=False, env=_environment())  # noqa: S603 - our own
+    try:
+        report: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        said = done.stderr.decode(errors="replace")
+        raise InputError(_last_sentence(said) or f"{path}: the data doctor gave up (exit code {done.returncode}).") from None
+    return report
+
+
+def keep_upload(files: Sequence[Any], root: Path) -> Path:
+    """The folder of uploaded files below `root`, named by their contents; names are reduced to their last part."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.getvalue())
+    folder = root / ".uploads" / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            (folder / (Path(file.name.replace("\\", "/")).name.lstrip(".") or "file")).write_bytes(file.getvalue())
+    except OSError as error:
+        raise InputError(f"{root}: uploads cannot be kept here ({error.strerror}); set CRYSTALGAN_RUNS.") from None
+    return folder if len(files) > 1 else next(folder.iterdir())
 
 
 def start_generate(run: Run, number: int) -> None:
@@ -69,11 +161,12 @@ def start_generate(run: Run, number: int) -> None:
         return
     with (run.folder / LOG).open("wb") as log:
         _processes()[str(run.folder)] = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "crystalgan", "generate", str(run.folder), "-n", str(number), "--json"],
+            [*COMMAND, "generate", str(run.folder), "-n", str(number), "--json"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
             start_new_session=True,
+            env=_environment(),
         )
 
 
@@ -94,8 +187,7 @@ def problem(run: Run) -> str | None:
     process = _processes().get(str(run.folder))
     if process is None or not process.poll():
         return None
-    said = [line for line in _log(run).splitlines() if line.strip()]
-    return said[-1].removeprefix("crystalgan: ") if said else f"Making candidates ended with exit code {process.returncode}."
+    return _last_sentence(_log(run)) or f"Making candidates ended with exit code {process.returncode}."
 
 
 def _log(run: Run) -> str:

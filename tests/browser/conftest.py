@@ -1,0 +1,120 @@
+"""A real Chromium and the app in a process of its own. Pictures of what was seen are kept in `test-output/`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / "test-output"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SECONDS = 60_000  # ms that anything may take on a loaded machine
+expect.set_options(timeout=SECONDS)
+
+
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    pytest.fail("No Chromium on this machine: install it with `apt-get install chromium`, then run the tests again.")
+
+
+class Server:
+    """The app on a free port, with runs of its own."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://localhost:{port}"
+        self.log = (runs.parent / "server.log").open("wb")
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
+        environment = os.environ | {"CRYSTALGAN_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
+        end = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/_stcore/health")
+            except (urllib.error.URLError, ConnectionError):
+                assert time.monotonic() < end, "the app did not start"
+                time.sleep(0.1)
+            else:
+                return
+
+    def workers(self) -> list[int]:
+        """Processes that train or generate below this server's runs."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"crystalgan" in words and any(word.startswith(str(self.runs).encode()) for word in words):
+                found.append(int(path.parent.name))
+        return found
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self.log.close()
+        for worker in self.workers():
+            os.kill(worker, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("app") / "runs")
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(browser):
+    """Opens a page in a visitor's own context."""
+    contexts = []
+
+    def open_page(scheme="light", size=(1280, 720)):
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, accept_downloads=True, reduced_motion="reduce"
+        )
+        context.set_default_timeout(SECONDS)
+        contexts.append(context)
+        return context.new_page()
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(new_page):
+    return new_page()

@@ -1,0 +1,105 @@
+"""What a visitor does, in words that the tests share."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+
+import numpy as np
+from conftest import PICTURES
+from PIL import Image
+from playwright.sync_api import expect
+
+IDLE = """() => document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'
+  && !document.querySelector('[data-testid=stSkeleton]')"""
+ROW, HEAD = 29, 36  # pixels, of the candidates' table
+
+
+def settled(page):
+    """Wait until the page has been run to its end."""
+    page.wait_for_selector("[data-testid=stApp]")
+    page.wait_for_function(IDLE)
+    assert page.get_by_test_id("stException").count() == 0, page.get_by_test_id("stException").first.inner_text()
+
+
+def picture(page, name):
+    PICTURES.mkdir(exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
+
+
+def go(page, title):
+    page.get_by_role("link", name=title, exact=True).first.click()
+    expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+    settled(page)
+
+
+def element(page, symbol):
+    frame = page.frame_locator("iframe[title*=crystalgan_elements]")
+    return frame.get_by_role("button").filter(has=frame.get_by_text(symbol, exact=True))
+
+
+def viewer(page, k=0):
+    """The canvas of the k-th cell in 3D, drawn."""
+    canvas = page.locator("iframe[title*=crystalgan_viewer]").nth(k).content_frame.locator("canvas").first
+    canvas.wait_for()
+    return canvas
+
+
+def colours(page, k=0):
+    """Colour -> pixels of what the k-th viewer shows."""
+    holder = page.locator("iframe[title*=crystalgan_viewer]").nth(k).content_frame.locator("#scene")
+    image = Image.open(io.BytesIO(holder.screenshot())).convert("RGB")
+    return Counter(image.get_flattened_data() if hasattr(image, "get_flattened_data") else image.getdata())
+
+
+def drawn(page, k=0):
+    """Wait until the k-th viewer shows more than its background; returns its colours."""
+    viewer(page, k)
+    for _ in range(100):
+        found = colours(page, k)
+        if found.most_common(1)[0][1] < 0.98 * found.total() and len(found) > 50:
+            return found
+        page.wait_for_timeout(200)
+    raise AssertionError(f"the canvas stayed blank: {found.most_common(3)}")
+
+
+def orange(found):
+    """How many pixels have the hue of a lit bond."""
+    return sum(n for (r, g, b), n in found.items() if r > 120 and 1.6 * g < r and 3 * b < r)
+
+
+def click_row(page, row, table=0):
+    """Tick a row of a table of the page."""
+    box = page.get_by_test_id("stDataFrame").nth(table).bounding_box()
+    height = ROW if table == 0 else 35
+    page.mouse.click(box["x"] + 18, box["y"] + HEAD + height * row + height / 2)
+
+
+def click_an_atom(page):
+    """Click in the middle of what has palladium's colour."""
+    canvas = viewer(page)
+    red, green, blue = np.moveaxis(np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")).astype(int), -1, 0)
+    atom = (blue > red + 50) & (green > red + 30)
+    inside = np.lib.stride_tricks.sliding_window_view(atom, (9, 9)).all((-1, -2))
+    y, x = np.argwhere(inside)[len(np.argwhere(inside)) // 2] + 4
+    box = canvas.bounding_box()
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    said = page.get_by_text("click beside the cell for all")
+    expect(said).to_be_visible()
+    settled(page)
+    return said.inner_text()
+
+
+def candidate_in_address(page):
+    return int(re.search(r"candidate=(\d+)", page.url)[1])
+
+
+def curve_lengths(page):
+    """How many points the chart of losses has for each step."""
+    frame = page.frame_locator("iframe[title*=crystalgan_chart]").locator("#figure")
+    axes = frame.evaluate("f => (f.data || []).map(t => [t.xaxis || 'x', t.x.length])")
+    lengths = Counter()
+    for axis, length in axes:
+        lengths[axis] = max(lengths[axis], length)
+    return lengths

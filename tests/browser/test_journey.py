@@ -1,0 +1,290 @@
+"""A new user's way through the app, and what must hold on it."""
+
+import os
+import signal
+import zipfile
+
+import pytest
+from playwright.sync_api import expect
+from pymatgen.core import Structure
+from steps import (
+    candidate_in_address,
+    click_an_atom,
+    click_row,
+    colours,
+    curve_lengths,
+    drawn,
+    element,
+    go,
+    orange,
+    picture,
+    settled,
+)
+
+from crystalgan.classes import ASSETS
+from crystalgan.database import candidates_table
+from crystalgan.exchange import pack_run
+from crystalgan.runs import Run, list_runs
+
+pytestmark = pytest.mark.slow
+
+
+def set_epochs(page, first, second):
+    for number, value in ((1, first), (2, second)):
+        field = page.get_by_role("spinbutton", name=f"Epochs, step {number}")
+        field.fill(str(value))
+        field.press("Enter")
+        settled(page)
+
+
+def choose_pair_and_train(page, server, first, second):
+    page.goto(server.url)
+    element(page, "Pd").click()
+    expect(element(page, "Pd")).to_have_attribute("aria-pressed", "true")
+    element(page, "Ni").click()
+    expect(element(page, "Ni")).to_have_attribute("aria-pressed", "true")
+    settled(page)
+    page.get_by_role("button", name="Train this pair").click()
+    expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible()
+    settled(page)
+    set_epochs(page, first, second)
+    page.get_by_role("button", name="Train Pd-Ni-H").click()
+
+
+def test_the_whole_journey(page, server, tmp_path):
+    choose_pair_and_train(page, server, 50, 50)
+    expect(page.get_by_text("training", exact=True)).to_be_visible()
+    seen = []
+    while page.get_by_text("finished", exact=True).count() == 0:
+        seen.append(dict(curve_lengths(page)))
+        page.wait_for_timeout(300)
+    settled(page)
+    assert len({str(lengths) for lengths in seen}) > 2, "the curves did not grow"
+    expect(page.get_by_text("50 + 50 epochs")).to_be_visible()
+    assert curve_lengths(page)["x"] == curve_lengths(page)["x2"] == 50
+    run = list_runs(server.runs)[0]
+    assert run.status()["state"] == "finished"
+
+    page.get_by_role("button", name="Explore its cells").click()
+    page.get_by_role("button", name="Generate").first.click()
+    field = page.get_by_role("spinbutton", name="New cells")
+    field.fill("20")
+    field.press("Enter")
+    page.get_by_role("button", name="Generate", exact=True).last.click()
+    expect(page.get_by_text("0 of 20 decided")).to_be_visible()
+    settled(page)
+
+    page.get_by_role("button", name="Sort").click()
+    page.get_by_role("combobox", name="Sort by").click()
+    page.get_by_role("option", name="volume").click()
+    settled(page)
+    page.keyboard.press("Escape")
+    click_row(page, 0)
+    table = candidates_table(run)
+    smallest = int(table.sort_values("volume", kind="stable")["id"].iloc[0])
+    page.wait_for_url(f"**candidate={smallest}")
+    settled(page)
+    before = orange(drawn(page))
+
+    assert "Neighbours of" in click_an_atom(page)
+    click_row(page, 0, table=1)
+    settled(page)
+    for _ in range(50):
+        if orange(colours(page)) > before + 20:
+            break
+        page.wait_for_timeout(200)
+    else:
+        raise AssertionError("the pair was not lit")
+    picture(page, "explore-neighbours")
+
+    first = candidate_in_address(page)
+    page.keyboard.press("k")
+    expect(page.get_by_text("1 of 20 decided: 1 kept, 0 rejected")).to_be_visible()
+    second = candidate_in_address(page)
+    page.keyboard.press("x")
+    expect(page.get_by_text("2 of 20 decided: 1 kept, 1 rejected")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("2 of 20 decided: 1 kept, 1 rejected")).to_be_visible()
+    decisions = candidates_table(run).set_index("id")["decision"]
+    assert (decisions[first], decisions[second]) == ("kept", "rejected")
+
+    go(page, "Export")
+    export_and_check(page, tmp_path, "kept by you", 1)
+    export_and_check(page, tmp_path, "all", 20)
+
+
+def export_and_check(page, folder, which, count):
+    page.get_by_role("combobox", name="Candidates").click()
+    page.get_by_role("option", name=which, exact=False).last.click()
+    settled(page)
+    with page.expect_download() as event:
+        page.get_by_test_id("stDownloadButton").get_by_role("button").first.click()
+    path = folder / f"{count}.zip"
+    event.value.save_as(path)
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".vasp")]
+        assert len(names) == count
+        for name in names:
+            assert set(Structure.from_str(archive.read(name).decode(), "poscar").symbol_set) == {"Pd", "Ni", "H"}
+        assert "provenance.json" in archive.namelist()
+
+
+def test_training_outlives_the_browser_and_a_killed_worker_is_resumed(new_page, server):
+    page = new_page()
+    choose_pair_and_train(page, server, 400, 300)
+    expect(page.get_by_text("training", exact=True)).to_be_visible()
+    run = list_runs(server.runs)[0]
+    page.context.close()
+
+    page = new_page()
+    page.goto(f"{server.url}/train?run={run.folder.name}")
+    expect(page.get_by_text("training", exact=True)).to_be_visible()
+    settled(page)
+    zoom_survives(page)
+    for worker in server.workers():
+        os.kill(worker, signal.SIGKILL)
+    expect(page.get_by_text("stopped", exact=True)).to_be_visible()
+    expect(page.get_by_text("ended before it was done")).to_be_visible()
+    expect(page.get_by_text("What the training said last")).to_be_visible()
+    picture(page, "train-killed")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("training", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("stopped", exact=True)).to_be_visible()
+    assert Run(run.folder).status()["state"] == "stopped"
+
+
+def zoom_survives(page):
+    """Drag over the curves, wait for new ones, find the same part of the axis."""
+    frame = page.frame_locator("iframe[title*=crystalgan_chart]")
+    plot = frame.locator(".xy .nsewdrag, .draglayer .xy rect.nsewdrag").first
+    plot.wait_for()
+    box = plot.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.2 * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], y, steps=5)
+    page.mouse.up()
+    figure = frame.locator("#figure")
+    zoomed = figure.evaluate("f => [...f.layout.xaxis.range]")
+    points = curve_lengths(page).total()
+    page.wait_for_function(
+        f"""() => {{ const f = document.querySelector('iframe[title*=crystalgan_chart]').contentDocument.getElementById('figure');
+                     return f.data.reduce((n, t) => n + t.x.length, 0) > {points} + 40; }}"""
+    )
+    assert figure.evaluate("f => [...f.layout.xaxis.range]") == pytest.approx(zoomed)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_with_the_shipped_run(new_page, server, scheme):
+    page = new_page(scheme)
+    page.goto(f"{server.url}/?a=Pd&b=Ni")
+    expect(page.locator("[data-testid=stPlotlyChart] .main-svg").first).to_be_visible()
+    settled(page)
+    picture(page, f"pair-{scheme}")
+    page.get_by_text("Cells in 3D", exact=True).click()
+    drawn(page, 0)
+    drawn(page, 1)
+    go(page, "Train")
+    page.goto(f"{server.url}/train?a=Pd&b=Ni&run=Pd-Ni-H_shipped")
+    page.frame_locator("iframe[title*=crystalgan_chart]").locator(".scatterlayer").first.wait_for()
+    settled(page)
+    picture(page, f"train-{scheme}")
+    page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
+    drawn(page)
+    settled(page)
+    picture(page, f"explore-{scheme}")
+    for detail in ("Distances", "Powder pattern", "Symmetry", "Map"):
+        page.get_by_text(detail, exact=True).click()
+        settled(page)
+        page.wait_for_timeout(500)
+        picture(page, f"explore-{detail.split()[0].lower()}-{scheme}")
+    page.get_by_text("Several", exact=True).click()
+    settled(page)
+    click_row(page, 5)
+    settled(page)
+    drawn(page, 1)
+    picture(page, f"explore-compare-{scheme}")
+    go(page, "Export")
+    picture(page, f"export-{scheme}")
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1024, 768), (820, 1180)])
+def test_nothing_runs_out_of_the_window(new_page, server, size):
+    page = new_page(size=size)
+    for address in ("?a=Pd&b=Ni", "train?a=Pd&b=Ni", "explore?run=Pd-Ni-H_shipped", "export?run=Pd-Ni-H_shipped"):
+        page.goto(f"{server.url}/{address}")
+        settled(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        picture(page, f"size-{size[0]}-{address.partition('?')[0] or 'pair'}")
+
+
+def test_supercell_and_polyhedra_change_the_picture_only(page, server):
+    page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
+    plain = drawn(page)
+    settled(page)
+    page.get_by_role("button", name="View").click()
+    field = page.get_by_role("spinbutton", name="along a")
+    field.fill("2")
+    field.press("Enter")
+    frame = page.frame_locator("iframe[title*=crystalgan_viewer]")
+    expect(frame.get_by_text("2×1×1 cells, view only")).to_be_visible()
+    page.wait_for_timeout(1500)
+    assert drawn(page) != plain
+    expect(page.get_by_text("4: Ni2Pd4H8")).to_be_visible()
+
+
+def test_save_png(page, server):
+    page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
+    drawn(page)
+    settled(page)
+    with page.expect_download() as event:
+        page.frame_locator("iframe[title*=crystalgan_viewer]").get_by_role("button", name="Save PNG").click()
+    assert event.value.suggested_filename == "Ni2Pd4H8_4.png"
+    assert event.value.path().read_bytes()[:4] == b"\x89PNG"
+
+
+def test_keyboard_walks_the_periodic_table(page, server):
+    page.goto(server.url)
+    element(page, "Ti").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(element(page, "V")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_text("45 cells of V-H")).to_be_visible()
+
+
+def test_own_cells_own_rule_and_a_colleagues_run(page, server, tmp_path):
+    page.goto(f"{server.url}/?b=Ni")
+    settled(page)
+    page.get_by_text("Upload", exact=True).first.click()
+    settled(page)
+    page.get_by_test_id("stFileUploader").locator("input").set_input_files(ASSETS / "Pd.extxyz")
+    expect(page.get_by_text("41 cells of Pd-H; 0 left out")).to_be_visible()
+    settled(page)
+    page.get_by_text("Data doctor", exact=True).click()
+    expect(page.get_by_text("Keep the paper's rule").first).to_be_visible()
+    settled(page)
+    picture(page, "pair-upload")
+    page.get_by_role("button", name="Train this pair").click()
+    expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible()
+    settled(page)
+    set_epochs(page, 2, 2)
+    page.get_by_role("combobox", name="Distance rule").click()
+    page.get_by_role("option", name="my own table").click()
+    expect(page.get_by_text("Limits of first-neighbour distances")).to_be_visible()
+    settled(page)
+    picture(page, "train-own-rule")
+    page.get_by_role("button", name="Train Pd-Ni-H").click()
+    expect(page.get_by_text("2 + 2 epochs")).to_be_visible()
+    run = list_runs(server.runs)[0]
+    assert run.rule.name == "own"
+    assert run.rule.limits["H-H"] == (1.8, 3.0)
+    assert run.about["classes"]["a"]["source"].endswith("Pd.extxyz")
+
+    path = tmp_path / "from Marie.zip"
+    path.write_bytes(pack_run(run))
+    page.get_by_text("Zip from a colleague", exact=True).click()
+    page.get_by_test_id("stFileUploader").locator("input").set_input_files(path)
+    expect(page.get_by_test_id("stSelectbox").get_by_role("combobox", name="Run")).to_have_value("Pd-Ni-H, seed 0 (001)")
+    page.wait_for_url("**run=from-Marie_001*")
+    assert Run.open(server.runs / "from-Marie_001").rule == run.rule

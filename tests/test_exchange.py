@@ -1,0 +1,131 @@
+"""Run folders as zips, the database of candidates shared by several, and the parents read without tensors."""
+
+import io
+import multiprocessing
+import zipfile
+
+import numpy as np
+import pytest
+
+from crystalgan import InputError
+from crystalgan.cells import decode
+from crystalgan.database import DECISIONS, candidates_table, decide, get_row, refreshed_table
+from crystalgan.exchange import class_structures, pack_run, unpack_run
+from crystalgan.runs import SHIPPED, Run, copy_shipped
+
+
+@pytest.fixture
+def shipped(tmp_path):
+    copy_shipped(tmp_path)
+    return Run.open(tmp_path / "Pd-Ni-H_shipped")
+
+
+def test_shipped_runs_are_copied_once(shipped):
+    decide(shipped, [3], "kept")
+    copy_shipped(shipped.folder.parent)
+    assert get_row(shipped, 3).decision == "kept"
+    assert get_row(Run(SHIPPED / "Pd-Ni-H_shipped"), 3).decision == "undecided"
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 10_000_000
+    assert len(candidates_table(shipped)) == 200
+    assert shipped.status()["state"] == "finished"
+
+
+def test_a_packed_run_is_the_same_run(shipped, tmp_path):
+    decide(shipped, [5], "rejected", "too flat")
+    run = unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "there", "../from a colleague.zip")
+    assert run.folder.parent == tmp_path / "there"
+    assert run.about == shipped.about
+    assert (get_row(run, 5).decision, get_row(run, 5).data["note"]) == ("rejected", "too flat")
+    assert unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "there", "../from a colleague.zip").folder != run.folder
+
+
+def zipped(files):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out
+
+
+def test_nothing_is_written_outside_or_besides(shipped, tmp_path):
+    config = (shipped.folder / "config.json").read_text()
+    status = (shipped.folder / "status.json").read_text()
+    files = {"run/config.json": config, "run/status.json": status, "run/../../evil.py": "x", "/etc/evil": "x", "run/run.sh": "x"}
+    run = unpack_run(zipped(files), tmp_path / "in", "x.zip")
+    assert sorted(path.name for path in (tmp_path / "in").rglob("*") if path.is_file() and "lock" not in path.name) == [
+        "config.json",
+        "status.json",
+    ]
+    assert run.species == ("H", "Pd", "Ni")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (io.BytesIO(b"PK no zip"), "damaged"),
+        (zipped({"readme.txt": "x"}), "0 files config.json"),
+        (zipped({"a/config.json": "{}", "b/config.json": "{}"}), "2 files config.json"),
+        (zipped({"a/config.json": "{}"}), "damaged"),
+    ],
+)
+def test_what_is_no_run_is_refused_and_leaves_nothing(tmp_path, content, words):
+    with pytest.raises(InputError, match=words):
+        unpack_run(content, tmp_path / "in", "x.zip")
+    assert not list((tmp_path / "in").glob("*/*"))
+
+
+def test_too_large_a_run_is_refused(tmp_path, monkeypatch, shipped):
+    monkeypatch.setattr("crystalgan.exchange.MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="a run may have"):
+        unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "in", "x.zip")
+
+
+def test_parents_read_without_tensors_are_the_classes(shipped):
+    for structures, cells in zip(class_structures(shipped), shipped.classes(), strict=True):
+        expected = decode(cells)
+        assert [s.formula for s in structures] == [s.formula for s in expected]
+        for mine, theirs in zip(structures, expected, strict=True):
+            assert np.allclose(mine.distance_matrix, theirs.distance_matrix)
+
+
+def test_refreshed_table_reads_what_changed(shipped):
+    import pandas as pd
+
+    table, when = refreshed_table(shipped, pd.DataFrame(), 0.0)
+    pd.testing.assert_frame_equal(table, candidates_table(shipped))
+    decide(shipped, [7, 9], "kept", "fine")
+    new, later = refreshed_table(shipped, table, when)
+    assert later > when
+    pd.testing.assert_frame_equal(new, candidates_table(shipped))
+    assert new.set_index("id").loc[[7, 9], "decision"].tolist() == ["kept", "kept"]
+
+
+def test_decide_keeps_the_note_and_the_history(shipped):
+    decide(shipped, [4], "kept", "nice")
+    assert decide(shipped, [4], "rejected") == [(4, "kept", "nice")]
+    row = get_row(shipped, 4)
+    assert [entry["decision"] for entry in row.data["history"]] == ["kept", "rejected"]
+    assert row.data["note"] == "nice"
+    with pytest.raises(InputError, match="'maybe' is not one of"):
+        decide(shipped, [4], "maybe")
+
+
+def vet(folder, offset):
+    run = Run.open(folder)
+    for number in range(1, 21):
+        decide(run, [number], DECISIONS[1 + (number + offset) % 2], f"by {offset}")
+
+
+@pytest.mark.slow
+def test_no_decision_of_two_processes_is_lost(shipped):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=vet, args=(shipped.folder, k)) for k in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    for number in range(1, 21):
+        history = get_row(shipped, number).data["history"]
+        assert sorted(entry["note"] for entry in history) == ["by 0", "by 1"]
+        assert get_row(shipped, number).decision == history[-1]["decision"]

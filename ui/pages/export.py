@@ -1,0 +1,138 @@
+"""Take candidates along: POSCAR, CIF, extended XYZ or VASP inputs, with every verdict and where they come from."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from crystalgan import InputError
+from crystalgan.exchange import pack_run
+from ui import cached, state, work
+
+if TYPE_CHECKING:
+    from crystalgan.runs import Run
+
+FILE_FORMATS = {
+    "POSCAR": "poscar",
+    "CIF": "cif",
+    "extended XYZ": "extxyz",
+    "VASP inputs (POSCAR, INCAR, KPOINTS)": "vasp",
+}
+MANY = 200  # VASP inputs take about 20 ms each
+
+
+def choices(run: Run, table: pd.DataFrame) -> dict[str, tuple[str, list[int]]]:
+    """What may be taken along: in words, and as ids."""
+    good = table[f"passed_{run.rule.name}"].astype(bool)
+    picked = (
+        [i for i in st.session_state.get("picked", []) if i in set(table["id"])]
+        if st.session_state.get("run") == run.folder.name
+        else []
+    )
+    groups = {
+        "kept": ("kept by you", table["id"][table["decision"] == "kept"].tolist()),
+        "picked": ("selected on the page Explore", picked),
+        "good": (f"keep the rule {run.rule.name}", table["id"][good].tolist()),
+        "good_left": (
+            f"keep the rule {run.rule.name} and are not rejected",
+            table["id"][good & (table["decision"] != "rejected")].tolist(),
+        ),
+        "all": ("all", table["id"].tolist()),
+    }
+    return {name: (f"{words} ({len(ids)})", ids) for name, (words, ids) in groups.items() if ids}
+
+
+def export_form(run: Run, table: pd.DataFrame) -> None:
+    groups = choices(run, table)
+    left, right = st.columns(2)
+    which = left.selectbox("Candidates", list(groups), format_func=lambda name: groups[name][0], key="which")
+    kind = right.selectbox(
+        "Format",
+        list(FILE_FORMATS),
+        key="format",
+        help="VASP inputs: the Materials Project's settings for a relaxation, one folder each.",
+    )
+    ids = groups[which][1]
+    if FILE_FORMATS[kind] == "vasp":
+        st.caption("POTCARs are named in `POTCAR.names` and never included: they come with your own VASP licence.")
+        if len(ids) > MANY:
+            st.caption(f"{len(ids)} folders take about {work.in_words(len(ids) * 0.02)}.")
+    st.download_button(
+        f"Download {len(ids)} candidate{'s' * (len(ids) > 1)}",
+        data=partial(cached.archive, str(run.folder), ",".join(map(str, ids)), FILE_FORMATS[kind]),
+        file_name=f"{run.folder.name}_{which}.zip",
+        mime="application/zip",
+        on_click="ignore",
+        type="primary",
+        icon=":material/download:",
+        help="A zip: one file or folder for each, candidates.csv with verdicts, decisions and notes, provenance.json.",
+        key="download",
+    )
+    shown = table[table["id"].isin(ids)][["id", "formula", "atoms", "volume", "spacegroup_symbol", "decision", "note"]]
+    st.dataframe(
+        shown,
+        hide_index=True,
+        height=300,
+        placeholder="",
+        column_config={
+            "id": "no.",
+            "volume": st.column_config.NumberColumn("Å³/atom", format="%.1f"),
+            "spacegroup_symbol": "space group",
+        },
+    )
+
+
+def whole_run(run: Run) -> None:
+    st.markdown("**The whole run**")
+    st.caption("Settings, networks, losses, candidates and decisions in one zip. A colleague loads it on the page Train.")
+    st.download_button(
+        "Download the run folder",
+        data=partial(pack_run, run),
+        file_name=f"{run.folder.name}.zip",
+        mime="application/zip",
+        on_click="ignore",
+        icon=":material/folder_zip:",
+        key="download_run",
+    )
+    with st.expander("Where it comes from"):
+        st.json(run.about, expanded=1)
+
+
+@work.saying_errors()
+def page() -> None:
+    left, right = st.columns([5, 6], gap="medium", vertical_alignment="bottom")
+    with left:
+        state.header("Export", "Cells as files for VESTA, VASP or a colleague, with where they come from.")
+    runs = state.open_runs()
+    run = state.choose_run(runs, right, "collapsed")
+    if run is None:
+        st.info(
+            "No run yet. Choose two metals on the page Pair and train them; their ternary cells can be taken along from here."
+        )
+        st.page_link("ui/pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
+        return
+    table = pd.DataFrame()
+    try:
+        table = cached.table(run)
+    except InputError as error:
+        st.error(str(error))
+    left, right = st.columns([5, 3], gap="large")
+    with left:
+        if table.empty:
+            st.info("This run holds no candidates. Generate some on the page Explore; then take them along from here.")
+            st.page_link(
+                "ui/pages/explore.py",
+                label="To the page Explore",
+                icon=":material/arrow_back:",
+                query_params={"run": run.folder.name},
+            )
+        else:
+            export_form(run, table)
+    with right:
+        whole_run(run)
+
+
+page()

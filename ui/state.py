@@ -1,0 +1,117 @@
+"""What a session remembers from page to page, and what its address says: pair, run, candidate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from ui import cached, work
+
+if TYPE_CHECKING:
+    from crystalgan.runs import Run
+
+STYLE = """<style>
+[data-testid="stMainBlockContainer"] { padding: 3.7rem 2.2rem 2rem; max-width: 1800px; }
+[data-testid="stMetricValue"] { font-size: 1.35rem; }
+[data-testid="stHeading"] h2 { padding: 0 !important; font-size: 1.5rem; }
+[data-testid="stMainBlockContainer"] [data-testid="stVerticalBlock"] { gap: .7rem; }
+</style>"""
+
+
+def header(title: str, caption: str) -> None:
+    """Title of a page with one sentence of what it is for."""
+    st.html(STYLE)
+    st.header(title, anchor=False)
+    st.caption(caption)
+    if problem := cached.prepare(str(cached.runs_folder())):
+        st.warning(problem)
+
+
+def in_address(**values: str | int | None) -> None:
+    """Write these into the address of the page, or take them out where they are None."""
+    for name, value in values.items():
+        if value is None:
+            st.query_params.pop(name, None)
+        elif st.query_params.get(name) != str(value):
+            st.query_params[name] = str(value)
+
+
+def get_pair() -> tuple[str | None, str | None]:
+    """The two chosen metals; an address that names them comes first."""
+    sizes = cached.class_sizes()
+    for which in ("a", "b"):
+        if which not in st.session_state:
+            named = st.query_params.get(which)
+            st.session_state[which] = named if named in sizes else None
+    return st.session_state["a"], st.session_state["b"]
+
+
+def set_pair(a: str | None, b: str | None) -> None:
+    """Choose these two metals; a metal that changes loses its uploaded cells."""
+    for which, metal in (("a", a), ("b", b)):
+        if metal != st.session_state.get(which):
+            st.session_state.pop(f"path_{which}", None)
+        st.session_state[which] = metal
+
+
+def source_of(which: str) -> str | None:
+    """What `load_class` reads class "a" or "b" from: a path of one's own cells, or the metal of a built-in class."""
+    return st.session_state.get(f"path_{which}") or st.session_state.get(which)
+
+
+def run_name(run: Run) -> str:
+    """A run in a few words."""
+    shared, a, b = run.species
+    method = "" if run.config.method == "crystalgan" else f" {run.config.method}"
+    number = run.folder.name.rpartition("_")[2]
+    return f"{a}-{b}-{shared}{method}, seed {run.config.seed} ({number})"
+
+
+def choose_run(runs: list[Run], place: Any = st, label: str = "visible") -> Run | None:  # noqa: ANN401 - a Streamlit container
+    """A select box of the runs; the address comes first, then the run that was shown last, then the newest."""
+    if not runs:
+        return None
+    by_name = {run.folder.name: run for run in runs}
+    named = st.query_params.get("run")
+    if named is not None and named not in by_name:
+        place.warning("The address names a run that is not here; another one is shown.")
+    wanted = next((name for name in (named, st.session_state.get("run")) if name in by_name), _first(runs).folder.name)
+    if st.session_state.get("run") != wanted:
+        st.session_state["run"] = wanted
+    st.session_state["choose_run"] = wanted
+    place.selectbox(
+        "Run",
+        list(by_name),
+        format_func=lambda name: run_name(by_name[name]) if name in by_name else name,
+        key="choose_run",
+        on_change=_run_chosen,
+        label_visibility=label,
+        help="Every training is kept in a folder of its own; the newest is first.",
+    )
+    in_address(run=wanted)
+    return by_name[wanted]
+
+
+def _first(runs: list[Run]) -> Run:
+    """The newest run that holds candidates, or the newest of all."""
+    return next((run for run in runs if cached.stamp(run)), runs[0])
+
+
+def _run_chosen() -> None:
+    show_run(st.session_state["choose_run"])
+
+
+def show_run(name: str) -> None:
+    """Make this run the one that pages show."""
+    st.session_state["run"] = name
+    st.session_state.pop("candidate", None)
+    in_address(run=name, candidate=None)
+
+
+def open_runs() -> list[Run]:
+    """The runs that can be opened; a sentence for each that cannot."""
+    runs, problems = work.open_runs(cached.runs_folder())
+    for problem in problems:
+        st.warning(f"A run folder is left out. {problem}")
+    return runs
