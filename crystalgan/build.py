@@ -29,7 +29,6 @@ MAX_ATOMS_PER_KIND = 18  # larger types would more than double the tensors of ev
 MIN_H_H, MIN_M_H = 1.5, 1.3  # Å; shorter is on the way to molecular hydrogen, or hydrogen inside a metal atom
 MOLECULE = 0.9  # Å
 SCAN = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)
-TASKS_PER_WORKER = 500  # a worker's memory grows slowly; a new one starts small
 FMAX, MAX_STEPS = 0.03, 150  # eV/Å, steps
 SAME_ENERGY = 0.001  # eV/atom; of two cells as close as this the more symmetric one is the type that is known
 ELEMENTS = "elements.extxyz"
@@ -260,7 +259,7 @@ def build_classes(
     finish()
     if tasks:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, _start_worker, max_tasks_per_child=TASKS_PER_WORKER) as pool:
+        with ProcessPoolExecutor(jobs, context, _start_worker) as pool:
             futures = [pool.submit(_work, prototype, symbol) for prototype, symbol in tasks]
             for future in as_completed(futures):
                 record = future.result()
