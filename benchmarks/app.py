@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "browser"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from conftest import FLAGS, SECONDS, Server, chromium
+from browser.conftest import FLAGS, SECONDS, Server, chromium
+from browser.steps import drawn, go, settled
 from playwright.sync_api import Page, sync_playwright
-from steps import drawn, go, settled
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg

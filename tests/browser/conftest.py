@@ -27,6 +27,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-dev-shm-usage",
 ]
 SECONDS = 60_000  # ms that anything may take on a loaded machine
 expect.set_options(timeout=SECONDS)

@@ -7,9 +7,10 @@ import re
 from collections import Counter
 
 import numpy as np
-from conftest import PICTURES
 from PIL import Image
 from playwright.sync_api import expect
+
+from .conftest import PICTURES
 
 IDLE = """() => document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'
   && !document.querySelector('[data-testid=stSkeleton]')"""

@@ -7,7 +7,13 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 from pymatgen.core import Structure
-from steps import (
+
+from crystalgan.classes import ASSETS
+from crystalgan.database import candidates_table
+from crystalgan.exchange import pack_run
+from crystalgan.runs import Run, list_runs
+
+from .steps import (
     candidate_in_address,
     click_an_atom,
     click_row,
@@ -20,11 +26,6 @@ from steps import (
     picture,
     settled,
 )
-
-from crystalgan.classes import ASSETS
-from crystalgan.database import candidates_table
-from crystalgan.exchange import pack_run
-from crystalgan.runs import Run, list_runs
 
 pytestmark = pytest.mark.slow
 
@@ -175,6 +176,18 @@ def zoom_survives(page):
     assert figure.evaluate("f => [...f.layout.xaxis.range]") == pytest.approx(zoomed)
 
 
+def tick_until_beside(page, row):
+    """Tick a row of the table; it is drawn anew after the way to select has changed, and may not hear the first click."""
+    frames = page.locator("iframe[title*=crystalgan_viewer]")
+    for _ in range(5):
+        click_row(page, row)
+        for _ in range(30):
+            if frames.count() > 1:
+                return
+            page.wait_for_timeout(100)
+    raise AssertionError("no second cell was shown")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_with_the_shipped_run(new_page, server, scheme):
     page = new_page(scheme)
@@ -201,8 +214,7 @@ def test_every_page_with_the_shipped_run(new_page, server, scheme):
         picture(page, f"explore-{detail.split()[0].lower()}-{scheme}")
     page.get_by_text("Several", exact=True).click()
     settled(page)
-    click_row(page, 5)
-    settled(page)
+    tick_until_beside(page, 5)
     drawn(page, 1)
     picture(page, f"explore-compare-{scheme}")
     go(page, "Export")
@@ -288,3 +300,26 @@ def test_own_cells_own_rule_and_a_colleagues_run(page, server, tmp_path):
     expect(page.get_by_test_id("stSelectbox").get_by_role("combobox", name="Run")).to_have_value("Pd-Ni-H, seed 0 (001)")
     page.wait_for_url("**run=from-Marie_001*")
     assert Run.open(server.runs / "from-Marie_001").rule == run.rule
+
+
+def test_keys_work_from_the_picture_and_not_while_a_note_is_typed(page, server):
+    page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=30")
+    drawn(page)
+    settled(page)
+    box = page.locator("iframe[title*=crystalgan_viewer]").bounding_box()
+    page.mouse.click(box["x"] + 15, box["y"] + 60)  # beside the cell; the frame has the keyboard now
+    settled(page)
+    page.keyboard.press("n")
+    page.wait_for_url("**candidate=31")
+    settled(page)
+    note = page.get_by_role("textbox", name="Note")
+    note.fill("")
+    note.press_sequentially("kxn <b>zu</b>")
+    note.press("Enter")
+    settled(page)
+    run = Run.open(server.runs / "Pd-Ni-H_shipped")
+    row = candidates_table(run).set_index("id").loc[31]
+    assert (row["decision"], row["note"]) == ("undecided", "kxn <b>zu</b>")
+    assert page.url.endswith("candidate=31")
+    page.reload()
+    expect(page.get_by_role("textbox", name="Note")).to_have_value("kxn <b>zu</b>")
