@@ -8,7 +8,6 @@ import streamlit as st
 ICON = str(Path(__file__).parent / "assets" / "icon.svg")
 st.set_page_config(page_title="CrystalGAN", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
-# Not in a folder `pages` beside this file: Streamlit would run those by themselves when the first visitor follows a link to one.
 PAGES = {
     "pair": ("Pair", ":material/grid_view:"),
     "train": ("Train", ":material/model_training:"),
@@ -17,7 +16,7 @@ PAGES = {
 }
 st.navigation(
     [
-        st.Page(f"ui/pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "pair")
+        st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "pair")
         for name, (title, icon) in PAGES.items()
     ],
     position="top",

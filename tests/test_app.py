@@ -38,7 +38,7 @@ def open_page(monkeypatch, root, page="pair", **address):
         app.query_params[name] = value
     app.run()
     if page != "pair":
-        app.switch_page(f"ui/pages/{page}.py").run()
+        app.switch_page(f"pages/{page}.py").run()
     assert not app.exception
     return app
 
@@ -129,9 +129,9 @@ def test_the_app_never_imports_what_is_heavy(monkeypatch, tmp_path):
     code = (
         "import sys; from streamlit.testing.v1 import AppTest\n"
         f"app = AppTest.from_file({APP!r}, default_timeout=60).run(); assert not app.exception\n"
-        f"for page in {PAGES[1:]}: app.switch_page(f'ui/pages/{{page}}.py').run(); assert not app.exception\n"
+        f"for page in {PAGES[1:]}: app.switch_page(f'pages/{{page}}.py').run(); assert not app.exception\n"
         "for detail in ('Distances', 'Powder pattern', 'Symmetry', 'Map'):\n"
-        "    app.switch_page('ui/pages/explore.py').run()\n"
+        "    app.switch_page('pages/explore.py').run()\n"
         "    app.segmented_control(key='detail').set_value(detail).run(); assert not app.exception\n"
         "print([m for m in ('torch', 'chgnet', 'crystal_toolkit') if m in sys.modules])"
     )
@@ -150,7 +150,7 @@ def test_pair_in_the_address_and_same_metal_twice(monkeypatch, tmp_path):
 
 
 def test_paper_preset_fills_every_field(monkeypatch, tmp_path):
-    app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni").switch_page("ui/pages/train.py").run()
+    app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni").switch_page("pages/train.py").run()
     assert (app.number_input(key="set_epochs1").value, app.selectbox(key="set_rule").value) == (1000, "learned")
     app.selectbox(key="preset").select("paper").run()
     paper = Config.paper()
@@ -285,7 +285,7 @@ def test_doctor_looks_at_uploaded_cells(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_train_and_generate_buttons_start_real_workers(monkeypatch, tmp_path):
     without_shipped(monkeypatch, tmp_path)
-    app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni").switch_page("ui/pages/train.py").run()
+    app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni").switch_page("pages/train.py").run()
     app.number_input(key="set_epochs1").set_value(2)
     app.number_input(key="set_epochs2").set_value(3)
     app.text_input(key="seeds").set_value("3").run()
@@ -297,7 +297,7 @@ def test_train_and_generate_buttons_start_real_workers(monkeypatch, tmp_path):
     wait_for(lambda: run.status()["state"] == "finished")
     assert len(run.metrics()) == 5
     app.run()
-    app.switch_page("ui/pages/explore.py").run()
+    app.switch_page("pages/explore.py").run()
     assert any("Press Generate" in text for text in said(app))
     app.number_input(key="more").set_value(5)
     app.button(key="generate").click().run()

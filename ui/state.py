@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from ui import cached, work
 
@@ -17,6 +18,17 @@ STYLE = """<style>
 [data-testid="stHeading"] h2 { padding: 0 !important; font-size: 1.5rem; }
 [data-testid="stMainBlockContainer"] [data-testid="stVerticalBlock"] { gap: .7rem; }
 </style>"""
+
+
+def through_app() -> None:
+    """Let `app.py` come before the page.
+
+    A server that has not run `st.navigation` yet takes every file of `pages/` for an app of its own, and so it would run the page
+    alone for a first visitor who follows a link to it.
+    """
+    if PagesManager.uses_pages_directory:
+        PagesManager.uses_pages_directory = False
+        st.rerun()
 
 
 def header(title: str, caption: str) -> None:

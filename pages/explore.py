@@ -239,7 +239,7 @@ def page() -> None:
     run = state.choose_run(runs, row, "collapsed")
     if run is None:
         st.info("No run yet. Choose two metals on the page Pair and train them; their ternary cells are shown here.")
-        st.page_link("ui/pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
+        st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
     from_address()
     trained = run.status()["state"] == "finished"
@@ -266,7 +266,8 @@ def page() -> None:
         st.caption("The first cells appear here in some seconds.")
     else:
         st.info("This run is not trained to its end. Go on with it on the page Train; then generate its ternary cells here.")
-        st.page_link("ui/pages/train.py", label="To the page Train", icon=":material/arrow_back:")
+        st.page_link("pages/train.py", label="To the page Train", icon=":material/arrow_back:")
 
 
+state.through_app()
 page()

@@ -40,7 +40,7 @@ def new_training(runs: list[Run], shown: Run | None) -> None:
     base = choose_base(trained)
     if base is None and not (a and b and a != b):
         st.info("Choose two metals on the page Pair first.")
-        st.page_link("ui/pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
+        st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
     state.in_address(a=a, b=b)
     settings.set_defaults()
@@ -194,7 +194,7 @@ def training_buttons(run: Run, status: dict[str, Any]) -> None:
             st.toast("Stopping after this epoch.")
     elif status["state"] == "finished":
         if st.button("Explore its cells", type="primary", icon=":material/view_in_ar:", key="to_explore"):
-            st.switch_page("ui/pages/explore.py", query_params={"run": run.folder.name})
+            st.switch_page("pages/explore.py", query_params={"run": run.folder.name})
     elif st.button("Resume", type="primary", icon=":material/play_arrow:", key="resume"):
         start(run)
         st.rerun()
@@ -233,4 +233,5 @@ def page() -> None:
         st.fragment(show_training, run_every=1 if running else None)(run)
 
 
+state.through_app()
 page()

@@ -112,7 +112,7 @@ def page() -> None:
         st.info(
             "No run yet. Choose two metals on the page Pair and train them; their ternary cells can be taken along from here."
         )
-        st.page_link("ui/pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
+        st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
     table = pd.DataFrame()
     try:
@@ -124,7 +124,7 @@ def page() -> None:
         if table.empty:
             st.info("This run holds no candidates. Generate some on the page Explore; then take them along from here.")
             st.page_link(
-                "ui/pages/explore.py",
+                "pages/explore.py",
                 label="To the page Explore",
                 icon=":material/arrow_back:",
                 query_params={"run": run.folder.name},
@@ -135,4 +135,5 @@ def page() -> None:
         whole_run(run)
 
 
+state.through_app()
 page()

@@ -189,7 +189,7 @@ def to_shipped_run() -> None:
     if finished:
         run = finished[-1]
         st.page_link(
-            "ui/pages/explore.py",
+            "pages/explore.py",
             label=f"Or look at ternary cells now: {state.run_name(run)}",
             icon=":material/view_in_ar:",
             query_params={"run": run.folder.name},
@@ -218,7 +218,7 @@ def page() -> None:
         row = st.container(horizontal=True)
         with row:
             if st.button("Train this pair", type="primary", icon=":material/arrow_forward:", disabled=not (a and b) or a == b):
-                st.switch_page("ui/pages/train.py")
+                st.switch_page("pages/train.py")
             st.button("Clear", on_click=state.set_pair, args=(None, None), disabled=not (a or b), key="clear")
         to_shipped_run()
     state.in_address(a=a, b=b)
@@ -231,4 +231,5 @@ def page() -> None:
             st.error(str(error))
 
 
+state.through_app()
 page()
