@@ -316,9 +316,12 @@ def test_keys_work_from_the_picture_and_not_while_a_note_is_typed(page, server):
     note.fill("")
     note.press_sequentially("kxn <b>zu</b>")
     note.press("Enter")
-    settled(page)
     run = Run.open(server.runs / "Pd-Ni-H_shipped")
-    row = candidates_table(run).set_index("id").loc[31]
+    for _ in range(100):
+        row = candidates_table(run).set_index("id").loc[31]
+        if row["note"]:
+            break
+        page.wait_for_timeout(100)
     assert (row["decision"], row["note"]) == ("undecided", "kxn <b>zu</b>")
     assert page.url.endswith("candidate=31")
     page.reload()
