@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from crystalgan import Config, InputError, generate, train
@@ -28,6 +29,19 @@ def finished(tmp_path_factory):
     run = train("Pd", "Ni", Config(epochs1=2, epochs2=2), runs=root)
     generate(run, 20)
     return run
+
+
+class AfterTheFirstVisit(PagesManager):
+    """AppTest makes each run that of a server which has not run `app.py` yet; then a click would go to `state.through_app`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        PagesManager.uses_pages_directory = False
+
+
+@pytest.fixture(autouse=True)
+def _not_the_first_visit(monkeypatch):
+    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", AfterTheFirstVisit)
 
 
 def open_page(monkeypatch, root, page="pair", **address):

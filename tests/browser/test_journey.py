@@ -13,6 +13,7 @@ from crystalgan.database import candidates_table
 from crystalgan.exchange import pack_run
 from crystalgan.runs import Run, list_runs
 
+from .conftest import Server
 from .steps import (
     candidate_in_address,
     click_an_atom,
@@ -326,3 +327,17 @@ def test_keys_work_from_the_picture_and_not_while_a_note_is_typed(page, server):
     assert page.url.endswith("candidate=31")
     page.reload()
     expect(page.get_by_role("textbox", name="Note")).to_have_value("kxn <b>zu</b>")
+
+
+def test_a_first_visitor_may_come_by_a_link(new_page, tmp_path):
+    server = Server(tmp_path / "runs")
+    try:
+        page = new_page()
+        page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
+        expect(page.get_by_role("heading", name="Explore", exact=True)).to_be_visible()
+        expect(page.get_by_role("link", name="Export", exact=True).first).to_be_visible()
+        settled(page)
+        assert candidate_in_address(page) == 4
+        assert page.title() == "CrystalGAN"
+    finally:
+        server.close()
