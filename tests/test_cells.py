@@ -38,7 +38,9 @@ def test_round_trip_of_built_in_cells(metal):
     for before, after in zip(cells.structures, decode(cells.cells()), strict=True):
         assert StructureMatcher(scale=False, ltol=1e-3, stol=1e-3, angle_tol=0.1).fit(before, after)
         times = len(before) // len(after)  # a cell that was not primitive has every distance that many times
-        np.testing.assert_allclose(distances(before), np.repeat(distances(after), times), atol=1e-4 if times > 1 else 1e-9)
+        np.testing.assert_allclose(
+            distances(before), np.repeat(distances(after), times), atol=1e-3 if times > 1 else 1e-9
+        )  # what symmetry may move
 
 
 @pytest.mark.skipif(not AUTHORS_DATA.exists(), reason="the paper's own cells are not beside the project")

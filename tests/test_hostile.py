@@ -7,8 +7,10 @@ no limit at all.
 import os
 import resource
 import signal
+import tempfile
 import zipfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -74,11 +76,16 @@ def test_a_bad_file_is_refused_and_good_files_beside_it_are_read(tmp_path, case)
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_may_not_be_read_is_named(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("locked")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        if parent.stat().st_uid == os.getuid():
-            parent.chmod(0o755)
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_what_may_not_be_read_is_named(open_folder):
+    folder = open_folder
     (folder / "good.vasp").write_text(POSCAR)
     (folder / "locked.vasp").write_text(POSCAR)
     (folder / "locked.vasp").chmod(0)
