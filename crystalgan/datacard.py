@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from crystalgan.readers import Cell
 
-WITHIN = 3.0  # percent
+WITHIN, CLOSE = 3.0, 25.0  # percent, meV/atom
 MARK = "<!-- made by `crystalgan data-card --write`; what stands below is replaced -->"
 
 
@@ -185,6 +185,8 @@ def markdown(data: dict[str, Any]) -> str:
     fewest = min(data["classes"], key=lambda c: c["kept"])
     lattices = data["lattices"]
     near = sum(row["found"] is not None and abs(row["worst_percent"]) <= WITHIN for row in lattices)
+    known = [k["above_hull_mev"] for row in data["stable"] for k in row["known"]]
+    on, close = (sum(x is not None and x <= limit for x in known) for limit in (0.1, CLOSE))
     total, types = len(data["classes"]), len(load_prototypes())
     out = [
         f"## Counts\n\n{cells} cells in {total} classes; {types} structure types were tried for each.",
@@ -194,7 +196,8 @@ def markdown(data: dict[str, Any]) -> str:
         f"\n## Lattice constants against experiment\n\n{near} of {len(lattices)} within {WITHIN:g} % on every edge.\n",
         "| hydride | type | experiment, Å | CHGNet, Å | edges, % | volume, % | source |\n|---|---|---|---|---|---|---|",
         *map(_lattice_line, lattices),
-        "\n## The hydrides that are known\n\nOn the hull of their class and the elements, or how far above it.\n",
+        "\n## The hydrides that are known\n",
+        f"Of {len(known)} known hydrides {on} lie on the hull of their class and the elements, {close} within {CLOSE:g} meV/atom.\n",
         "| metal | lowest formation energy, eV/atom | on the hull | known hydrides, meV/atom above the hull |\n|---|---|---|---|",
         *map(_stable_line, data["stable"]),
     ]
