@@ -197,7 +197,7 @@ def markdown(data: dict[str, Any]) -> str:
         "| hydride | type | experiment, Å | CHGNet, Å | edges, % | volume, % | source |\n|---|---|---|---|---|---|---|",
         *map(_lattice_line, lattices),
         "\n## The hydrides that are known\n",
-        f"Of {len(known)} known hydrides {on} lie on the hull of their class and the elements, {close} within {CLOSE:g} meV/atom.\n",
+        f"Of {len(known)} known hydrides {on} lie on the hull of their class and the elements, {close} within {CLOSE:g} meV/atom.\n",  # noqa: E501
         "| metal | lowest formation energy, eV/atom | on the hull | known hydrides, meV/atom above the hull |\n|---|---|---|---|",
         *map(_stable_line, data["stable"]),
     ]

@@ -129,12 +129,13 @@ def relax(
     fmax: float = 0.03,
     max_steps: int = 300,
     hopeless: Callable[[Structure], str | None] | None = None,
+    second_try: bool = True,
 ) -> Relaxed:
     """Relax cell and positions until no force exceeds `fmax` (eV/Å): a short L-BFGS, and FIRE where that does not get there.
 
     On the built-in prototypes L-BFGS needs half the steps of FIRE for the same minimum, yet one cell in thirty sends it astray;
     of 940 cells 6 converged with it after its 80th step, and FIRE, started again from the beginning for at most `max_steps`,
-    brings nearly all others. Every tenth step `hopeless` may give a reason to end in HopelessError.
+    brings nearly all others; `second_try` may forbid it. Every tenth step `hopeless` may give a reason to end in HopelessError.
     """
     from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE, LBFGS
@@ -150,7 +151,7 @@ def relax(
             optimizer.attach(_give_up, 10, atoms, hopeless)
         converged = bool(optimizer.run(fmax=fmax, steps=limit))
         steps += optimizer.nsteps
-        if converged:
+        if converged or not second_try:
             break
     energy = float(atoms.get_potential_energy())
     force = float(max((filtered.get_forces() ** 2).sum(axis=1)) ** 0.5)
