@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from crystalgan import losses
-from crystalgan.cells import Cells, swapped
 from crystalgan.geometry import Limits, first_neighbours
 from crystalgan.networks import Discriminator, Generator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from crystalgan.cells import Cells
     from crystalgan.config import Config
 
 Terms = dict[str, Tensor]
@@ -78,8 +78,7 @@ class Made:
 
 def forward(nets: Networks, start: Cells) -> Made:
     """Eqs. 1, 2 (step 1) and 15, 16 (step 2); from noise x alone becomes a cell."""
-    new = nets.generators(start)
-    return Made(new, nets.generators(swapped(new)) if new.mask.shape[1] == 2 else None)
+    return Made(*nets.generators(start))
 
 
 def discriminator_terms(nets: Networks, real: Cells, made: Made) -> Terms:

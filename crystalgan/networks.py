@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from crystalgan.cells import Cells, swapped
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crystalgan.cells import Cells
     from crystalgan.config import Config
 
 SMALL = 1e-2  # scale of a residual generator's first corrections
@@ -71,35 +72,102 @@ class _Layers(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layers: int, *parameters: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
-        lead = x.shape[:2]
-        weights, biases = ([p.flatten(0, 1) for p in part] for part in (parameters[:layers], parameters[layers:]))
-        x, inputs = x.flatten(0, 1), []
-        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            inputs.append(x)
-            x = torch.baddbmm(bias, x, weight)
-            if i < layers - 1:
-                x.relu_()
+        weights, biases = _flat(parameters[:layers]), _flat(parameters[layers:])
+        y, inputs = _through(x, weights, biases)
         ctx.save_for_backward(*inputs, *weights)
-        return x.unflatten(0, lead)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's context
-        layers, lead = len(ctx.saved_tensors) // 2, grad.shape[:2]
+        layers = len(ctx.saved_tensors) // 2
         inputs, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
         of_input, of_parameters = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
-        by_weights: list[Tensor | None] = [None] * layers
-        by_biases: list[Tensor | None] = [None] * layers
-        grad = grad.flatten(0, 1)
-        for i in reversed(range(layers)):
-            if of_parameters:
-                by_weights[i] = (inputs[i].mT @ grad).unflatten(0, lead)
-                by_biases[i] = grad.sum(1, keepdim=True).unflatten(0, lead)
-            if i or of_input:
-                grad = grad @ weights[i].mT
-            if i:
-                grad = torch.ops.aten.threshold_backward(grad, inputs[i], 0)
-        return (grad.unflatten(0, lead) if of_input else None, None, *by_weights, *by_biases)
+        by_parameters: list[Tensor | None] = [None] * (2 * layers)
+        by_input = _back(grad, inputs, weights, by_parameters if of_parameters else None, of_input)
+        return by_input, None, *(None if g is None else g.unflatten(0, grad.shape[:2]) for g in by_parameters)
+
+
+class _RoundTrip(torch.autograd.Function):
+    """x -> (G(x), G(G(x) with its domains swapped)), both times with the padding kept at zero, as one node of the graph.
+
+    The gradients of the weights from both ways are summed as they are made, not as two tensors afterwards.
+    """
+
+    @staticmethod
+    def forward(  # torch's context comes first
+        ctx: Any,  # noqa: ANN401
+        x: Tensor,
+        occupied: Tensor,
+        residual: bool,
+        layers: int,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        weights, biases = _flat(parameters[:layers]), _flat(parameters[layers:])
+        occupied_back = occupied.flip(1)
+        new, inputs = _through(x, weights, biases)
+        new = new.mul_(occupied)
+        new = new.add_(x) if residual else new
+        start = new.flip(1)
+        back, inputs_back = _through(start, weights, biases)
+        back = back.mul_(occupied_back)
+        back = back.add_(start) if residual else back
+        ctx.save_for_backward(occupied, occupied_back, *inputs, *inputs_back, *weights)
+        ctx.residual = residual
+        return new, back
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_new: Tensor, of_back: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's context
+        occupied, occupied_back, *rest = ctx.saved_tensors
+        layers = len(rest) // 3
+        inputs, inputs_back, weights = rest[:layers], rest[layers : 2 * layers], rest[2 * layers :]
+        by_parameters: list[Tensor | None] = [None] * (2 * layers)
+        through = _back(of_back * occupied_back, inputs_back, weights, by_parameters, of_input=True)
+        assert through is not None
+        total = of_new + (through.add_(of_back) if ctx.residual else through).flip(1)
+        by_input = _back(total * occupied, inputs, weights, by_parameters, ctx.needs_input_grad[0])
+        if by_input is not None and ctx.residual:
+            by_input = by_input.add_(total)
+        return by_input, None, None, None, *(g.unflatten(0, of_new.shape[:2]) for g in by_parameters if g is not None)
+
+
+def _flat(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Runs and domains as one axis, which batched products have."""
+    return [parameter.flatten(0, 1) for parameter in parameters]
+
+
+def _through(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """What the layers make of `[runs, domains, batch, in]`, and the input of each."""
+    lead, inputs = x.shape[:2], []
+    x = x.flatten(0, 1)
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        inputs.append(x)
+        x = torch.baddbmm(bias, x, weight)
+        if i < len(weights) - 1:
+            x.relu_()
+    return x.unflatten(0, lead), inputs
+
+
+def _back(
+    grad: Tensor, inputs: Sequence[Tensor], weights: Sequence[Tensor], by_parameters: list[Tensor | None] | None, of_input: bool
+) -> Tensor | None:
+    """The gradient of the input, where it is asked for; those of weights and then biases are added to `by_parameters`."""
+    layers, lead = len(weights), grad.shape[:2]
+    grad = grad.flatten(0, 1)
+    for i in reversed(range(layers)):
+        if by_parameters is not None:
+            by_weight, by_bias = by_parameters[i], by_parameters[layers + i]
+            if by_weight is None or by_bias is None:
+                by_parameters[i], by_parameters[layers + i] = inputs[i].mT @ grad, grad.sum(1, keepdim=True)
+            else:
+                by_weight.baddbmm_(inputs[i].mT, grad)
+                by_bias.add_(grad.sum(1, keepdim=True))
+        if i or of_input:
+            grad = grad @ weights[i].mT
+        if i:
+            grad = torch.ops.aten.threshold_backward(grad, inputs[i], 0)
+    return grad.unflatten(0, lead) if of_input else None
 
 
 class Generator(nn.Module):
@@ -118,10 +186,14 @@ class Generator(nn.Module):
                 weights[-1].mul_(SMALL)
                 biases[-1].zero_()
 
-    def forward(self, cells: Cells) -> Cells:
-        """Cells `[runs, domains, batch]`; the padding stays zero."""
-        made = self.mlp(cells.features) * cells.occupied
-        return cells.with_features(cells.features + made if self.residual else made)
+    def forward(self, cells: Cells) -> tuple[Cells, Cells | None]:
+        """New cells from `[runs, domains, batch]`, and their way back where there are two domains; the padding stays zero."""
+        if cells.mask.shape[1] == 1:
+            made = self.mlp(cells.features) * cells.occupied
+            return cells.with_features(cells.features + made if self.residual else made), None
+        weights, biases = self.mlp.layers
+        new, back = _RoundTrip.apply(cells.features, cells.occupied, self.residual, len(weights), *weights, *biases)
+        return cells.with_features(new), swapped(cells).with_features(back)
 
 
 class Discriminator(nn.Module):
