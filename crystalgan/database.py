@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 DECISIONS = ("undecided", "kept", "rejected")
-READ = "mtime, id, numbers, natoms, volume, key_value_pairs, data"  # of ASE's table `systems`
+READ = "SELECT mtime, id, numbers, natoms, volume, key_value_pairs, data FROM systems WHERE mtime >= ? ORDER BY id"
 VET_LOCK, LOCK_SECONDS = ".vet.lock", 20
 
 
@@ -86,7 +86,7 @@ def refreshed_table(run: Run, old: pd.DataFrame, since: float) -> tuple[pd.DataF
     open_database(run)  # makes the file where there is none
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            changed = connection.execute(f"SELECT {READ} FROM systems WHERE mtime >= ? ORDER BY id", (since,)).fetchall()
+            changed = connection.execute(READ, (since,)).fetchall()
         new = pd.DataFrame([_as_row(*values) for _, *values in changed])
     except (DatabaseError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error}); move it away and generate the candidates again.") from None

@@ -151,7 +151,7 @@ def test_training_outlives_the_browser_and_a_killed_worker_is_resumed(new_page, 
     picture(page, "train-killed")
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("training", exact=True)).to_be_visible()
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()
     assert Run(run.folder).status()["state"] == "stopped"
 
