@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
-from test_sources import BINARIES, LEFT_OUT, Server, entry
+from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
 from crystalgan import Config, InputError, generate, train
 from crystalgan.database import load_candidate
@@ -168,9 +168,8 @@ def test_pair_in_the_address_and_same_metal_twice(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def optimade(tmp_path_factory):
     """The reference server of OPTIMADE on loopback."""
-    server = Server(
-        tmp_path_factory.mktemp("optimade"), [*(entry(i, s) for i, s in BINARIES.items()), *(e for e, _ in LEFT_OUT.values())]
-    )
+    entries = [*(entry(i, s) for i, s in BINARIES.items()), *(e for e, _ in LEFT_OUT.values()), *OTHERS]
+    server = Server(tmp_path_factory.mktemp("optimade"), entries)
     yield server
     server.stop()
 
@@ -213,6 +212,23 @@ def test_class_from_a_database(monkeypatch, tmp_path, optimade):
     assert app.button(key="train_pair").disabled
     app.switch_page("pages/train.py").run()
     assert any("Choose two metals" in text for text in said(app))
+
+
+@pytest.mark.slow
+def test_candidates_are_compared_with_a_database(monkeypatch, tmp_path, finished, optimade):
+    run = Run(copied(finished, tmp_path))
+    monkeypatch.setenv(databases.EXTRA, optimade.url)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name)
+    app.button(key="fetch_known").click().run()
+    assert not app.exception
+    assert not app.error
+    wait_for(lambda: not work.is_generating(run))
+    assert work.problem(run) is None
+    (file,) = work.known_folder(run).iterdir()
+    assert file.name == "Pd-Ni-H Example provider.extxyz"
+    app.run()
+    assert any(file.name in text.value for text in app.caption)
 
 
 @pytest.mark.slow
