@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from crystalgan import InputError
-from crystalgan.charts import class_figure, distance_figure, pairs_of
+from crystalgan.charts import class_figure
 from crystalgan.rules import paper_rule
 from ui import cached, cell, components, state, work
 from ui.classes import SHARED, choose_class
@@ -39,13 +39,11 @@ def chosen() -> dict[str, tuple[str, str]]:
 
 def show_distances() -> None:
     classes = list(chosen().values())
-    series = {f"{metal}-{SHARED}": cached.class_distances(source, metal, SHARED) for source, metal in classes}
-    metals = [metal for _, metal in classes]
-    pairs = [p for p in dict.fromkeys(pairs_of(SHARED, metals[0], metals[-1])) if any(p in s for s in series.values())]
     left, right = st.columns([3, 2])
     left.markdown("First-neighbour distances")
     limits = choose_limits(left, classes)
-    left.plotly_chart(distance_figure(series, pairs, limits), key="class_distances", config={"displaylogo": False})
+    figure = cached.class_figure(tuple(classes), SHARED, tuple(limits.items()))
+    left.plotly_chart(figure, key="class_distances", config={"displaylogo": False})
     cells = {}
     for source, metal in classes:
         structures, names = cached.class_cells(source, metal, SHARED)
