@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 from pymatgen.core import Structure
 
-from crystalgan.classes import ASSETS
+from crystalgan.classes import ASSETS, builtin_sizes
 from crystalgan.database import candidates_table
 from crystalgan.exchange import pack_run
 from crystalgan.runs import SHIPPED, Run, list_runs
@@ -276,7 +276,7 @@ def test_own_cells_own_rule_and_a_colleagues_run(page, server, tmp_path):
     page.get_by_text("Upload", exact=True).first.click()
     settled(page)
     page.get_by_test_id("stFileUploader").locator("input").set_input_files(ASSETS / "Pd.extxyz")
-    expect(page.get_by_text("41 cells of Pd-H; 0 left out")).to_be_visible()
+    expect(page.get_by_text(f"{builtin_sizes()['Pd']} cells of Pd-H; 0 left out")).to_be_visible()
     settled(page)
     page.get_by_text("Data doctor", exact=True).click()
     expect(page.get_by_text("Keep the paper's rule").first).to_be_visible()
