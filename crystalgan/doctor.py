@@ -176,8 +176,7 @@ def _proposals(report: dict[str, Any]) -> list[dict[str, str]]:
     reasons = {second: f"repeats {first}" for first, second in report["duplicates"]}
     reasons |= {x["where"]: f"{x['atoms_of_one_kind']} {large}" for x in report["large"]}
     reasons |= {
-        x["where"]: f"{x['volume']} Å³ per atom of {metal} where the class has {x['expected']} at this composition"
-        for x in report["outliers"]
+        x["where"]: f"{x['volume']} Å³ per {metal} atom, {x['expected']} expected at this composition" for x in report["outliers"]
     }
     reasons |= {x["where"]: f"{x['pair']} {x['distance']} Å, closer than {x['least']} Å" for x in report["close"]}
     return [{"where": where, "why": why} for where, why in reasons.items()]

@@ -65,12 +65,10 @@ def base_url(source: str) -> str:
     if source == MATERIALS_PROJECT:
         url = os.environ.get("MP_API_ENDPOINT") or "https://api.materialsproject.org"  # the variable is mp_api's own
     elif "://" not in source:
-        from pymatgen.ext.optimade import OptimadeRester
-
-        if source not in OptimadeRester.aliases:
-            names = ", ".join([MATERIALS_PROJECT, *sorted(OptimadeRester.aliases)])
+        if source not in (known := _addresses()):
+            names = ", ".join(short_names())
             raise InputError(f"{source}: no provider is known by this name; give an address (https://...) or one of {names}.")
-        url = OptimadeRester.aliases[source]
+        url = known[source]
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -80,6 +78,17 @@ def base_url(source: str) -> str:
         raise InputError(f"{plain(source)}: no address of a provider; write http(s)://host/path, no password, no question mark.")
     url = parts._replace(netloc=parts.netloc.lower()).geturl()
     return url.rstrip("/").removesuffix("/structures").removesuffix("/v1").rstrip("/")
+
+
+def short_names() -> list[str]:
+    """The providers that `base_url` knows by name."""
+    return [MATERIALS_PROJECT, *sorted(_addresses())]
+
+
+def _addresses() -> dict[str, str]:
+    from pymatgen.ext.optimade import OptimadeRester
+
+    return dict(OptimadeRester.aliases)
 
 
 def ask(source: str, symbols: list[str], api_key: str | None, progress: Progress) -> Answer:

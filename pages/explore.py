@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from crystalgan import InputError
-from ui import cached, cell, details, state, vet, work
+from ui import cached, cell, details, known, state, vet, work
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -25,6 +25,9 @@ def show_generating(run: Run) -> None:
     """A bar while candidates are made; the page is refreshed when they are there."""
     if not work.is_generating(run):
         st.rerun()
+    if work.is_comparing(run):
+        st.progress(0.0, "Comparing all candidates with what is known ...")
+        return
     done, total = work.generated(run) or (0, 0)
     st.progress(done / total if total else 0.0, f"{done} of {total} candidates" if done else "Starting ...")
 
@@ -56,6 +59,10 @@ def filters(table: pd.DataFrame, rule: str) -> pd.DataFrame:
         words = st.text_input("Formula holds", max_chars=20, key="formula", placeholder="such as Pd2")
         most = st.number_input("At most so many atoms", 1, 1000, int(max(table["atoms"])), key="most_atoms")
         ternary = st.toggle("All three elements only", key="only_ternary")
+        unique = st.toggle("Unique only", key="only_unique", help="Without those that repeat a candidate before them.")
+        new = st.toggle(
+            "New only", key="only_new", disabled="new" not in table, help="Without those that match a known structure."
+        )
     keep = table["atoms"] <= most
     if which == "Keep rule":
         keep &= table[f"passed_{rule}"].astype(bool)
@@ -63,8 +70,9 @@ def filters(table: pd.DataFrame, rule: str) -> pd.DataFrame:
         keep &= table["decision"] == which.lower()
     if words.strip():
         keep &= table["formula"].str.contains(words.strip(), regex=False)
-    if ternary:
-        keep &= table["ternary"].astype(bool)
+    for column, wanted in (("ternary", ternary), ("unique", unique), ("new", new and "new" in table)):
+        if wanted:
+            keep &= table[column].eq(True)
     return table[keep].sort_values(columns[by], ascending=not down, kind="stable", ignore_index=True)
 
 
@@ -89,7 +97,10 @@ def show_table(shown: pd.DataFrame) -> list[int]:
             y_max=4,
             help=f"Shortest first-neighbour distances, 0 to 4 Å: {', '.join(c[9:] for c in shortest)}.",
         ),
-        "unique": st.column_config.CheckboxColumn("new", width=50, help="No candidate before it is the same cell."),
+        "unique": st.column_config.CheckboxColumn("unique", width=60, help="No candidate before it is the same cell."),
+        "new": st.column_config.CheckboxColumn(
+            "new", width=50, help="Matches no known structure; which one is said beside the cell."
+        ),
         "note": st.column_config.TextColumn("note"),
     }
     config |= {c: st.column_config.CheckboxColumn(c[7:], width=65, help=f"Keeps the rule {c[7:]}.") for c in rules}
@@ -113,6 +124,7 @@ def show_table(shown: pd.DataFrame) -> list[int]:
         *energies,
         *shortest,
         "unique",
+        *(["new"] if "new" in shown else []),
         "note",
     ]
     event: Any = st.dataframe(
@@ -174,6 +186,13 @@ def show_verdicts(row: pd.Series, structure: Structure, verdicts: dict[str, str]
     for rule, text in verdicts.items():
         icon = ":material/check_circle:" if row[f"passed_{rule}"] else ":material/warning:"
         st.caption(f"{icon} {text[0].upper()}{text[1:]}")
+
+    if not row["unique"]:
+        st.caption(f":material/content_copy: The same cell as candidate number {row['duplicate_of'] + 1} of its seed")
+    if row.get("matches"):
+        st.caption(f":material/menu_book: Known: matches `{str(row['matches']).replace('`', '')}`")
+    elif pd.notna(row.get("new")):
+        st.caption(":material/new_releases: New: matches no known structure")
 
 
 def explore(run: Run, table: pd.DataFrame) -> None:
@@ -254,6 +273,8 @@ def page() -> None:
         )
     if trained and not work.is_generating(run):
         generate_more(run, len(table), row)
+        if not table.empty:
+            known.compare(run, table, row)
     if problem := work.problem(run):
         st.error(problem)
     if work.is_generating(run):

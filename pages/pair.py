@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from crystalgan import InputError
-from crystalgan.charts import class_figure, distance_figure, pairs_of
+from crystalgan.charts import class_figure
+from crystalgan.rules import paper_rule
 from ui import cached, cell, components, state, work
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SHARED = "H"
-FILE_TYPES = ["vasp", "poscar", "contcar", "cif", "xyz", "extxyz", "zip", "mat"]
+from ui.classes import SHARED, choose_class
+from ui.report import show_proposals, show_report
 
 
 def table_of_elements(a: str | None, b: str | None) -> None:
@@ -36,123 +32,18 @@ def table_of_elements(a: str | None, b: str | None) -> None:
     st.rerun()
 
 
-def metal_label(metal: str) -> str:
-    names = {element["symbol"]: element["name"] for element in cached.element_table()}
-    return f"{metal} · {names.get(metal, metal)}"
-
-
-def choose_class(which: str, metals: list[str]) -> None:
-    """One of the two classes: its metal or one's own cells."""
-    sources: dict[str, Callable[[str, list[str]], None]] = {"Built-in": builtin, "Upload": upload}
-    st.markdown(f"**Class {which.upper()}**")
-    kind = st.segmented_control(
-        f"Source of class {which.upper()}",
-        list(sources),
-        default="Built-in",
-        key=f"source_{which}",
-        label_visibility="collapsed",
-        required=True,
-    )
-    sources[kind or "Built-in"](which, metals)
-
-
-def builtin(which: str, metals: list[str]) -> None:
-    """A class that comes with CrystalGAN."""
-    if st.session_state.get(f"path_{which}"):
-        st.session_state.pop(f"path_{which}")
-        st.session_state[which] = None
-    st.session_state[f"select_{which}"] = st.session_state[which]
-    st.selectbox(
-        f"Metal {which.upper()}",
-        metals,
-        index=None,
-        format_func=metal_label,
-        key=f"select_{which}",
-        on_change=lambda: st.session_state.update({which: st.session_state[f"select_{which}"]}),
-        placeholder="Choose a metal",
-        label_visibility="collapsed",
-        help="Relaxed cells of this metal's binary hydrides, made from known structure types.",
-    )
-    if metal := st.session_state[which]:
-        st.caption(f"{cached.class_sizes()[metal]} cells of {metal}-{SHARED}, prototypes relaxed with CHGNet")
-
-
-def upload(which: str, metals: list[str]) -> None:  # noqa: ARG001 - every source has the same signature
-    """One's own cells, from files or a zip."""
-    files = st.file_uploader(
-        f"Cells of class {which.upper()}",
-        FILE_TYPES,
-        accept_multiple_files=True,
-        key=f"files_{which}",
-        label_visibility="collapsed",
-        help="POSCAR (named *.vasp), CIF, extended XYZ, the authors' .mat, or a zip of those; at most 50 MB.",
-    )
-    metal = None
-    if any(file.name.lower().endswith(".mat") for file in files):
-        metal = st.text_input("Metal of the .mat file", max_chars=2, key=f"mat_{which}", help="These files name no elements.")
-    if not files:
-        st.session_state[which], st.session_state[f"path_{which}"] = None, None
-        return
-    path = work.keep_upload(files, cached.runs_folder())
-    report = work.doctor(str(path), metal or None, SHARED)
-    good = bool(report["cells"] and report["metal"])
-    st.session_state[which] = report["metal"] if good else None
-    st.session_state[f"path_{which}"] = str(path) if good else None
-    if good:
-        st.caption(f"{report['cells']} cells of {report['metal']}-{SHARED}; {len(report['left_out'])} left out")
-    else:
-        st.error("None of these files holds a cell that can be used.")
-        show_report(report)
-
-
-def short(where: str) -> str:
-    """A place in a file without the folders that lead to it."""
-    return where.rsplit("/", 1)[-1] if where.startswith("/") else where
-
-
-def show_report(report: dict[str, Any]) -> None:
-    """What the data doctor found; tables for lists, a line for each number."""
-    tables = {
-        "left_out": ("Left out", ["where", "reason"]),
-        "duplicates": ("Same cell twice", ["first", "again"]),
-    }
-    columns = st.columns(3)
-    columns[0].metric("Cells", report["cells"])
-    columns[1].metric("Left out", len(report["left_out"]))
-    columns[2].metric("Keep the paper's rule", report.get("keep_paper_rule", 0), help="H-H and metal-metal within 1.8 to 3.0 Å.")
-    shortest = pd.DataFrame(
-        [
-            {"pair": pair, "shortest / Å": found["distance"], "in": short(found["where"])}
-            for pair, found in report["shortest"].items()
-        ]
-    )
-    if len(shortest):
-        st.dataframe(shortest, hide_index=True)
-    for key, (title, names) in tables.items():
-        if report.get(key):
-            st.markdown(f"**{title}**")
-            entries = [row.values() if isinstance(row, dict) else row for row in report[key]]
-            rows = [[short(str(word)) for word in entry] for entry in entries]
-            st.dataframe(pd.DataFrame(rows, columns=names), hide_index=True)
-    known = {*tables, "path", "metal", "cells", "shortest", "keep_paper_rule"}
-    for key in report.keys() - known:  # what a later doctor says
-        st.markdown(f"**{key.replace('_', ' ').capitalize()}**")
-        st.json(report[key], expanded=False)
-
-
-def chosen() -> list[tuple[str, str]]:
-    """Source and metal of the classes chosen so far."""
-    return [(source, st.session_state[w]) for w in "ab" if (source := state.source_of(w)) and st.session_state.get(w)]
+def chosen() -> dict[str, tuple[str, str]]:
+    """Source and metal of the classes chosen so far, by "a" and "b"."""
+    return {w: (source, st.session_state[w]) for w in "ab" if (source := state.source_of(w)) and st.session_state.get(w)}
 
 
 def show_distances() -> None:
-    classes = chosen()
-    series = {f"{metal}-{SHARED}": cached.class_distances(source, metal, SHARED) for source, metal in classes}
-    metals = [metal for _, metal in classes]
-    pairs = [p for p in dict.fromkeys(pairs_of(SHARED, metals[0], metals[-1])) if any(p in s for s in series.values())]
+    classes = list(chosen().values())
     left, right = st.columns([3, 2])
     left.markdown("First-neighbour distances")
-    left.plotly_chart(distance_figure(series, pairs, {}), key="class_distances", config={"displaylogo": False})
+    limits = choose_limits(left, classes)
+    figure = cached.class_figure(tuple(classes), SHARED, tuple(limits.items()))
+    left.plotly_chart(figure, key="class_distances", config={"displaylogo": False})
     cells = {}
     for source, metal in classes:
         structures, names = cached.class_cells(source, metal, SHARED)
@@ -164,8 +55,29 @@ def show_distances() -> None:
     right.plotly_chart(class_figure(cells, SHARED), key="class_map", config={"displaylogo": False})
 
 
+def choose_limits(place: Any, classes: list[tuple[str, str]]) -> dict[str, tuple[float, float]]:  # noqa: ANN401 - a container
+    """Limits d1 and d2 of the pairs: the paper's, or those that each class teaches by itself."""
+    whose = place.segmented_control(
+        "d1 and d2",
+        ["the paper's d1, d2", "learned from each class"],
+        default="the paper's d1, d2",
+        key="whose_limits",
+        required=True,
+        label_visibility="collapsed",
+        help="A rule keeps first-neighbour distances between d1 and d2, the dashed lines. H-H is learned from both classes "
+        "together when a pair is trained; here the lower of the two is drawn.",
+    )
+    if whose != "learned from each class":
+        return dict(paper_rule([metal for _, metal in classes], SHARED).limits)
+    limits: dict[str, tuple[float, float]] = {}
+    for source, metal in classes:
+        for pair, (low, high) in work.doctor(source, metal, SHARED)["limits"]["learned"].items():
+            limits[pair] = (min(low, limits.get(pair, (low,))[0]), high)
+    return limits
+
+
 def show_cells() -> None:
-    for column, (source, metal) in zip(st.columns(2), chosen(), strict=False):
+    for column, (source, metal) in zip(st.columns(2), chosen().values(), strict=False):
         structures, names = cached.class_cells(source, metal, SHARED)
         with column:
             titles = [f"{n}: {s.composition.reduced_formula}, {len(s)} atoms" for n, s in zip(names, structures, strict=True)]
@@ -175,11 +87,13 @@ def show_cells() -> None:
 
 
 def show_doctor() -> None:
-    for column, (source, metal) in zip(st.columns(2), chosen(), strict=False):
+    for column, (which, (source, metal)) in zip(st.columns(2, gap="large"), chosen().items(), strict=False):
         with column:
             st.markdown(f"**{metal}-{SHARED}**")
             with work.saying_errors():
-                show_report(work.doctor(source, metal, SHARED))
+                report = work.doctor(source, metal, SHARED)
+                show_proposals(which, source, report)
+                show_report(report, which)
 
 
 def to_shipped_run() -> None:
@@ -204,20 +118,22 @@ def page() -> None:
     left, right = st.columns([5, 3], gap="medium")
     with left:
         table_of_elements(a, b)
-    metals = list(cached.class_sizes())
     with right:
         columns = st.columns(2)
         for column, which in zip(columns, "ab", strict=True):
             with column, work.saying_errors():
-                choose_class(which, metals)
+                choose_class(which)
         a, b = st.session_state["a"], st.session_state["b"]
         if a and a == b:
             st.warning(f"Both classes are of {a}. A ternary needs two different metals: change one.")
         elif not (a and b):
             st.info("Click two metals on the table, or choose them here.")
+        ready = len(chosen()) == 2 and a != b
         row = st.container(horizontal=True)
         with row:
-            if st.button("Train this pair", type="primary", icon=":material/arrow_forward:", disabled=not (a and b) or a == b):
+            if st.button(
+                "Train this pair", type="primary", icon=":material/arrow_forward:", disabled=not ready, key="train_pair"
+            ):
                 st.switch_page("pages/train.py")
             st.button("Clear", on_click=state.set_pair, args=(None, None), disabled=not (a or b), key="clear")
         to_shipped_run()

@@ -38,7 +38,7 @@ def new_training(runs: list[Run], shown: Run | None) -> None:
         if (run.folder / "step1.safetensors").exists() and run.config.method in ("crystalgan", "unconstrained")
     ]
     base = choose_base(trained)
-    if base is None and not (a and b and a != b):
+    if base is None and not (a != b and state.source_of("a") and state.source_of("b")):
         st.info("Choose two metals on the page Pair first.")
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
@@ -99,7 +99,7 @@ def largest_class(base: Run | None) -> int:
         return max(int(source.get("cells", 0)) for source in base.about["classes"].values())
     return max(
         len(cached.class_cells(source, st.session_state[w], SHARED)[0])
-        if st.session_state.get(f"path_{w}")
+        if state.own_cells(w)
         else cached.class_sizes()[st.session_state[w]]
         for w in "ab"
         if (source := state.source_of(w))
@@ -112,8 +112,8 @@ def start_runs(base: Run | None, rule: str, seeds: list[int]) -> None:
     arguments = ["step2", str(base.folder)] if base else ["train", str(a), str(b), "--skip-bad"]
     if base is None:
         for which in "ab":
-            if own := st.session_state.get(f"path_{which}"):
-                arguments += [f"--{which}", own]
+            if own := state.own_cells(which):
+                arguments += [f"--{which}", own["path"]]
     arguments += [*settings.changed_settings(), "--set", f"rule={rule}"]
     with st.spinner("Preparing the run ..."):
         folders = [work.start_training([*arguments, "--set", f"seed={seed}"], cached.runs_folder()) for seed in seeds]
@@ -183,15 +183,15 @@ def time_left(status: dict[str, Any], epochs: list[int]) -> float | None:
 def training_buttons(run: Run, status: dict[str, Any]) -> None:
     if work.is_training(status):
         pressed = st.button(
-            "Pause",
-            icon=":material/pause:",
-            key="pause",
+            "Stop",
+            icon=":material/stop_circle:",
+            key="stop",
             disabled=status["state"] == "starting",
-            help="Stops after this epoch and keeps everything; Resume goes on exactly from there, today or next week.",
+            help="Ends after this epoch, and keeps all that was learned: Resume goes on exactly from there, today or next week.",
         )
         if pressed:
             stop(run)
-            st.toast("Stopping after this epoch.")
+            st.toast("Stopping after this epoch; Resume goes on from there.")
     elif status["state"] == "finished":
         if st.button("Explore its cells", type="primary", icon=":material/view_in_ar:", key="to_explore"):
             st.switch_page("pages/explore.py", query_params={"run": run.folder.name})

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
+from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
 from crystalgan import Config, InputError, generate, train
+from crystalgan.database import load_candidate
 from crystalgan.runs import SHIPPED, Run, list_runs
-from ui import cached, work
+from ui import cached, databases, work
 
 ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "app.py")
@@ -163,6 +165,141 @@ def test_pair_in_the_address_and_same_metal_twice(monkeypatch, tmp_path):
     assert app.selectbox(key="select_a").value is None
 
 
+@pytest.fixture(scope="module")
+def optimade(tmp_path_factory):
+    """The reference server of OPTIMADE on loopback."""
+    entries = [*(entry(i, s) for i, s in BINARIES.items()), *(e for e, _ in LEFT_OUT.values()), *OTHERS]
+    server = Server(tmp_path_factory.mktemp("optimade"), entries)
+    yield server
+    server.stop()
+
+
+def ask_database(monkeypatch, tmp_path, address, metal, source=None):
+    """The Pair page after class A was asked for from a database."""
+    monkeypatch.setenv(databases.EXTRA, address)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    app = open_page(monkeypatch, tmp_path / "runs", b="Ni")
+    app.segmented_control(key="source_a").set_value("Database").run()
+    app.selectbox(key="select_a").select(metal)
+    app.selectbox(key="database_a").select(source or address).run()
+    assert app.button(key="train_pair").disabled
+    app.button(key="fetch_a").click().run()
+    assert not app.exception
+    return app
+
+
+@pytest.mark.slow
+def test_class_from_a_database(monkeypatch, tmp_path, optimade):
+    app = ask_database(monkeypatch, tmp_path, optimade.url, "Pd")
+    assert not app.error
+    assert any(f"{len(BINARIES)} cells of Pd-H from Example provider" in text.value for text in app.caption)
+    left_out = next(frame.value for frame in app.dataframe if "reason" in frame.value)
+    assert set(left_out["where"]) == LEFT_OUT.keys()
+    assert any("128 atoms" in reason for reason in left_out["reason"])
+    path = app.session_state["own_a"]["path"]
+    assert cached.class_cells(path, "Pd", "H")[0] == list(BINARIES.values())
+    asked = optimade.requests()
+    app.button(key="fetch_a").click().run()
+    assert optimade.requests() > asked  # asked again, not from the cache
+    path = app.session_state["own_a"]["path"]  # another file: each cell says when it was asked for
+    app.switch_page("pages/train.py").run()
+    app.switch_page("pages/pair.py").run()
+    assert app.segmented_control(key="source_a").value == "Database"
+    assert app.session_state["own_a"]["path"] == path
+    assert not app.button(key="train_pair").disabled
+    app.selectbox(key="select_a").select("Ti").run()
+    assert app.session_state["own_a"] is None
+    assert app.button(key="train_pair").disabled
+    app.switch_page("pages/train.py").run()
+    assert any("Choose two metals" in text for text in said(app))
+
+
+@pytest.mark.slow
+def test_candidates_are_compared_with_a_database(monkeypatch, tmp_path, finished, optimade):
+    run = Run(copied(finished, tmp_path))
+    monkeypatch.setenv(databases.EXTRA, optimade.url)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name)
+    app.button(key="fetch_known").click().run()
+    assert not app.exception
+    assert not app.error
+    wait_for(lambda: not work.is_generating(run))
+    assert work.problem(run) is None
+    (file,) = work.known_folder(run).iterdir()
+    assert file.name == "Pd-Ni-H Example provider.extxyz"
+    app.run()
+    assert any(file.name in text.value for text in app.caption)
+
+
+@pytest.mark.slow
+def test_database_that_has_nothing_or_gives_no_answer_says_so(monkeypatch, tmp_path, optimade):
+    app = ask_database(monkeypatch, tmp_path, optimade.url, "Cr")
+    assert any("has no structure that holds exactly Cr and H" in box.value for box in app.warning)
+    app = ask_database(monkeypatch, tmp_path, "http://127.0.0.1:9", "Pd")
+    assert any("cannot be reached" in box.value for box in app.error)
+    monkeypatch.delenv("MP_API_KEY", raising=False)
+    app = ask_database(monkeypatch, tmp_path, optimade.url, "Pd", "mp-api")
+    assert any("asks for a key" in box.value for box in app.error)
+
+
+def test_a_visitor_names_no_host():
+    offered = databases.names("")
+    assert {"mp", "mp-api", "oqmd", "alexandria", "cod", "odbx"} <= set(offered)
+    assert not any("://" in name for name in offered)
+    assert databases.names("http://127.0.0.1:5000")[0] == "http://127.0.0.1:5000"
+
+
+def test_key_goes_to_the_process_only_and_into_no_message(monkeypatch):
+    asked = {}
+
+    def refuse(arguments, _show, environment):
+        asked.update(arguments=arguments, environment=environment)
+        raise InputError("The key s3cret is refused.")
+
+    monkeypatch.setattr(work, "carried_out", refuse)
+    with pytest.raises(InputError) as error:
+        databases.fetch(["Pd", "H"], "mp-api", "s3cret", refresh=False)
+    assert "s3cret" not in f"{error.value} {asked['arguments']}"
+    assert asked["environment"] == {"MP_API_KEY": "s3cret"}
+
+
+@pytest.mark.slow
+def test_doctor_proposes_and_a_cleaned_copy_is_used_only_when_asked(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni")
+    app.segmented_control(key="pair_view").set_value("Data doctor").run()
+    assert not app.exception
+    report = work.doctor("Pd", "Pd", "H")
+    proposed = len(report["proposals"])
+    assert proposed
+    assert "own_a" not in app.session_state
+    app.button(key="clean_a").click().run()
+    assert not app.exception
+    assert not app.error
+    own = app.session_state["own_a"]
+    assert len(cached.class_cells(own["path"], "Pd", "H")[0]) == report["cells"] - proposed
+    assert any(f"{report['cells'] - proposed} of {report['cells']} cells" in text.value for text in app.caption)
+    app.switch_page("pages/train.py").run()
+    app.switch_page("pages/pair.py").run()
+    assert app.session_state["own_a"] == own
+    app.button(key="whole_a").click().run()
+    assert app.session_state["own_a"] is None
+    assert app.selectbox(key="select_a").value == "Pd"
+
+
+@pytest.mark.slow
+def test_limits_are_the_papers_or_the_classes(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni")
+
+    def lines():
+        layout = json.loads(app.get("plotly_chart")[0].proto.spec)["layout"]
+        return {note["text"] for note in layout["annotations"] if note["text"].startswith("d")}
+
+    assert lines() == {"d1 1.80", "d2 3.00"}
+    app.segmented_control(key="whose_limits").set_value("learned from each class").run()
+    low, high = work.doctor("Pd", "Pd", "H")["limits"]["learned"]["Pd-Pd"]
+    assert {f"d1 {low:.2f}", f"d2 {high:.2f}"} <= lines()
+
+
 def test_paper_preset_fills_every_field(monkeypatch, tmp_path):
     app = open_page(monkeypatch, tmp_path, a="Pd", b="Ni").switch_page("pages/train.py").run()
     assert (app.number_input(key="set_epochs1").value, app.selectbox(key="set_rule").value) == (1000, "learned")
@@ -195,6 +332,35 @@ def test_filters_and_sorting(monkeypatch, tmp_path, finished):
     assert app.dataframe[0].value["volume"].tolist() == sorted(volumes, reverse=True)
     app.segmented_control(key="filter").set_value("Kept").run()
     assert any("No candidate is left" in text for text in said(app))
+
+
+@pytest.mark.slow
+def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp_path, finished):
+    run = Run(copied(finished, tmp_path))
+    table = cached.table(run)
+    third = load_candidate(run, int(table["id"].iloc[2]))
+    assert table["new"].iloc[2]
+    app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name, candidate="3")
+    assert any("New: matches no known" in text.value for text in app.caption)
+    app.file_uploader(key="known_files").upload("mine.txt.cif", b"no cif", "text/plain").run()
+    app.button(key="compare").click().run()
+    assert any("None of these files holds a structure" in box.value for box in app.error)
+    assert not work.known_folder(run).exists()
+    app.file_uploader(key="known_files").upload("mine.cif", third.to(fmt="cif").encode(), "text/plain").run()
+    app.button(key="compare").click().run()
+    assert not app.exception
+    wait_for(lambda: not work.is_generating(run))
+    app.run()
+    assert not app.error
+    table = cached.table(run)
+    assert "mine.cif" in table["matches"].iloc[2]
+    assert not table["new"].iloc[2]
+    assert any("Known: matches" in text.value and "mine.cif" in text.value for text in app.caption)
+    app.toggle(key="only_new").set_value(True).run()
+    assert set(app.dataframe[0].value["id"]) == set(table["id"][table["new"]])
+    app.button(key="forget").click().run()
+    wait_for(lambda: not work.is_generating(run))
+    assert cached.table(run)["new"].iloc[2]
 
 
 def decisions(folder):

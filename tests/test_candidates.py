@@ -38,6 +38,17 @@ def test_counts_are_those_of_the_database(small_run):
     assert {"H", "Pd", "Ni"} == set(load_candidate(small_run, 1).symbol_set)
 
 
+def test_table_is_what_ase_reads(small_run):
+    generate(small_run, 40)
+    for row, ours in zip(open_database(small_run).select(), candidates_table(small_run).to_dict("records"), strict=True):
+        theirs = {"id": row.id, "formula": row.formula, "atoms": row.natoms, "volume": pytest.approx(row.volume / row.natoms)}
+        theirs |= row.key_value_pairs | {"note": row.data["note"], "matches": row.data["matches"]}
+        theirs |= {f"shortest {pair}": distance for pair, distance in row.data["shortest"].items()}
+        absent = ours.keys() - theirs.keys()
+        assert {name: ours[name] for name in theirs} == theirs
+        assert all(np.isnan(ours[name]) for name in absent)
+
+
 def test_asking_for_more_extends_and_never_repeats(small_run, tmp_path):
     import shutil
 

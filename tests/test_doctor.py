@@ -40,7 +40,7 @@ def test_each_ill_cell_is_proposed_with_its_own_reason(ill):
     where = [f"{path} line {line}" for line in lines]
     assert set(reasons) == set(where[sane : sane + 4])
     wide, molecule, large, twin = (reasons[w] for w in where[sane : sane + 4])
-    assert "Å³ per atom of Pd where the class has" in wide
+    assert "expected at this composition" in wide
     assert molecule.startswith("H-H 0.76 Å, closer than 1.5")
     assert large.startswith("24 atoms of one kind")
     assert twin == f"repeats {where[1]}"

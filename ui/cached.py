@@ -16,6 +16,7 @@ from crystalgan.runs import Run
 
 if TYPE_CHECKING:
     import numpy as np
+    import plotly.graph_objects as go
     from pymatgen.core import Structure
 
     from crystalgan.describe import Symmetry
@@ -67,6 +68,18 @@ def class_distances(source: str, metal: str, shared: str) -> dict[str, list[floa
     from crystalgan.describe import first_distances
 
     return first_distances(class_cells(source, metal, shared)[0], shared)
+
+
+@st.cache_resource(show_spinner=False, max_entries=50)  # drawn, never changed
+def class_figure(
+    classes: tuple[tuple[str, str], ...], shared: str, limits: tuple[tuple[str, tuple[float, float]], ...]
+) -> go.Figure:
+    """First-neighbour distances of one class or two, given by source and metal."""
+    from crystalgan.charts import distance_figure, pairs_of
+
+    series = {f"{metal}-{shared}": class_distances(source, metal, shared) for source, metal in classes}
+    pairs = dict.fromkeys(pairs_of(shared, classes[0][1], classes[-1][1]))
+    return distance_figure(series, [p for p in pairs if any(p in s for s in series.values())], dict(limits))
 
 
 @st.cache_data(show_spinner=False, max_entries=20)

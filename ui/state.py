@@ -17,6 +17,8 @@ STYLE = """<style>
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
 [data-testid="stHeading"] h2 { padding: 0 !important; font-size: 1.5rem; }
 [data-testid="stMainBlockContainer"] [data-testid="stVerticalBlock"] { gap: .7rem; }
+[data-testid="stButtonGroup"] > div { flex-wrap: wrap; }
+[data-testid="stButtonGroup"] button { padding-left: .55rem; padding-right: .55rem; }
 </style>"""
 
 
@@ -60,16 +62,47 @@ def get_pair() -> tuple[str | None, str | None]:
 
 
 def set_pair(a: str | None, b: str | None) -> None:
-    """Choose these two metals; a metal that changes loses its uploaded cells."""
+    """Choose these two metals; a metal that changes loses its own cells."""
     for which, metal in (("a", a), ("b", b)):
         if metal != st.session_state.get(which):
-            st.session_state.pop(f"path_{which}", None)
-        st.session_state[which] = metal
+            set_metal(which, metal)
+
+
+def set_metal(which: str, metal: str | None, own: dict[str, Any] | None = None) -> None:
+    """Choose the metal of class "a" or "b", and the cells that are no built-in ones."""
+    st.session_state[which] = metal
+    set_own(which, own)
+
+
+def set_own(which: str, own: dict[str, Any] | None) -> None:
+    """Make these the cells of a class: their `path` and what to say `about` them; None for the built-in ones."""
+    st.session_state[f"own_{which}"] = own
+
+
+def own_cells(which: str) -> dict[str, Any] | None:
+    """What `set_own` was told last."""
+    own: dict[str, Any] | None = st.session_state.get(f"own_{which}")
+    return own
+
+
+def kind_of(which: str) -> str:
+    """Where a class comes from: Built-in, Upload or Database."""
+    return str(st.session_state.get(f"kind_{which}", "Built-in"))
+
+
+def set_kind(which: str, kind: str) -> None:
+    """Take a class from elsewhere; the metal stays where it can."""
+    metal = st.session_state.get(which)
+    st.session_state[f"kind_{which}"] = kind
+    set_metal(which, None if kind == "Upload" or (kind == "Built-in" and metal not in cached.class_sizes()) else metal)
 
 
 def source_of(which: str) -> str | None:
     """What `load_class` reads class "a" or "b" from: a path of one's own cells, or the metal of a built-in class."""
-    return st.session_state.get(f"path_{which}") or st.session_state.get(which)
+    own = own_cells(which)
+    if own:
+        return str(own["path"])
+    return st.session_state.get(which) if kind_of(which) == "Built-in" else None
 
 
 def run_name(run: Run) -> str:

@@ -12,6 +12,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -20,10 +21,11 @@ from crystalgan import InputError
 from crystalgan.runs import Run, list_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 LOG = "generate.log"
 COMMAND = [sys.executable, "-m", "crystalgan"]
+PROGRESS = re.compile(r"(\d+)(?:/(\d+))? \[")  # of a bar on stderr, whose total may not be known
 
 
 def _environment() -> dict[str, str]:
@@ -130,44 +132,96 @@ def last_lines(run: Run, count: int = 8) -> str:
 @st.cache_data(show_spinner="The data doctor looks at the cells ...", max_entries=100)
 def doctor(path: str, metal: str | None, shared: str) -> dict[str, Any]:
     """The report of `crystalgan check` (`doctor.examine`), made in a process of its own: it needs tensors, the app does not."""
-    arguments = ["check", path, "--shared", shared, "--json", *(["--metal", metal] if metal else [])]
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, check=False, env=_environment())  # noqa: S603 - our own
-    try:
-        report: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        said = done.stderr.decode(errors="replace")
-        raise InputError(_last_sentence(said) or f"{path}: the data doctor gave up (exit code {done.returncode}).") from None
-    return report
+    return carried_out(["check", path, "--shared", shared, "--json", *(["--metal", metal] if metal else [])])
+
+
+def carried_out(
+    arguments: Sequence[str], show: Callable[[int, int | None], None] | None = None, environment: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """What a command with `--json` says, run in a process of its own that ends when the page is left.
+
+    `show(done, total)` hears of its progress bar. Raises InputError with the sentence that it ended with.
+    """
+    with TemporaryFile() as out, NamedTemporaryFile() as log:
+        environment = _environment() | (environment or {})
+        process = subprocess.Popen([*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=environment)  # noqa: S603 - our own
+        try:
+            while process.poll() is None:
+                if show and (found := PROGRESS.findall(_text(Path(log.name)))):
+                    show(int(found[-1][0]), int(found[-1][1]) if found[-1][1] else None)
+                time.sleep(0.1)
+        finally:  # the page was left
+            process.kill()
+            process.wait()
+        out.seek(0)
+        try:
+            answer: dict[str, Any] = json.loads(out.read())
+        except ValueError:
+            said = _last_sentence(_text(Path(log.name)))
+            raise InputError(said or f"crystalgan {arguments[0]} gave up (exit code {process.returncode}).") from None
+    return answer
 
 
 def keep_upload(files: Sequence[Any], root: Path) -> Path:
-    """The folder of uploaded files below `root`, named by their contents; names are reduced to their last part."""
+    """Where `keep` puts uploaded files."""
+    return keep([(file.name, file.getvalue()) for file in files], root)
+
+
+def keep(files: Sequence[tuple[str, bytes]], root: Path) -> Path:
+    """The folder of these files below `root`, named by their contents, or the file if it is one."""
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.getvalue())
+    for name, data in files:
+        digest.update(name.encode() + b"\0" + data)
     folder = root / ".uploads" / digest.hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            (folder / (Path(file.name.replace("\\", "/")).name.lstrip(".") or "file")).write_bytes(file.getvalue())
-    except OSError as error:
-        raise InputError(f"{root}: uploads cannot be kept here ({error.strerror}); set CRYSTALGAN_RUNS.") from None
+    write_files(files, folder)
     return folder if len(files) > 1 else next(folder.iterdir())
 
 
-def start_generate(run: Run, number: int) -> None:
-    """Make candidates until the run holds this many, unless a process is at it already."""
+def write_files(files: Sequence[tuple[str, bytes]], folder: Path) -> None:
+    """Put files into a folder; their names are reduced to the last part."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files:
+            (folder / (Path(name.replace("\\", "/")).name.lstrip(".") or "file")).write_bytes(data)
+    except OSError as error:
+        raise InputError(f"{folder}: nothing can be kept here ({error.strerror}); set CRYSTALGAN_RUNS.") from None
+
+
+def known_folder(run: Run) -> Path:
+    """Where the known structures lie that a run's candidates are compared with, beside the built-in ones."""
+    return run.folder / "known"
+
+
+def _start(run: Run, arguments: Sequence[str]) -> None:
+    """Let one process at a time work on a run's candidates."""
     if is_generating(run):
         return
+    known = known_folder(run)
     with (run.folder / LOG).open("wb") as log:
         _processes()[str(run.folder)] = subprocess.Popen(  # noqa: S603 - our own module
-            [*COMMAND, "generate", str(run.folder), "-n", str(number), "--json"],
+            [*COMMAND, *arguments, "--json", *(["--known", str(known)] if known.exists() else [])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
             start_new_session=True,
             env=_environment(),
         )
+
+
+def start_generate(run: Run, number: int) -> None:
+    """Make candidates until the run holds this many, unless a process is at it already."""
+    _start(run, ["generate", str(run.folder), "-n", str(number)])
+
+
+def start_comparing(run: Run) -> None:
+    """Compare a run's candidates with what is known, unless a process is at work already."""
+    _start(run, ["novelty", str(run.folder)])
+
+
+def is_comparing(run: Run) -> bool:
+    """Whether the process at work compares."""
+    process = _processes().get(str(run.folder))
+    return process is not None and "novelty" in process.args and is_generating(run)  # type: ignore[operator]
 
 
 def is_generating(run: Run) -> bool:
@@ -178,7 +232,7 @@ def is_generating(run: Run) -> bool:
 
 def generated(run: Run) -> tuple[int, int] | None:
     """Candidates done and asked for, from the process's progress bar; None before the first."""
-    found = re.findall(r"(\d+)/(\d+) \[", _log(run))
+    found = re.findall(r"(\d+)/(\d+) \[", _text(run.folder / LOG))
     return (int(found[-1][0]), int(found[-1][1])) if found else None
 
 
@@ -187,9 +241,8 @@ def problem(run: Run) -> str | None:
     process = _processes().get(str(run.folder))
     if process is None or not process.poll():
         return None
-    return _last_sentence(_log(run)) or f"Making candidates ended with exit code {process.returncode}."
+    return _last_sentence(_text(run.folder / LOG)) or f"Making candidates ended with exit code {process.returncode}."
 
 
-def _log(run: Run) -> str:
-    path = run.folder / LOG
+def _text(path: Path) -> str:
     return path.read_text(errors="replace").replace("\r", "\n") if path.exists() else ""

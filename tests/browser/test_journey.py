@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import expect
 from pymatgen.core import Structure
 
-from crystalgan.classes import ASSETS
+from crystalgan.classes import ASSETS, builtin_sizes
 from crystalgan.database import candidates_table
 from crystalgan.exchange import pack_run
-from crystalgan.runs import Run, list_runs
+from crystalgan.runs import SHIPPED, Run, list_runs
 
 from .conftest import Server
 from .steps import (
@@ -151,7 +151,7 @@ def test_training_outlives_the_browser_and_a_killed_worker_is_resumed(new_page, 
     picture(page, "train-killed")
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("training", exact=True)).to_be_visible()
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()
     assert Run(run.folder).status()["state"] == "stopped"
 
@@ -232,6 +232,10 @@ def test_nothing_runs_out_of_the_window(new_page, server, size):
         picture(page, f"size-{size[0]}-{address.partition('?')[0] or 'pair'}")
 
 
+def shipped_formula(number):
+    return candidates_table(SHIPPED / "Pd-Ni-H_shipped").set_index("id")["formula"][number]
+
+
 def test_supercell_and_polyhedra_change_the_picture_only(page, server):
     page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
     plain = drawn(page)
@@ -244,7 +248,7 @@ def test_supercell_and_polyhedra_change_the_picture_only(page, server):
     expect(frame.get_by_text("2×1×1 cells, view only")).to_be_visible()
     page.wait_for_timeout(1500)
     assert drawn(page) != plain
-    expect(page.get_by_text("4: Ni2Pd4H8")).to_be_visible()
+    expect(page.get_by_text(f"4: {shipped_formula(4)}")).to_be_visible()
 
 
 def test_save_png(page, server):
@@ -253,7 +257,7 @@ def test_save_png(page, server):
     settled(page)
     with page.expect_download() as event:
         page.frame_locator("iframe[title*=crystalgan_viewer]").get_by_role("button", name="Save PNG").click()
-    assert event.value.suggested_filename == "Ni2Pd4H8_4.png"
+    assert event.value.suggested_filename == f"{shipped_formula(4)}_4.png"
     assert event.value.path().read_bytes()[:4] == b"\x89PNG"
 
 
@@ -272,7 +276,7 @@ def test_own_cells_own_rule_and_a_colleagues_run(page, server, tmp_path):
     page.get_by_text("Upload", exact=True).first.click()
     settled(page)
     page.get_by_test_id("stFileUploader").locator("input").set_input_files(ASSETS / "Pd.extxyz")
-    expect(page.get_by_text("41 cells of Pd-H; 0 left out")).to_be_visible()
+    expect(page.get_by_text(f"{builtin_sizes()['Pd']} cells of Pd-H; 0 left out")).to_be_visible()
     settled(page)
     page.get_by_text("Data doctor", exact=True).click()
     expect(page.get_by_text("Keep the paper's rule").first).to_be_visible()

@@ -25,3 +25,19 @@ document.addEventListener("keydown", (event) => {
   const { key, code, keyCode, shiftKey } = event;
   window.parent.document.dispatchEvent(new KeyboardEvent("keydown", { key, code, keyCode, shiftKey, bubbles: true }));
 });
+// Streamlit sends a component's files again for every frame. The page keeps these libraries, megabytes, for all its frames.
+async function libraries(...names) {
+  const kept = (window.parent.crystalganLibraries ||= {});
+  for (const name of names) {
+    if (!kept[name]) {
+      const answer = await fetch(name);
+      if (!answer.ok) throw new Error(`${name}: ${answer.status}`);
+      kept[name] = window.parent.URL.createObjectURL(await answer.blob());
+    }
+    await new Promise((done, failed) => {
+      const script = document.createElement("script");
+      Object.assign(script, { src: kept[name], onload: done, onerror: failed });
+      document.head.append(script);
+    });
+  }
+}
