@@ -72,6 +72,7 @@ def test_the_whole_journey(page, server, tmp_path):
     field = page.get_by_role("spinbutton", name="New cells")
     field.fill("20")
     field.press("Enter")
+    settled(page)
     page.get_by_role("button", name="Generate", exact=True).last.click()
     expect(page.get_by_text("0 of 20 decided")).to_be_visible()
     settled(page)
