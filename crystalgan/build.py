@@ -30,7 +30,7 @@ MIN_H_H, MIN_M_H = 1.5, 1.3  # Å; shorter is on the way to molecular hydrogen, 
 MOLECULE = 0.9  # Å
 SCAN = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)
 FMAX, MAX_STEPS = 0.03, 150  # eV/Å, steps
-FINE_FMAX, FINE_STEPS = 0.01, 25  # with 0.03 the volume of a soft cell is good to 2 %, with 0.01 to less than 1 %
+FINE_FMAX, FINE_STEPS = 0.01, 25  # of a cell that is kept; with 0.03 the volume of a soft one is good to 2 % only
 SAME_ENERGY = 0.001  # eV/atom; of two cells as close as this the more symmetric one is the type that is known
 ELEMENTS = "elements.extxyz"
 
@@ -104,13 +104,13 @@ def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> d
         "version": potential.version,
         "spacegroup": space_group(cell, 0.01)[0],
     }
-    if not result.converged:
+    if result.force > (FINE_FMAX if prototype.is_hydride else FMAX):
         return record | {"dropped": f"not converged: {result.force:.3f} eV/Å left after {result.steps} steps"}
     return record
 
 
 def finer(result: Relaxed, potential: Potential) -> Relaxed:
-    """The same cell relaxed on to smaller forces, where few steps are enough for that."""
+    """The same cell relaxed on to smaller forces, if few steps do it: a cell that needs many is on its way to another."""
     from crystalgan.relax import relax
 
     if not result.converged or result.force <= FINE_FMAX:
