@@ -71,8 +71,15 @@ def orange(found):
 
 
 def click_row(page, row, table=0):
-    """Tick a row of a table of the page."""
-    box = page.get_by_test_id("stDataFrame").nth(table).bounding_box()
+    """Tick a row of a table of the page, once the table is there and stands still."""
+    frame = page.get_by_test_id("stDataFrame").nth(table)
+    box = None
+    for _ in range(100):
+        frame.wait_for()
+        before, box = box, frame.bounding_box()  # none while the table is taken off to be drawn anew
+        if box is not None and box == before:
+            break
+        page.wait_for_timeout(100)
     height = ROW if table == 0 else 35
     page.mouse.click(box["x"] + 18, box["y"] + HEAD + height * row + height / 2)
 
