@@ -88,9 +88,13 @@ class Cells:
 
     def gathered(self, rows: Tensor) -> Cells:
         """Cells `[runs, batch]` of a pool `[runs, pool]`, by their rows `[runs, batch]`."""
-        run = torch.arange(len(rows))[:, None]
-        cells = Cells.from_features(self.features[run, rows], self.mask[run, rows], self.species)
-        cells.__dict__["occupied"] = self.occupied[run, rows]
+        flat = (rows + torch.arange(0, self.lattice.shape[1] * len(rows), self.lattice.shape[1])[:, None]).flatten()
+
+        def rows_of(tensor: Tensor) -> Tensor:
+            return tensor.flatten(0, 1).index_select(0, flat).unflatten(0, rows.shape)
+
+        cells = Cells.from_features(rows_of(self.features), rows_of(self.mask), self.species)
+        cells.__dict__["occupied"] = rows_of(self.occupied)
         return cells
 
     def to(self, dtype: torch.dtype) -> Cells:

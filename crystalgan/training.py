@@ -167,12 +167,14 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
             for k, file in enumerate(files):
                 line = {"step": stage.number, "epoch": epoch} | {name: values[k] for name, values in means.items()}
                 file.write(json.dumps(line) + "\n")
-            asked = any((run.folder / "stop").exists() for run in runs)
+            now = time.monotonic()
+            look = now - shown > STATUS_SECONDS or epoch == last
+            asked = look and any((run.folder / "stop").exists() for run in runs)
             if epoch % config.checkpoint_every == 0 or asked:
                 _save_checkpoint(runs, stage, epoch, seconds(), nets, optimizers, rngs)
-            if time.monotonic() - shown > STATUS_SECONDS or epoch == last:
+            if look:
                 _set_all(runs, "running", step=stage.number, epoch=epoch, seconds=seconds())
-                shown = time.monotonic()
+                shown = now
             if progress:
                 progress(stage.number, epoch, last, {name: values[0] for name, values in means.items()})
             if asked:
