@@ -167,14 +167,12 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
             for k, file in enumerate(files):
                 line = {"step": stage.number, "epoch": epoch} | {name: values[k] for name, values in means.items()}
                 file.write(json.dumps(line) + "\n")
-            now = time.monotonic()
-            look = now - shown > STATUS_SECONDS or epoch == last
-            asked = look and any((run.folder / "stop").exists() for run in runs)
+            asked = any((run.folder / "stop").exists() for run in runs)
             if epoch % config.checkpoint_every == 0 or asked:
                 _save_checkpoint(runs, stage, epoch, seconds(), nets, optimizers, rngs)
-            if look:
+            if time.monotonic() - shown > STATUS_SECONDS or epoch == last:
                 _set_all(runs, "running", step=stage.number, epoch=epoch, seconds=seconds())
-                shown = now
+                shown = time.monotonic()
             if progress:
                 progress(stage.number, epoch, last, {name: values[0] for name, values in means.items()})
             if asked:
