@@ -165,7 +165,7 @@ def progress_in_words(run: Run, status: dict[str, Any]) -> str:
     left = time_left(status, epochs)
     if left is not None:
         words.append(f"about {work.in_words(left)} left")
-    valid = [line["valid"] for line in run.metrics()[-20:] if "valid" in line]
+    valid = [line["valid"] for line in cached.metrics(run)[-20:] if "valid" in line]
     if valid:
         words.append(f"{valid[-1]:.0%} of step 2's raw cells keep the rule")
     return " · ".join(words)

@@ -414,6 +414,24 @@ def test_failed_run_tells_why_and_can_be_resumed(monkeypatch, tmp_path, finished
     assert app.button(key="resume")
 
 
+def test_metrics_are_read_on_from_where_they_ended(tmp_path, finished):
+    run = Run(copied(finished, tmp_path))
+    path = run.folder / "metrics.jsonl"
+    assert cached.metrics(run) == run.metrics()
+    with path.open("a") as file:
+        file.write('{"step": 2, "epoch": 3, "geo1": 0.5}\n{"step": 2, "epo')
+    assert cached.metrics(run) == run.metrics()
+    assert len(cached.metrics(run)) == 5
+    with path.open("a") as file:
+        file.write('ch": 4, "geo1": 0.25}\n')
+    assert cached.metrics(run)[-1] == {"step": 2, "epoch": 4, "geo1": 0.25}
+    before = json.loads(cached.losses(run, 1))
+    run.keep_metrics(2, 1)  # as a resumed training does
+    assert cached.metrics(run) == run.metrics()
+    assert len(cached.metrics(run)) == 3
+    assert json.loads(cached.losses(run, 1)) != before
+
+
 @pytest.mark.parametrize(
     ("state", "share"),
     [
