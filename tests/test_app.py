@@ -9,12 +9,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import nearly_symmetric, put_in
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
 from crystalgan import Config, InputError, generate, train
 from crystalgan.database import load_candidate
+from crystalgan.exchange import known_folder
 from crystalgan.runs import SHIPPED, Run, list_runs
 from ui import cached, databases, work
 
@@ -225,7 +227,7 @@ def test_candidates_are_compared_with_a_database(monkeypatch, tmp_path, finished
     assert not app.error
     wait_for(lambda: not work.is_generating(run))
     assert work.problem(run) is None
-    (file,) = work.known_folder(run).iterdir()
+    (file,) = known_folder(run).iterdir()
     assert file.name == "Pd-Ni-H Example provider.extxyz"
     app.run()
     assert any(file.name in text.value for text in app.caption)
@@ -345,7 +347,7 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.file_uploader(key="known_files").upload("mine.txt.cif", b"no cif", "text/plain").run()
     app.button(key="compare").click().run()
     assert any("None of these files holds a structure" in box.value for box in app.error)
-    assert not work.known_folder(run).exists()
+    assert not known_folder(run).exists()
     app.file_uploader(key="known_files").upload("mine.cif", third.to(fmt="cif").encode(), "text/plain").run()
     app.button(key="compare").click().run()
     assert not app.exception
@@ -361,6 +363,29 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.button(key="forget").click().run()
     wait_for(lambda: not work.is_generating(run))
     assert cached.table(run)["new"].iloc[2]
+
+
+def test_a_refined_cell_is_added_shown_and_rejected_like_any_other(monkeypatch, tmp_path, finished):
+    folder = copied(finished, tmp_path)
+    put_in(Run(folder), 3, nearly_symmetric()[1])
+    app = open_page(monkeypatch, tmp_path, "explore", run=folder.name, candidate="2")
+    app.segmented_control(key="detail").set_value("Symmetry").run()
+    app.select_slider(key="tolerance").set_value(0.001).run()
+    assert app.button(key="take_refined").disabled
+    app.select_slider(key="tolerance").set_value(0.1)
+    app.button(key="next").click().run()
+    app.button(key="take_refined").click().run()
+    assert not app.exception
+    assert not app.error
+    assert any(text.value.startswith("**21: ") and "P4/mmm" in text.value for text in app.markdown)
+    assert any("The refined cell of candidate 3, at 0.1 Å" in text.value for text in app.caption)
+    app.button(key="take_refined").click().run()
+    assert "the refined cell of candidate 21 is the cell of candidate 21" in app.error[0].value
+    app.button(key="decide_rejected").click().run()
+    assert decisions(folder) == {21: "rejected"}
+    app.button(key="undo").click().run()
+    assert decisions(folder) == {}
+    assert len(app.dataframe[0].value) == 21
 
 
 def decisions(folder):
