@@ -355,7 +355,7 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.run()
     assert not app.error
     table = cached.table(run)
-    assert "mine.cif" in table["matches"].iloc[2]
+    assert table["matches"].iloc[2] == "mine.cif"
     assert not table["new"].iloc[2]
     assert any("Known: matches" in text.value and "mine.cif" in text.value for text in app.caption)
     app.toggle(key="only_new").set_value(True).run()
@@ -363,6 +363,23 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.button(key="forget").click().run()
     wait_for(lambda: not work.is_generating(run))
     assert cached.table(run)["new"].iloc[2]
+
+
+def test_comparing_says_how_far_it_is(monkeypatch, tmp_path, finished):
+    run = Run(copied(finished, tmp_path))
+    worker = subprocess.Popen(["/bin/sh", "-c", "sleep 60", "novelty"])
+    try:
+        monkeypatch.setitem(work._processes(), str(run.folder), worker)
+        (run.folder / work.LOG).write_text("\rcompared: 0 [00:00, ?]")
+        app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name)
+        assert app.get("progress")[0].proto.text == "Reading what is known ..."
+        (run.folder / work.LOG).write_text("\rcompared:  20%|##  | 4/20 [00:00<00:01]\rcompared:  45%|### | 9/20 [00:01<00:01]")
+        app.run()
+        bar = app.get("progress")[0].proto
+        assert (bar.text, bar.value) == ("45%: 9 of 20 compared", 45)
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def test_a_refined_cell_is_added_shown_and_rejected_like_any_other(monkeypatch, tmp_path, finished):

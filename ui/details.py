@@ -141,17 +141,16 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
         disabled=found.number == 1,
         help="The conventional cell with every atom moved onto its site. The candidate itself stays as it was made.",
     )
-    if st.button(
+    row = st.container(horizontal=True)
+    pressed = row.button(
         "Add the refined cell to the candidates",
         icon=":material/add:",
         key="take_refined",
         disabled=found.number == 1 or work.is_generating(run),
         help="As a candidate of its own, judged by the same rules; keep or reject it like any other. This one stays as it is.",
-    ):
-        with work.saying_errors():
-            take_refined(run, number, tolerance)
+    )
     drawn = Drawn(found.refined, f"{identity}-refined") if refined and found.number > 1 else Drawn(structure, identity)
-    st.download_button(
+    row.download_button(
         "Download this cell (POSCAR)",
         data=lambda: _poscar(drawn.structure, name),
         file_name=f"{name}{drawn.identity.removeprefix(identity)}.vasp",
@@ -159,6 +158,9 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
         icon=":material/download:",
         key="take_cell",
     )
+    if pressed:
+        with work.saying_errors():
+            take_refined(run, number, tolerance)
     return drawn
 
 

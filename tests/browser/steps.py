@@ -130,3 +130,11 @@ def curve_grows(page, axis):
         first = end if first is None else first
         page.wait_for_timeout(200)
     raise AssertionError(f"the curves of {axis} stayed at epoch {first}")
+
+
+def set_epochs(page, first, second):
+    for number, value in ((1, first), (2, second)):
+        field = page.get_by_role("spinbutton", name=f"Epochs, step {number}")
+        field.fill(str(value))
+        field.press("Enter")
+        settled(page)

@@ -26,18 +26,11 @@ from .steps import (
     go,
     orange,
     picture,
+    set_epochs,
     settled,
 )
 
 pytestmark = pytest.mark.slow
-
-
-def set_epochs(page, first, second):
-    for number, value in ((1, first), (2, second)):
-        field = page.get_by_role("spinbutton", name=f"Epochs, step {number}")
-        field.fill(str(value))
-        field.press("Enter")
-        settled(page)
 
 
 def choose_pair_and_train(page, server, first, second):
