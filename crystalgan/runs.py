@@ -8,6 +8,7 @@
 `step1/2.safetensors`  the networks at the end of each step
 `checkpoint.safetensors` networks, Adam's moments and random state of the step under way, in one file
 `candidates.db`        ASE database of candidates (`crystalgan.candidates`)
+`known/`               known structures that the app compared them with, where it was given some
 ====================== ==========================================================================================
 """
 

@@ -120,7 +120,7 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
 
     from crystalgan import candidates
 
-    with tqdm(desc="compared", unit="", file=sys.stderr) as bar:
+    with tqdm(desc="compared", unit="", file=sys.stderr, delay=0.001) as bar:  # none before there is something to compare
 
         def progress(done: int, total: int) -> None:
             bar.total = total

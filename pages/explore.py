@@ -206,6 +206,9 @@ def explore(run: Run, table: pd.DataFrame) -> None:
         if shown.empty:
             st.info("No candidate is left by these filters; show all of them above.")
             return
+        if added := st.session_state.pop("added", None):
+            hidden = "" if added in set(shown["id"]) else " The filters hide it."
+            st.toast(f"Candidate {added} is the refined cell.{hidden}", icon=":material/add:")
         keep_selection(shown)
         picked = show_table(shown)
     current = int(st.session_state["candidate"])

@@ -395,9 +395,10 @@ def test_a_refined_cell_is_added_shown_and_rejected_like_any_other(monkeypatch, 
     assert not app.exception
     assert not app.error
     assert any(text.value.startswith("**21: ") and "P4/mmm" in text.value for text in app.markdown)
+    assert [note.value for note in app.toast] == ["Candidate 21 is the refined cell."]
     assert any("The refined cell of candidate 3, at 0.1 Å" in text.value for text in app.caption)
     app.button(key="take_refined").click().run()
-    assert "the refined cell of candidate 21 is the cell of candidate 21" in app.error[0].value
+    assert "Candidate 21 is its own refined cell" in app.error[0].value
     app.button(key="decide_rejected").click().run()
     assert decisions(folder) == {21: "rejected"}
     app.button(key="undo").click().run()

@@ -169,7 +169,8 @@ def take_refined(run: Run, number: int, tolerance: float) -> None:
     with st.spinner("Judging the refined cell ..."):
         arguments = ["symmetrize", str(run.folder), str(number), "--tolerance", str(tolerance), "--json"]
         answer = work.carried_out([*arguments, *work.known_option(run)])
-    vet.show_candidate(int(answer["candidate"]))
+    st.session_state["added"] = int(answer["candidate"])
+    vet.show_candidate(st.session_state["added"])
     st.rerun()
 
 
