@@ -169,7 +169,9 @@ def add_refined(run: Run | Path | str, number: int, tolerance: float, known: Seq
             other = structure_of(row)
             if other.composition.reduced_formula == formula and same.fit(structure, other):
                 if row.id == number:
-                    raise InputError(f"Candidate {number} is its own refined cell at {tolerance} Å: every atom is on its site.")
+                    raise InputError(
+                        f"Candidate {number} is its own refined cell at {tolerance} Å: its atoms are on their sites."
+                    )
                 raise InputError(f"At {tolerance} Å the refined cell of candidate {number} is the cell of candidate {row.id}.")
         unique, match = not StructureMatcher().fit(original, structure), reference.find(structure)
         columns |= {"seed": NOT_DRAWN, "number": database.count(seed=NOT_DRAWN), "draw": NOT_DRAWN, "new": match is None}

@@ -78,7 +78,9 @@ def nearly_symmetric(shift: float = 0.03) -> tuple[Structure, Structure]:
     exact = Structure.from_spacegroup(
         "P4/mmm", Lattice.tetragonal(2.8, 7.4), ["Pd", "Ni", "H"], [[0, 0, 0], [0.5, 0.5, 0.5], [0, 0, 0.25]]
     )
-    return exact, exact.copy().perturb(shift)
+    steps = np.random.default_rng(1).normal(size=(len(exact), 3))
+    steps *= shift / np.linalg.norm(steps, axis=1, keepdims=True)
+    return exact, Structure(exact.lattice, exact.species, exact.cart_coords + steps, coords_are_cartesian=True)
 
 
 def put_in(run: Run, number: int, structure: Structure) -> None:
