@@ -33,7 +33,7 @@ BLOCK = 250
 MOST_DRAWS = 4  # a candidate, before repeated ones are taken too
 SYMPREC = 0.1  # Å, tolerance of the space group before any relaxation
 NOT_DRAWN = -1  # the `seed` and `draw` of a candidate that was made from another one
-SAME_CELL = {"ltol": 0.005, "stol": 0.005, "angle_tol": 0.5, "scale": False}  # about 0.01 Å: what no refinement would tell apart
+SAME_CELL = {"ltol": 0.005, "stol": 0.005, "angle_tol": 0.5, "scale": False}  # equal to about 0.01 Å
 
 
 @dataclass(frozen=True)

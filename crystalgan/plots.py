@@ -65,7 +65,7 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
 
 
 def thinned(metrics: list[dict[str, Any]], window: int = 1, points: int = 600) -> list[dict[str, Any]]:
-    """Metrics to draw: each term the mean of its last `window` epochs, at most about `points` a step and as many with a share."""
+    """Metrics to draw: terms as means of the last `window` epochs, at most `points` a step and as many again with a share."""
     from collections import deque
 
     out = []
