@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from crystalgan import InputError
-from crystalgan.rules import Broken, Rule, Verdict, pair_name, paper_rule, read_rule  # noqa: F401 - rules and their judges read as one
+from crystalgan.rules import Broken, Rule, Verdict, pair_name
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,12 +9,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import nearly_symmetric, put_in
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
 from crystalgan import Config, InputError, generate, train
 from crystalgan.database import load_candidate
+from crystalgan.exchange import known_folder
 from crystalgan.runs import SHIPPED, Run, list_runs
 from ui import cached, databases, work
 
@@ -225,7 +227,7 @@ def test_candidates_are_compared_with_a_database(monkeypatch, tmp_path, finished
     assert not app.error
     wait_for(lambda: not work.is_generating(run))
     assert work.problem(run) is None
-    (file,) = work.known_folder(run).iterdir()
+    (file,) = known_folder(run).iterdir()
     assert file.name == "Pd-Ni-H Example provider.extxyz"
     app.run()
     assert any(file.name in text.value for text in app.caption)
@@ -345,7 +347,7 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.file_uploader(key="known_files").upload("mine.txt.cif", b"no cif", "text/plain").run()
     app.button(key="compare").click().run()
     assert any("None of these files holds a structure" in box.value for box in app.error)
-    assert not work.known_folder(run).exists()
+    assert not known_folder(run).exists()
     app.file_uploader(key="known_files").upload("mine.cif", third.to(fmt="cif").encode(), "text/plain").run()
     app.button(key="compare").click().run()
     assert not app.exception
@@ -353,7 +355,7 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.run()
     assert not app.error
     table = cached.table(run)
-    assert "mine.cif" in table["matches"].iloc[2]
+    assert table["matches"].iloc[2] == "mine.cif"
     assert not table["new"].iloc[2]
     assert any("Known: matches" in text.value and "mine.cif" in text.value for text in app.caption)
     app.toggle(key="only_new").set_value(True).run()
@@ -361,6 +363,47 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.button(key="forget").click().run()
     wait_for(lambda: not work.is_generating(run))
     assert cached.table(run)["new"].iloc[2]
+
+
+def test_comparing_says_how_far_it_is(monkeypatch, tmp_path, finished):
+    run = Run(copied(finished, tmp_path))
+    worker = subprocess.Popen(["/bin/sh", "-c", "sleep 60", "novelty"])
+    try:
+        monkeypatch.setitem(work._processes(), str(run.folder), worker)
+        (run.folder / work.LOG).write_text("\rcompared: 0 [00:00, ?]")
+        app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name)
+        assert app.get("progress")[0].proto.text == "Reading what is known ..."
+        (run.folder / work.LOG).write_text("\rcompared:  20%|##  | 4/20 [00:00<00:01]\rcompared:  45%|### | 9/20 [00:01<00:01]")
+        app.run()
+        bar = app.get("progress")[0].proto
+        assert (bar.text, bar.value) == ("45%: 9 of 20 compared", 45)
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_refined_cell_is_added_shown_and_rejected_like_any_other(monkeypatch, tmp_path, finished):
+    folder = copied(finished, tmp_path)
+    put_in(Run(folder), 3, nearly_symmetric()[1])
+    app = open_page(monkeypatch, tmp_path, "explore", run=folder.name, candidate="2")
+    app.segmented_control(key="detail").set_value("Symmetry").run()
+    app.select_slider(key="tolerance").set_value(0.001).run()
+    assert app.button(key="take_refined").disabled
+    app.select_slider(key="tolerance").set_value(0.1)
+    app.button(key="next").click().run()
+    app.button(key="take_refined").click().run()
+    assert not app.exception
+    assert not app.error
+    assert any(text.value.startswith("**21: ") and "P4/mmm" in text.value for text in app.markdown)
+    assert [note.value for note in app.toast] == ["Candidate 21 is the refined cell."]
+    assert any("The refined cell of candidate 3, at 0.1 Å" in text.value for text in app.caption)
+    app.button(key="take_refined").click().run()
+    assert "Candidate 21 is its own refined cell" in app.error[0].value
+    app.button(key="decide_rejected").click().run()
+    assert decisions(folder) == {21: "rejected"}
+    app.button(key="undo").click().run()
+    assert decisions(folder) == {}
+    assert len(app.dataframe[0].value) == 21
 
 
 def decisions(folder):
@@ -412,6 +455,24 @@ def test_failed_run_tells_why_and_can_be_resumed(monkeypatch, tmp_path, finished
     assert "The loss geo1 is not finite." in said(app)
     assert [block.value for block in app.code] == ["MemoryError: no more"]
     assert app.button(key="resume")
+
+
+def test_metrics_are_read_on_from_where_they_ended(tmp_path, finished):
+    run = Run(copied(finished, tmp_path))
+    path = run.folder / "metrics.jsonl"
+    assert cached.metrics(run) == run.metrics()
+    with path.open("a") as file:
+        file.write('{"step": 2, "epoch": 3, "geo1": 0.5}\n{"step": 2, "epo')
+    assert cached.metrics(run) == run.metrics()
+    assert len(cached.metrics(run)) == 5
+    with path.open("a") as file:
+        file.write('ch": 4, "geo1": 0.25}\n')
+    assert cached.metrics(run)[-1] == {"step": 2, "epoch": 4, "geo1": 0.25}
+    before = json.loads(cached.losses(run, 1))
+    run.keep_metrics(2, 1)  # as a resumed training does
+    assert cached.metrics(run) == run.metrics()
+    assert len(cached.metrics(run)) == 3
+    assert json.loads(cached.losses(run, 1)) != before
 
 
 @pytest.mark.parametrize(

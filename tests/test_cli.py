@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,10 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import nearly_symmetric, put_in
 from pymatgen.core import Structure
 from test_classes import BAD, PD_H, poscar
 
 from crystalgan.__main__ import main
+from crystalgan.runs import Run
 
 
 @pytest.fixture
@@ -77,6 +80,16 @@ def test_candidates_are_compared_with_what_is_known(crystalgan, tmp_path):
     assert "5 candidates match no known structure" in crystalgan("novelty", run)[1]
     code, _, err = crystalgan("novelty", run, "--known", tmp_path / "none")
     assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_a_refined_cell_is_added_once(crystalgan, small_run, tmp_path):
+    run = Run(shutil.copytree(small_run.folder, tmp_path / "run"))
+    put_in(run, 3, nearly_symmetric()[1])
+    words = ("symmetrize", run.folder, 3, "--tolerance", 0.1)
+    assert json.loads(crystalgan(*words, "--json")[1]) == {"candidate": 41}
+    code, out, err = crystalgan(*words)
+    assert (code, out) == (2, "")
+    assert err == "crystalgan: At 0.1 Å the refined cell of candidate 3 is the cell of candidate 41.\n"
 
 
 def test_the_doctor_draws_and_writes_on_request(crystalgan, tmp_path):
