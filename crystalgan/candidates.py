@@ -22,6 +22,7 @@ from crystalgan.database import (  # noqa: F401 - reading and deciding belong to
     open_database,
     passed_key,
     structure_of,
+    timed,
 )
 from crystalgan.geometry import judge, keeps, learned_rule, refine
 from crystalgan.matching import Seen, known_structures
@@ -128,7 +129,7 @@ def generate(
     if not (run.folder / f"step{last}.safetensors").exists():
         raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
     reference = known_structures(run.species, known)
-    with run.hold("generate"):
+    with run.hold("generate"), timed(run):
         _generate(run, n, seed, reference, progress)
     return summary(run, n, seed)
 
