@@ -5,7 +5,6 @@ Exit codes: 0 done, 2 the input cannot be used (one sentence on stderr), 1 a tra
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -15,7 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan import InputError
+from crystalgan import InputError, commands_study
+from crystalgan.commandline import Json, RunFolder, config_of, say
 
 app = typer.Typer(
     name="crystalgan",
@@ -24,9 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/Pd-Ni-H_crystalgan_seed0_001.")]
+app.add_typer(commands_study.app)
 
 KnownFiles = Annotated[
     list[Path] | None,
@@ -45,7 +43,7 @@ def classes(as_json: Json = False) -> None:
     cells = sum(map(len, every))
     table = [{"metal": c.metal, "cells": len(c), "source": c.source} for c in every]
     lines = [f"{c.metal:3} {len(c):4} cells  {c.source}" for c in every] + [f"{cells} cells in {len(every)} classes"]
-    _print({"cells": cells, "classes": table}, lines, as_json)
+    say({"cells": cells, "classes": table}, lines, as_json)
 
 
 @app.command()
@@ -71,7 +69,7 @@ def check(
         name = f"{report['metal']}-{shared}"
         limits = report["limits"]["learned"] or report["limits"]["paper"]
         distance_figure({name: report["distances"]}, list(report["distances"]), limits).write_html(figure, include_plotlyjs=True)
-    _print(report, _diagnosis(report, shared), as_json)
+    say(report, _diagnosis(report, shared), as_json)
     if not report["cells"]:
         raise InputError(f"{path}: holds no cell that can be used; mend what is listed above or give another path.")
 
@@ -113,7 +111,7 @@ def data_card(
     report = datacard.report(dft or [])
     if write:
         print(f"written: {datacard.write(report)}", file=sys.stderr)
-    _print(report, [datacard.markdown(report)], as_json)
+    say(report, [datacard.markdown(report)], as_json)
 
 
 @app.command()
@@ -147,7 +145,7 @@ def fetch(
     result = asdict(fetched) | {"path": str(out or fetched.path)}
     of = f"of {fetched.system} from {fetched.provider}, {fetched.retrieved}{' (from the cache)' if fetched.cached else ''}"
     lines = [f"{fetched.structures} structures {of}", f"{len(fetched.left_out)} left out", f"licence {fetched.licence}"]
-    _print(result, [*lines, result["path"]], as_json)
+    say(result, [*lines, result["path"]], as_json)
 
 
 @app.command()
@@ -173,7 +171,7 @@ def train(
     from crystalgan.training import new_run
 
     started = time.monotonic()
-    config = _config(preset, settings or [], method=method, epochs1=epochs, epochs2=epochs, seed=seed, rule=rule)
+    config = config_of(preset, settings or [], method=method, epochs1=epochs, epochs2=epochs, seed=seed, rule=rule)
     both = [load_class(str(path or metal), metal, config.shared, skip_bad) for metal, path in ((a, a_path), (b, b_path))]
     for c in both:
         for x in c.left_out:
@@ -197,7 +195,7 @@ def step2(
     from crystalgan.training import new_step2
 
     started = time.monotonic()
-    run = new_step2(Run.open(run_folder), _config(preset, settings or []), runs)
+    run = new_step2(Run.open(run_folder), config_of(preset, settings or []), runs)
     print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
     _train_with_bar(run)
     _print_trained(run, time.monotonic() - started, as_json)
@@ -235,7 +233,7 @@ def generate(
     lines += [f"{counts['ternary']} of them hold all three elements"]
     lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
     lines += [f"{k} kept the rule {name} before refinement" for name, k in counts["passed_before_refine"].items()]
-    _print(counts, lines, as_json)
+    say(counts, lines, as_json)
 
 
 @app.command()
@@ -244,7 +242,7 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
     from crystalgan import candidates
 
     counts = candidates.compare_with_known(run_folder, known or [])
-    _print(counts, [f"{counts['new']} of {counts['candidates']} candidates match no known structure"], as_json)
+    say(counts, [f"{counts['new']} of {counts['candidates']} candidates match no known structure"], as_json)
 
 
 @app.command()
@@ -262,7 +260,7 @@ def export(
     from crystalgan import archive
 
     count = archive.export(run_folder, out, select, rule, file_format)
-    _print({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
+    say({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
 
 
 @app.command("build-classes")
@@ -289,22 +287,7 @@ def build_classes(
 
         counts = build.build_classes(metals, out, work, jobs, progress)
     lines = [f"{metal}: {c['kept']} cells kept, {c['dropped']} left out" for metal, c in counts.items()]
-    _print({"classes": counts}, lines, as_json)
-
-
-def _config(preset: str, settings: list[str], **named: Any) -> Any:  # noqa: ANN401 - importing Config here would be slow
-    from crystalgan.config import Config
-
-    changes: dict[str, Any] = {}
-    for text in settings:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set {text}: write it as name=value, for example --set width=200.")
-        changes[name.strip()] = value.strip()
-    changes |= {name: value for name, value in named.items() if value is not None}
-    if preset not in ("default", "paper"):
-        raise InputError(f"--preset {preset} is not one of default, paper.")
-    return Config.paper(**changes) if preset == "paper" else Config.of(changes)
+    say({"classes": counts}, lines, as_json)
 
 
 def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here would be slow
@@ -335,11 +318,7 @@ def _print_trained(run: Any, seconds: float, as_json: bool) -> None:  # noqa: AN
     status = run.status()
     result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}
     lines = [f"{run.folder}: {' + '.join(map(str, status['epochs']))} epochs in {seconds:.0f} s"]
-    _print(result, lines, as_json)
-
-
-def _print(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
-    print(json.dumps(data) if as_json else "\n".join(lines))
+    say(result, lines, as_json)
 
 
 def main() -> None:

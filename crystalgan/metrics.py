@@ -132,7 +132,7 @@ def measure(run: Run) -> dict[str, float | None]:
 
 
 def valid(cells: Cells, rule: Rule) -> Tensor:
-    """Whether each cell (one leading axis) holds every element of its slots and keeps the rule, `[cells]`: Table II's good ones."""
+    """Whether each cell (one leading axis) holds every element and keeps the rule, `[cells]`: what Table II counts."""
     from crystalgan.geometry import keeps
 
     return cells.mask.any(-1).all(-1) & keeps(cells, rule.for_slots(cells.species, cells.lattice.dtype))

@@ -80,7 +80,7 @@ def carry_out(jobs: Sequence[Job], processes: int = 1) -> Iterator[tuple[Job, li
         for job in jobs:
             yield job, _outcome(partial(perform, job))
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), one_thread) as pool:
         pending = {pool.submit(perform, job): job for job in jobs}
         for future in as_completed(pending):
             yield pending[future], _outcome(future.result)
@@ -93,7 +93,8 @@ def _outcome(get: Callable[[], list[Values]]) -> list[Values] | TrainingError:
         return error
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Have this process use one thread for tensors."""
     import torch
 
     torch.set_num_threads(1)  # the matrices are small: more only wait
