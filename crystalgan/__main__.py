@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan import InputError, commands_study
-from crystalgan.commandline import Json, RunFolder, config_of, say
+from crystalgan import InputError, shell_study
+from crystalgan.shell import Json, RunFolder, config_of, show
 
 app = typer.Typer(
     name="crystalgan",
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(commands_study.app)
+app.add_typer(shell_study.app)
 
 KnownFiles = Annotated[
     list[Path] | None,
@@ -43,7 +43,7 @@ def classes(as_json: Json = False) -> None:
     cells = sum(map(len, every))
     table = [{"metal": c.metal, "cells": len(c), "source": c.source} for c in every]
     lines = [f"{c.metal:3} {len(c):4} cells  {c.source}" for c in every] + [f"{cells} cells in {len(every)} classes"]
-    say({"cells": cells, "classes": table}, lines, as_json)
+    show({"cells": cells, "classes": table}, lines, as_json)
 
 
 @app.command()
@@ -69,7 +69,7 @@ def check(
         name = f"{report['metal']}-{shared}"
         limits = report["limits"]["learned"] or report["limits"]["paper"]
         distance_figure({name: report["distances"]}, list(report["distances"]), limits).write_html(figure, include_plotlyjs=True)
-    say(report, _diagnosis(report, shared), as_json)
+    show(report, _diagnosis(report, shared), as_json)
     if not report["cells"]:
         raise InputError(f"{path}: holds no cell that can be used; mend what is listed above or give another path.")
 
@@ -111,7 +111,7 @@ def data_card(
     report = datacard.report(dft or [])
     if write:
         print(f"written: {datacard.write(report)}", file=sys.stderr)
-    say(report, [datacard.markdown(report)], as_json)
+    show(report, [datacard.markdown(report)], as_json)
 
 
 @app.command()
@@ -145,7 +145,7 @@ def fetch(
     result = asdict(fetched) | {"path": str(out or fetched.path)}
     of = f"of {fetched.system} from {fetched.provider}, {fetched.retrieved}{' (from the cache)' if fetched.cached else ''}"
     lines = [f"{fetched.structures} structures {of}", f"{len(fetched.left_out)} left out", f"licence {fetched.licence}"]
-    say(result, [*lines, result["path"]], as_json)
+    show(result, [*lines, result["path"]], as_json)
 
 
 @app.command()
@@ -233,7 +233,7 @@ def generate(
     lines += [f"{counts['ternary']} of them hold all three elements"]
     lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
     lines += [f"{k} kept the rule {name} before refinement" for name, k in counts["passed_before_refine"].items()]
-    say(counts, lines, as_json)
+    show(counts, lines, as_json)
 
 
 @app.command()
@@ -242,7 +242,7 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
     from crystalgan import candidates
 
     counts = candidates.compare_with_known(run_folder, known or [])
-    say(counts, [f"{counts['new']} of {counts['candidates']} candidates match no known structure"], as_json)
+    show(counts, [f"{counts['new']} of {counts['candidates']} candidates match no known structure"], as_json)
 
 
 @app.command()
@@ -260,7 +260,7 @@ def export(
     from crystalgan import archive
 
     count = archive.export(run_folder, out, select, rule, file_format)
-    say({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
+    show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
 
 
 @app.command("build-classes")
@@ -287,7 +287,7 @@ def build_classes(
 
         counts = build.build_classes(metals, out, work, jobs, progress)
     lines = [f"{metal}: {c['kept']} cells kept, {c['dropped']} left out" for metal, c in counts.items()]
-    say({"classes": counts}, lines, as_json)
+    show({"classes": counts}, lines, as_json)
 
 
 def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here would be slow
@@ -318,7 +318,7 @@ def _print_trained(run: Any, seconds: float, as_json: bool) -> None:  # noqa: AN
     status = run.status()
     result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}
     lines = [f"{run.folder}: {' + '.join(map(str, status['epochs']))} epochs in {seconds:.0f} s"]
-    say(result, lines, as_json)
+    show(result, lines, as_json)
 
 
 def main() -> None:

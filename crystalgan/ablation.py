@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FOLDER = "ablation"
 CELLS = 250  # of a run, that are compared with each other and searched for symmetry
-SCORES = ("paper", "learned", "unique", "symmetric")
+SCORES = ("paper", "learned", "raw", "unique", "symmetric")
 
 
 def differences() -> dict[str, tuple[Any, Any]]:
@@ -33,7 +33,7 @@ def variants(both: bool = False, **changes: Any) -> dict[str, Config]:  # noqa: 
     """Name -> settings: both presets, the default with each field as in the paper, and with `both` the paper with each as in the
     default; `changes` hold for all, and a field that they name is not varied.
     """
-    default, paper = Config(**changes), Config.paper(**changes)
+    default, paper = Config.of(changes), Config.paper(**changes)
     named = {"default": default, "paper": paper}
     for name, (of_default, of_paper) in differences().items():
         if name not in changes:
@@ -78,23 +78,27 @@ def ablation(
 
 
 def assess(run: Run) -> Values:
-    """How many of 1,000 cells of a finished run hold all elements and keep the rules `paper` and `learned`; and of the first 250
-    which share (%) repeats none before it, and has a space group above P1.
+    """How many of 1,000 cells of a finished run hold all elements and keep the rules `paper` and `learned`.
+
+    And how many kept the run's own before `refine`; and of the first 250 which share (%) repeats none before it, and which has a
+    space group above P1.
     """
     import torch
 
     from crystalgan.candidates import BLOCK, SYMPREC, make, rules_of
     from crystalgan.cells import decode, space_group
     from crystalgan.matching import Seen
-    from crystalgan.metrics import NO_SYMMETRY, valid
+    from crystalgan.metrics import NO_SYMMETRY, complete, valid
 
-    blocks = [make(run, block, run.config.seed).cells for block in range(1000 // BLOCK)]
+    batches = [make(run, block, run.config.seed) for block in range(1000 // BLOCK)]
+    blocks = [batch.cells for batch in batches]
     rules = rules_of(run)
     kept = {name: 1000 * float(torch.cat([valid(cells, rules[name]) for cells in blocks]).double().mean()) for name in SCORES[:2]}
+    raw = sum(int((complete(batch.cells) & torch.tensor(batch.raw)).sum()) for batch in batches)
     structures, seen = decode(blocks[0])[:CELLS], Seen[int]()
     unique = sum(seen.find_or_add(structure, k) is None for k, structure in enumerate(structures))
     symmetric = sum(space_group(structure, SYMPREC)[0] > NO_SYMMETRY for structure in structures)
-    return kept | {"unique": 100 * unique / len(structures), "symmetric": 100 * symmetric / len(structures)}
+    return kept | {"raw": raw, "unique": 100 * unique / len(structures), "symmetric": 100 * symmetric / len(structures)}
 
 
 def _summary(values: list[Values]) -> dict[str, float]:
@@ -109,12 +113,12 @@ def as_text(result: dict[str, Any]) -> list[str]:
     width = max(map(len, result["variants"]))
     lines = [
         f"{result['pair']}-{result['shared']}: cells of 1,000 that keep each rule, mean and spread over {result['seeds']} seeds",
-        f"{'':{width}} {'paper':>14} {'learned':>14} {'unique':>9} {'above P1':>9}",
+        f"{'':{width}} {'paper':>14} {'learned':>14} {'unrefined':>14} {'unique':>9} {'above P1':>9}",
     ]
     for name, found in result["variants"].items():
         if "error" in found:
             lines.append(f"{name:{width}} {found['error']}")
             continue
-        words = " ".join(f"{found[rule]:7.1f} ± {found[f'{rule}_std']:4.1f}" for rule in SCORES[:2])
+        words = " ".join(f"{found[rule]:7.1f} ± {found[f'{rule}_std']:4.1f}" for rule in SCORES[:3])
         lines.append(f"{name:{width}} {words} {found['unique']:7.1f} % {found['symmetric']:7.1f} %")
     return lines

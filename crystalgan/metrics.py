@@ -102,6 +102,7 @@ def measure(run: Run) -> dict[str, float | None]:
     from crystalgan.exchange import class_structures
 
     table = candidates_table(run)
+    table = table if table.empty else table[table["seed"] >= 0]  # not those that were made from another candidate
     if table.empty:
         raise InputError(f"{run.folder}: holds no candidates yet; run `crystalgan generate {run.folder}` first.")
     shared, metal_a, metal_b = run.species
@@ -110,7 +111,7 @@ def measure(run: Run) -> dict[str, float | None]:
     new = table["new"].astype(bool) if "new" in table else None
     good = None if new is None else own & unique & new
     classes = class_structures(run)
-    cells = [structure_of(row) for row in open_database(run).select(limit=MOST_CELLS, sort="id", include_data=False)]
+    cells = [structure_of(row) for row in open_database(run).select("seed>=0", limit=MOST_CELLS, sort="id", include_data=False)]
     return {
         "candidates": len(table),
         "ternary": share(table["ternary"]),
@@ -131,11 +132,16 @@ def measure(run: Run) -> dict[str, float | None]:
     }
 
 
+def complete(cells: Cells) -> Tensor:
+    """Whether each cell holds an atom of every element of its slots, `[cells]`."""
+    return cells.mask.any(-1).all(-1)
+
+
 def valid(cells: Cells, rule: Rule) -> Tensor:
     """Whether each cell (one leading axis) holds every element and keeps the rule, `[cells]`: what Table II counts."""
     from crystalgan.geometry import keeps
 
-    return cells.mask.any(-1).all(-1) & keeps(cells, rule.for_slots(cells.species, cells.lattice.dtype))
+    return complete(cells) & keeps(cells, rule.for_slots(cells.species, cells.lattice.dtype))
 
 
 def share(values: pd.Series) -> float:

@@ -66,7 +66,7 @@ def _bars(name: str, x: list[str], y: list[float | None], colour: str, spread: d
 
 
 def ablation_figure(result: dict[str, Any]) -> go.Figure:
-    """Cells of 1,000 that keep each rule, one pair of bars a variant but for those that failed; `result` as `ablation` gives it."""
+    """Cells of 1,000 that keep each rule, for each variant that could be trained; `result` as `ablation` gives it."""
     import plotly.graph_objects as go
 
     found = {name: scores for name, scores in reversed(result["variants"].items()) if "error" not in scores}

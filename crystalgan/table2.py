@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.config import Config
-from crystalgan.methods import METHODS
 from crystalgan.runs import TrainingError, read_json, write_json
 from crystalgan.study import Job, carry_out, mean_and_spread, seeds_of, study_folder
 
@@ -44,6 +43,8 @@ def table2(
     `config`'s but for method and seed. The same goes into files that `results` finds. `progress` hears of each stack of runs that
     is done. Raises TrainingError when one fails, after the others are done.
     """
+    from crystalgan.methods import METHODS
+
     every, base = seeds_of(seeds), replace(config, method="crystalgan", seed=0)
     folders = [study_folder(root / FOLDER, a, b, base, {"seeds": seeds}) for a, b in pairs]
     found: dict[Path, list[Values]] = {}
@@ -101,12 +102,12 @@ def count(run: Run, samples: int) -> Values:
     import torch
 
     from crystalgan.candidates import BLOCK, make
-    from crystalgan.metrics import valid
+    from crystalgan.methods import METHODS
+    from crystalgan.metrics import complete, valid
 
     blocks = [make(run, block, run.config.seed) for block in range(-(-max(samples, MANY) // BLOCK))]
-    whole = torch.cat([batch.cells.mask.any(-1).all(-1) for batch in blocks])
     good = torch.cat([valid(batch.cells, run.rule) for batch in blocks])
-    raw = whole & torch.tensor([kept for batch in blocks for kept in batch.raw])
+    raw = torch.cat([complete(batch.cells) & torch.tensor(batch.raw) for batch in blocks])
     counts: Values = {"good": int(good[:samples].sum()), "good_1000": int(good[:MANY].sum())}
     if METHODS[run.config.method][-1].constrained and run.config.refine:
         counts |= {"raw": int(raw[:samples].sum()), "raw_1000": int(raw[:MANY].sum())}
@@ -134,12 +135,18 @@ def results(root: Path) -> list[dict[str, Any]]:
     return [read_json(path) for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
+def title(result: dict[str, Any]) -> str:
+    """What a result is of, in a few words."""
+    config = result["config"]
+    budget = f"{result['seeds']} seeds of {config['epochs1']} + {config['epochs2']} epochs"
+    return f"{result['pair']}-{result['shared']}: good cells of {result['samples']} by the rule {config['rule']}; {budget}"
+
+
 def as_text(result: dict[str, Any]) -> list[str]:
     """A result in lines, with the paper's counts where it has any."""
-    config, paper = result["config"], paper_counts(result["pair"])
-    budget = f"{result['seeds']} seeds of {config['epochs1']} + {config['epochs2']} epochs"
+    paper = paper_counts(result["pair"])
     lines = [
-        f"{result['pair']}-{result['shared']}: good cells of {result['samples']} by the rule {config['rule']}; {budget}",
+        title(result),
         f"{'':14} {'mean':>6} {'spread':>6} {'of 1,000':>8}" + (f" {'paper':>6}" if paper else ""),
     ]
     for method, found in result["methods"].items():

@@ -20,7 +20,7 @@ from ui import cached, databases, work
 
 ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "app.py")
-PAGES = ("pair", "train", "explore", "export")
+PAGES = ("pair", "train", "explore", "compare", "export")
 WAIT = 60  # seconds
 
 
@@ -89,6 +89,7 @@ def copied(finished, root):
         ("pair", "Click two metals"),
         ("train", "Choose two metals on the page Pair"),
         ("explore", "No run yet"),
+        ("compare", "No run yet"),
         ("export", "No run yet"),
     ],
 )
@@ -102,7 +103,9 @@ def test_empty_workspace_says_what_to_do(monkeypatch, tmp_path, page, words):
 def test_shipped_run_is_there_at_the_first_start(monkeypatch, tmp_path, page):
     app = open_page(monkeypatch, tmp_path / page, page)
     assert not app.error
-    if page != "pair":
+    if page == "compare":
+        assert app.multiselect(key="compared").value == ["Pd-Ni-H_shipped"]
+    elif page != "pair":
         assert app.selectbox(key="choose_run").value == "Pd-Ni-H_shipped"
     if page == "explore":
         assert len(app.dataframe[0].value) == 200
@@ -121,13 +124,18 @@ def test_damaged_run_folders_are_named_and_the_rest_usable(monkeypatch, tmp_path
     warned = [box.value for box in app.warning if "left out" in box.value]
     assert len(warned) == 2
     assert any("cut/config.json: damaged" in text for text in warned)
-    assert app.selectbox(key="choose_run").value == finished.folder.name
+    if page == "compare":
+        assert app.multiselect(key="compared").value == [finished.folder.name]
+    else:
+        assert app.selectbox(key="choose_run").value == finished.folder.name
 
 
 @pytest.mark.parametrize(
     ("page", "name", "content"),
     [
         ("explore", "candidates.db", b"no database" * 100),
+        ("compare", "candidates.db", b"no database" * 100),
+        ("compare", "classes.safetensors", b"{"),
         ("export", "candidates.db", b"no database" * 100),
         ("train", "metrics.jsonl", b"no json\n"),
         ("explore", "status.json", b"{"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crystalgan import InputError
-from crystalgan.commandline import Json, RunFolder, changes_of, config_of, say
+from crystalgan.shell import Json, RunFolder, changes_of, config_of, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def table2(
         }
         for result in results
     }
-    say(shown, [line for result in results for line in core.as_text(result)], as_json)
+    show(shown, [line for result in results for line in core.as_text(result)], as_json)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def ablation(
     with _bar(len(variants)) as done:
         result = core.ablation(a, b, variants, seeds, runs, jobs, done)
     _draw(out, lambda: study_charts.ablation_figure(result))
-    say({result["pair"]: result["variants"]}, core.as_text(result), as_json)
+    show({result["pair"]: result["variants"]}, core.as_text(result), as_json)
 
 
 @app.command()
@@ -125,7 +125,7 @@ def search(
         found = core.search(a, b, config, trials, folds, runs, jobs, lambda _, best: done(f"best {best:.3f}"))
     words = core.as_words(found["settings"])
     about = f"{found['score']:.3f} is the best score of {found['trials']} trials, of which {found['failed']} failed"
-    say(found | {"words": words}, [about, words], as_json)
+    show(found | {"words": words}, [about, words], as_json)
 
 
 @app.command()
@@ -139,7 +139,7 @@ def metrics(run_folder: RunFolder, as_json: Json = False) -> None:
         f"{metric(name).title:22} {'-' if value is None else f'{value:.4g}':>8} {metric(name).unit:8} {metric(name).definition}"
         for name, value in found.items()
     ]
-    say(found, lines, as_json)
+    show(found, lines, as_json)
 
 
 @contextmanager

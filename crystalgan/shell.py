@@ -35,6 +35,6 @@ def config_of(preset: str, settings: list[str], **named: Any) -> Any:  # noqa: A
     return Config.paper(**changes) if preset == "paper" else Config.of(changes)
 
 
-def say(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
+def show(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
     """Print a result on stdout, as one JSON object or in lines."""
     print(json.dumps(data) if as_json else "\n".join(lines))
