@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystalgan import InputError
 from crystalgan.config import Config
 from crystalgan.runs import TrainingError, read_json, write_json
 from crystalgan.study import Job, carry_out, mean_and_spread, seeds_of, study_folder
@@ -26,6 +27,7 @@ PAPER = {
     "Mg-Ti": {"gan": 0, "discogan": 0, "unconstrained": 2, "crystalgan": 8},
 }
 MANY = 1000
+NAMED = ("method", "seed", "rule", "epochs1", "epochs2")  # fields that a result's title speaks of or that vary in it
 
 
 def table2(
@@ -132,14 +134,26 @@ def paper_counts(pair: str) -> dict[str, int]:
 def results(root: Path) -> list[dict[str, Any]]:
     """What `table2` found in this folder of runs, the newest first."""
     files = (root / FOLDER).glob(f"*/{FILE}")
-    return [read_json(path) for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)]
+    found = {path: read_json(path) for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)}
+    for path, result in found.items():
+        if not {"pair", "config", "methods"} <= result.keys():
+            raise InputError(f"{path}: damaged (no result of Table II); delete it and make the table again.")
+    return list(found.values())
 
 
 def title(result: dict[str, Any]) -> str:
     """What a result is of, in a few words."""
     config = result["config"]
-    budget = f"{result['seeds']} seeds of {config['epochs1']} + {config['epochs2']} epochs"
-    return f"{result['pair']}-{result['shared']}: good cells of {result['samples']} by the rule {config['rule']}; {budget}"
+    settings = [
+        f"settings {name}"
+        for name, preset in (("default", Config()), ("paper", Config.paper()))
+        if all(config.get(field) == value for field, value in asdict(preset).items() if field not in NAMED)
+    ]
+    budget = f"{result['seeds']} seed{'s' * (result['seeds'] > 1)} of {config['epochs1']} + {config['epochs2']} epochs"
+    words = [budget, *(settings or ["settings of one's own"])]
+    return (
+        f"{result['pair']}-{result['shared']}: good cells of {result['samples']} by the rule {config['rule']}; {', '.join(words)}"
+    )
 
 
 def as_text(result: dict[str, Any]) -> list[str]:

@@ -46,12 +46,13 @@ def show_metrics(measured: dict[str, dict[str, float | None]]) -> None:
         table[run] = [None if (value := values.get(name)) is None else float(f"{value:.3g}") for name in names]
     table["definition"] = [m.definition for m in about]
     config: dict[str, Any] = {
-        "metric": st.column_config.TextColumn(pinned=True, help="How each is found is said in the last column."),
+        "metric": st.column_config.TextColumn(pinned=True, width=150, help="How each is found is said in the last column."),
         "unit": st.column_config.TextColumn(width=70),
         "definition": st.column_config.TextColumn(width="large", help="How the metric is found."),
     }
     config |= {run: st.column_config.NumberColumn(help="Empty: there is nothing to measure it by.") for run in measured}
-    st.dataframe(pd.DataFrame(table), hide_index=True, column_config=config, row_height=29, height=29 * (len(names) + 1) + 8)
+    height = 29 * (len(names) + 1) + 8
+    st.dataframe(pd.DataFrame(table), hide_index=True, column_config=config, row_height=29, height=height, placeholder="")
 
 
 def show_distances(runs: list[Run]) -> None:
@@ -118,12 +119,14 @@ def page() -> None:
     else:
         measured, good = {}, []
         for run in choose(runs):
+            name = state.run_name(run)
             try:
-                measured[state.run_name(run)] = cached.measured(run)
+                found = cached.measured(run)
             except InputError as error:
-                st.warning(f"{state.run_name(run)} is left out. {error}")
-            else:
-                good.append(run)
+                st.warning(f"{name} is left out. {error}")
+                continue
+            measured[name if name not in measured else run.folder.name] = found
+            good.append(run)
         if measured:
             show_metrics(measured)
             st.plotly_chart(validity_figure(measured), key="validity", config=PLAIN)

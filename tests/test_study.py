@@ -19,7 +19,7 @@ from crystalgan.runs import Run, list_runs
 from crystalgan.search import held_out, search, suggested
 from crystalgan.study import load_pair, mean_and_spread, study_folder
 from crystalgan.study_charts import ablation_figure, table2_figure
-from crystalgan.table2 import as_text, count, paper_counts, results, table2
+from crystalgan.table2 import as_text, count, paper_counts, results, table2, title
 from crystalgan.training import new_step2, train
 
 FEW = {"epochs1": 2, "epochs2": 2, "rule": "paper"}
@@ -27,7 +27,7 @@ FEW = {"epochs1": 2, "epochs2": 2, "rule": "paper"}
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
-    """The folder of runs in which Table II of Pd-Ni was made with two seeds of 2 + 2 epochs, the study's own there, the result."""
+    """Table II of Pd-Ni with two seeds of 2 + 2 epochs: the folder of runs, the one of the study in it, and the result."""
     root = tmp_path_factory.mktemp("studied")
     (result,) = table2([load_pair("Pd-Ni")], Config(**FEW), 2, root)
     (folder,) = root.glob("table2/*")
@@ -132,6 +132,8 @@ def test_the_papers_counts_belong_to_its_pairs():
 def test_text_and_figure_show_ours_and_the_papers(studied):
     _, _, result = studied
     lines = as_text(result)
+    assert "2 seeds of 2 + 2 epochs, settings default" in lines[0]
+    assert "one's own" in title(result | {"config": result["config"] | {"width": 40}})
     assert lines[1].split()[-1] == "paper"
     assert lines[5].split()[-1] == "9"
     assert "not refined" in lines[6]
