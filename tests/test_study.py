@@ -18,7 +18,7 @@ from crystalgan.geometry import judge
 from crystalgan.runs import Run, list_runs
 from crystalgan.search import held_out, search, suggested
 from crystalgan.study import load_pair, mean_and_spread, study_folder
-from crystalgan.study_charts import ablation_figure, table2_figure
+from crystalgan.study_charts import ablation_figure, table2_figure, validity_figure
 from crystalgan.table2 import as_text, count, paper_counts, results, table2, title
 from crystalgan.training import new_step2, train
 
@@ -142,6 +142,13 @@ def test_text_and_figure_show_ours_and_the_papers(studied):
     assert by_name["paper"] == [0, 0, 4, 9]
     assert by_name["ours"] == [found["mean"] for found in result["methods"].values()]
     assert sum(trace.name == "paper" for trace in figure.data) == 1  # Mg-Ni is not in the paper
+
+
+def test_validity_is_drawn_for_each_run():
+    shares = {"valid paper": 40.0, "valid learned": 90.0, "valid cdvae": 100.0, "unique": 80.0, "volume": 3.0}
+    first, second = validity_figure({"one": shares, "two": shares | {"unique": None}}).data
+    assert (first.name, list(first.y)) == ("one", [40, 90, 100, 80])
+    assert list(second.y) == [40, 90, 100, None]
 
 
 def test_presets_differ_in_the_fields_that_an_ablation_varies():
