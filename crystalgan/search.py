@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from crystalgan import InputError
 from crystalgan.config import Config
 from crystalgan.runs import Run, TrainingError
-from crystalgan.study import one_thread, study_folder
+from crystalgan.study import end_children, one_thread, study_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,10 +79,14 @@ def search(
                 one = partial(score_fold, a.cells(), b.cells(), tried, folds, Path(temporary))
                 return sum(pool.map(one, range(folds))) / folds
 
-        while len(done := _ended(study)) < trials:
-            study.optimize(objective, n_trials=1, catch=(TrainingError,))
-            if progress:
-                progress(len(done) + 1, _best(study))
+        try:
+            while len(done := _ended(study)) < trials:
+                study.optimize(objective, n_trials=1, catch=(TrainingError,))
+                if progress:
+                    progress(len(done) + 1, _best(study))
+        except KeyboardInterrupt:
+            end_children()  # else the pool would wait for them
+            raise
     if not (scored := [trial for trial in done if trial.value is not None]):
         raise TrainingError(f"{folder}: none of the {len(done)} trials could be trained to its end.")
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,16 +145,26 @@ def metrics(run_folder: RunFolder, as_json: Json = False) -> None:
 
 @contextmanager
 def _bar(total: int, what: str = "trained") -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr; each call of what it gives is one more done, with a word about it."""
+    """A progress bar on stderr; each call of what it gives is one more done, with a word about it.
+
+    Work that is interrupted or terminated within ends with a sentence, and can be gone on with.
+    """
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=what, unit="", file=sys.stderr) as bar:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with tqdm(total=total, desc=what, unit="", file=sys.stderr) as bar:
 
-        def done(words: str) -> None:
-            bar.set_postfix_str(words)
-            bar.update()
+            def done(words: str) -> None:
+                bar.set_postfix_str(words)
+                bar.update()
 
-        yield done
+            yield done
+    except KeyboardInterrupt:
+        print("crystalgan: stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _draw(out: Path | None, figure: Callable[[], Figure]) -> None:

@@ -11,7 +11,7 @@ import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
@@ -82,8 +82,13 @@ def carry_out(jobs: Sequence[Job], processes: int = 1) -> Iterator[tuple[Job, li
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), one_thread) as pool:
         pending = {pool.submit(perform, job): job for job in jobs}
-        for future in as_completed(pending):
-            yield pending[future], _outcome(future.result)
+        try:
+            for future in as_completed(pending):
+                yield pending[future], _outcome(future.result)
+        except BaseException:  # interrupted: the pool would wait for what is under way, which goes on from its checkpoint later
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_children()
+            raise
 
 
 def _outcome(get: Callable[[], list[Values]]) -> list[Values] | TrainingError:
@@ -91,6 +96,12 @@ def _outcome(get: Callable[[], list[Values]]) -> list[Values] | TrainingError:
         return get()
     except TrainingError as error:
         return error
+
+
+def end_children() -> None:
+    """End the processes that this one started."""
+    for process in active_children():
+        process.terminate()
 
 
 def one_thread() -> None:

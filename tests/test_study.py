@@ -1,6 +1,10 @@
 """Table II, the ablation and the search with budgets of a few epochs: what is counted, shared, kept and refused."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import fields
 
 import pytest
@@ -188,6 +192,34 @@ def test_processes_find_what_one_finds(studied, tmp_path):
     (again,) = table2([load_pair("Pd-Ni")], Config(**FEW), 2, tmp_path, processes=2)
     for method, found in studied[2]["methods"].items():
         assert again["methods"][method]["mean"] == pytest.approx(found["mean"], abs=3)
+
+
+@pytest.mark.slow
+def test_a_terminated_study_leaves_no_process_and_goes_on(tmp_path):
+    words = ["table2", "Pd-Ni", "--seeds", "2", "--epochs", "60", "--set", "checkpoint_every=5", "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "crystalgan", *words]
+    work = subprocess.Popen([*command, "--jobs", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("table2/*/*/*/checkpoint.safetensors")):
+        assert work.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    work.send_signal(signal.SIGTERM)
+    said = work.communicate(timeout=30)[1]
+    assert work.returncode == 130
+    assert said.splitlines()[-1] == "crystalgan: stopped; the same command goes on from here."
+    deadline = time.monotonic() + 20
+    while subprocess.run(["pgrep", "-s", str(work.pid)], capture_output=True, check=False).stdout:
+        assert time.monotonic() < deadline, "a process is left"
+        time.sleep(0.1)
+    out = subprocess.run([*command, "--jobs", "1", "--json"], capture_output=True, text=True, check=True).stdout
+    assert list(json.loads(out)["Pd-Ni"]) == ["gan", "discogan", "unconstrained", "crystalgan"]
+    runs = [run for folder in tmp_path.glob("table2/*/*/") for run in list_runs(folder)]
+    assert len(runs) == 8
+    for run in runs:
+        lines = [(line["step"], line["epoch"]) for line in run.metrics()]
+        assert lines == sorted(set(lines))  # no epoch twice, whether taken over, resumed or trained at once
+        assert len(lines) == 60 * (1 + (run.config.method in ("unconstrained", "crystalgan")))
 
 
 def test_every_cell_is_held_out_once():
