@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from crystalgan import InputError
 from crystalgan.config import Config
 from crystalgan.runs import Run, TrainingError
-from crystalgan.study import end_children, one_thread, study_folder
+from crystalgan.study import at_least_one, end_children, one_thread, study_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +54,8 @@ def search(
         import optuna
     except ImportError:
         raise InputError('Searching needs Optuna: pip install "crystalgan[search]".') from None
-    if trials < 1:
-        raise InputError(f"{trials} trials were asked for; ask for at least 1.")
+    at_least_one(trials, "trials")
+    at_least_one(processes, "processes")
     smallest = min(len(a), len(b))
     if not 2 <= folds <= smallest // 2:
         raise InputError(f"{folds} folds were asked for; with {smallest} cells in the smaller class take 2 to {smallest // 2}.")

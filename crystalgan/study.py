@@ -59,9 +59,14 @@ def load_pair(pair: str, a: Path | None = None, b: Path | None = None, shared: s
 
 def seeds_of(count: int) -> tuple[int, ...]:
     """The first `count` seeds."""
-    if count < 1:
-        raise InputError(f"{count} seeds were asked for; ask for at least 1.")
+    at_least_one(count, "seeds")
     return tuple(range(count))
+
+
+def at_least_one(count: int, what: str) -> None:
+    """InputError for fewer than one."""
+    if count < 1:
+        raise InputError(f"{count} {what} were asked for; ask for at least 1.")
 
 
 def study_folder(root: Path, a: BinaryClass, b: BinaryClass, config: Config, what: dict[str, Any]) -> Path:
@@ -73,8 +78,7 @@ def study_folder(root: Path, a: BinaryClass, b: BinaryClass, config: Config, wha
 
 def carry_out(jobs: Sequence[Job], processes: int = 1) -> Iterator[tuple[Job, list[Values] | TrainingError]]:
     """Each job with what its runs were measured to be, in the order of its seeds, or why it failed; as soon as it is done."""
-    if processes < 1:
-        raise InputError(f"{processes} processes were asked for; ask for at least 1.")
+    at_least_one(processes, "processes")
     left = [job for job in jobs if not (job.folder / RESULT).exists()]
     if processes == 1 or len(left) < 2:
         for job in jobs:

@@ -305,6 +305,7 @@ def test_the_authors_files_are_one_pair(crystalgan, tmp_path):  # noqa: F811
         (("ablation", "--seeds", 0), "0 seeds"),
         (("ablation", "--set", "wdith=3"), "wdith"),
         (("search", "--trials", 0), "0 trials"),
+        (("search", "--jobs", 0), "0 processes"),
         (("search", "--folds", 1), "1 folds"),
         (("search", "--folds", 40), "40 folds"),
         (("metrics", "nowhere"), "nowhere"),
