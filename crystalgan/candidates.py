@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group, stacked
-from crystalgan.database import DECISIONS, get_row, note_matches, open_database, passed_key, structure_of
+from crystalgan.database import DECISIONS, get_row, note_matches, open_database, passed_key, structure_of, timed
 from crystalgan.describe import symmetry
 from crystalgan.geometry import judge, keeps, learned_rule, refine
 from crystalgan.matching import Seen, known_structures
@@ -123,7 +123,7 @@ def generate(
     if not (run.folder / f"step{last}.safetensors").exists():
         raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
     reference = known_structures(run.species, known)
-    with run.hold("generate"):
+    with run.hold("generate"), timed(run):
         _generate(run, n, seed, reference, progress)
     return summary(run, n, seed)
 

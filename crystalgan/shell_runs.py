@@ -10,12 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan import InputError
-from crystalgan.shell import Json, show
+from crystalgan.shell import Json, RunFolder, config_of, show
 
 app = typer.Typer()
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/Pd-Ni-H_crystalgan_seed0_001.")]
 
 KnownFiles = Annotated[
     list[Path] | None,
@@ -48,7 +46,7 @@ def train(
     from crystalgan.training import new_run
 
     started = time.monotonic()
-    config = _config(preset, settings or [], method=method, epochs1=epochs, epochs2=epochs, seed=seed, rule=rule)
+    config = config_of(preset, settings or [], method=method, epochs1=epochs, epochs2=epochs, seed=seed, rule=rule)
     both = [load_class(str(path or metal), metal, config.shared, skip_bad) for metal, path in ((a, a_path), (b, b_path))]
     for c in both:
         for x in c.left_out:
@@ -72,7 +70,7 @@ def step2(
     from crystalgan.training import new_step2
 
     started = time.monotonic()
-    run = new_step2(Run.open(run_folder), _config(preset, settings or []), runs)
+    run = new_step2(Run.open(run_folder), config_of(preset, settings or []), runs)
     print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
     _train_with_bar(run)
     _print_trained(run, time.monotonic() - started, as_json)
@@ -161,21 +159,6 @@ def export(
 
     count = archive.export(run_folder, out, select, rule, file_format)
     show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
-
-
-def _config(preset: str, settings: list[str], **named: Any) -> Any:  # noqa: ANN401 - importing Config here would be slow
-    from crystalgan.config import Config
-
-    changes: dict[str, Any] = {}
-    for text in settings:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set {text}: write it as name=value, for example --set width=200.")
-        changes[name.strip()] = value.strip()
-    changes |= {name: value for name, value in named.items() if value is not None}
-    if preset not in ("default", "paper"):
-        raise InputError(f"--preset {preset} is not one of default, paper.")
-    return Config.paper(**changes) if preset == "paper" else Config.of(changes)
 
 
 def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here would be slow

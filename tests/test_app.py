@@ -14,15 +14,16 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
-from crystalgan import Config, InputError, generate, train
+from crystalgan import Config, InputError, generate, table2, train
 from crystalgan.database import load_candidate
 from crystalgan.exchange import known_folder
 from crystalgan.runs import SHIPPED, Run, list_runs
+from crystalgan.study import load_pair
 from ui import cached, databases, work
 
 ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "app.py")
-PAGES = ("pair", "train", "explore", "export")
+PAGES = ("pair", "train", "explore", "compare", "export")
 WAIT = 60  # seconds
 
 
@@ -91,6 +92,7 @@ def copied(finished, root):
         ("pair", "Click two metals"),
         ("train", "Choose two metals on the page Pair"),
         ("explore", "No run yet"),
+        ("compare", "No run yet"),
         ("export", "No run yet"),
     ],
 )
@@ -104,7 +106,9 @@ def test_empty_workspace_says_what_to_do(monkeypatch, tmp_path, page, words):
 def test_shipped_run_is_there_at_the_first_start(monkeypatch, tmp_path, page):
     app = open_page(monkeypatch, tmp_path / page, page)
     assert not app.error
-    if page != "pair":
+    if page == "compare":
+        assert app.multiselect(key="compared").value == ["Pd-Ni-H_shipped"]
+    elif page != "pair":
         assert app.selectbox(key="choose_run").value == "Pd-Ni-H_shipped"
     if page == "explore":
         assert len(app.dataframe[0].value) == 200
@@ -123,13 +127,18 @@ def test_damaged_run_folders_are_named_and_the_rest_usable(monkeypatch, tmp_path
     warned = [box.value for box in app.warning if "left out" in box.value]
     assert len(warned) == 2
     assert any("cut/config.json: damaged" in text for text in warned)
-    assert app.selectbox(key="choose_run").value == finished.folder.name
+    if page == "compare":
+        assert app.multiselect(key="compared").value == [finished.folder.name]
+    else:
+        assert app.selectbox(key="choose_run").value == finished.folder.name
 
 
 @pytest.mark.parametrize(
     ("page", "name", "content"),
     [
         ("explore", "candidates.db", b"no database" * 100),
+        ("compare", "candidates.db", b"no database" * 100),
+        ("compare", "classes.safetensors", b"{"),
         ("export", "candidates.db", b"no database" * 100),
         ("train", "metrics.jsonl", b"no json\n"),
         ("explore", "status.json", b"{"),
@@ -140,6 +149,32 @@ def test_damaged_file_in_a_run_is_one_sentence(monkeypatch, tmp_path, finished, 
     (copied(finished, tmp_path) / name).write_bytes(content)
     app = open_page(monkeypatch, tmp_path, page)
     assert any(name in text and "damaged" in text for text in said(app))
+
+
+def test_several_runs_side_by_side_and_table2(monkeypatch, tmp_path, finished):
+    without_shipped(monkeypatch, tmp_path)
+    copied(finished, tmp_path)
+    empty = copied(finished, tmp_path / "other").rename(tmp_path / "without_candidates_002")
+    (empty / "candidates.db").unlink()
+    app = open_page(monkeypatch, tmp_path, "compare")
+    table = app.dataframe[0].value
+    assert list(table.columns) == ["metric", "unit", "Pd-Ni-H, seed 0 (001)", "definition"]
+    assert any("crystalgan generate" in text for text in said(app))
+    assert dict(zip(table["metric"], table["Pd-Ni-H, seed 0 (001)"], strict=True))["candidates"] == 20
+    assert any("crystalgan table2" in text.value for text in app.caption)
+    assert len(app.get("plotly_chart")) == 2
+    app.multiselect(key="compared").set_value([]).run()
+    assert not app.exception
+    pair = load_pair("Pd-Ni")
+    table2.table2([pair], Config(epochs1=1, epochs2=1, rule="paper"), 1, tmp_path)
+    app.run()
+    assert app.dataframe[-1].value["paper"].tolist() == [0, 0, 4, 9]
+    assert "1 seed of 1 + 1 epochs" in app.selectbox(key="table2").options[0]
+    (found,) = tmp_path.glob("table2/*/table2.json")
+    for text in ("{", "{}"):
+        found.write_text(text)
+        app.run()
+        assert any("table2.json: damaged" in box.value for box in app.error)
 
 
 def test_the_app_never_imports_what_is_heavy(monkeypatch, tmp_path):

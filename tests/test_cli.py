@@ -132,7 +132,20 @@ def test_classes_and_check(crystalgan, tmp_path):
 def test_every_command_has_help(crystalgan):
     code, out, _ = crystalgan("--help")
     assert code == 0
-    for command in ("classes", "check", "fetch", "train", "resume", "generate", "export", "build-classes"):
+    for command in (
+        "classes",
+        "check",
+        "fetch",
+        "train",
+        "resume",
+        "generate",
+        "export",
+        "build-classes",
+        "table2",
+        "ablation",
+        "search",
+        "metrics",
+    ):
         assert command in out
         assert crystalgan(command, "--help")[0] == 0
 

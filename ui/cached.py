@@ -206,6 +206,18 @@ def powder(_structure: Structure, identity: str, wavelength: str) -> tuple[np.nd
     return powder_pattern(_structure, wavelength)
 
 
+def measured(run: Run) -> dict[str, float | None]:
+    """Every metric of a run's candidates."""
+    return _measured(str(run.folder), stamp(run))
+
+
+@st.cache_data(show_spinner="Measuring the candidates ...", max_entries=50)
+def _measured(folder: str, changed: float) -> dict[str, float | None]:  # noqa: ARG001 - the cache's key
+    from crystalgan.metrics import measure
+
+    return measure(Run.open(folder))
+
+
 def archive(folder: str, select_by: str, file_format: str) -> bytes:
     """The zip that `export` writes, as bytes."""
     from crystalgan.archive import export
