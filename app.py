@@ -12,6 +12,7 @@ PAGES = {
     "pair": ("Pair", ":material/grid_view:"),
     "train": ("Train", ":material/model_training:"),
     "explore": ("Explore", ":material/view_in_ar:"),
+    "compare": ("Compare", ":material/bar_chart:"),
     "export": ("Export", ":material/download:"),
 }
 st.navigation(

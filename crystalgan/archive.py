@@ -77,7 +77,8 @@ def export(
 
 def _as_text(run: Run, row: AtomsRow, file_format: str) -> str:
     structure = structure_of(row)
-    title = f"{row.formula} id={row.id} run={run.folder.name} seed={row.seed}"
+    about = {"id": row.id, "run": run.folder.name} | _origin(row)
+    title = " ".join([row.formula, *(f"{name}={value}" for name, value in about.items())])
     if file_format == "poscar":
         from pymatgen.io.vasp import Poscar
 
@@ -89,10 +90,17 @@ def _as_text(run: Run, row: AtomsRow, file_format: str) -> str:
     from ase.io import write
 
     atoms: Any = structure.to_ase_atoms()
-    atoms.info = {"formula": row.formula, "id": row.id, "run": run.folder.name, "seed": row.seed}
+    atoms.info = {"formula": row.formula} | about
     text = io.StringIO()
     write(text, atoms, format="extxyz")
     return text.getvalue()
+
+
+def _origin(row: AtomsRow) -> dict[str, int | float]:
+    """Where a candidate comes from: the seed that it was drawn by, or the candidate that it refines and the tolerance, Å."""
+    if "refined_from" in row:
+        return {"refined_from": row.refined_from, "refined_at": row.refined_at}
+    return {"seed": row.seed}
 
 
 def _vasp_inputs(row: AtomsRow, folder: str) -> dict[str, str]:
@@ -111,7 +119,7 @@ def _provenance(run: Run, rows: list[AtomsRow]) -> dict[str, Any]:
         "run": run.folder.name,
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "exported_with": __version__,
-        "candidates": [{"id": row.id, "seed": row.seed, "number": row.number} for row in rows],
+        "candidates": [{"id": row.id, "number": row.number} | _origin(row) for row in rows],
     }
 
 
@@ -134,7 +142,9 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
         "matches",
     ]
     columns += [passed_key(rule) for rule in rules] + [f"shortest_{pair}_A" for pair in shortest]
-    columns += ["decision", "note", "parent_a", "parent_b", "run", "seed", "number"] + [f"verdict_{rule}" for rule in rules]
+    columns += ["decision", "note", "parent_a", "parent_b", "run", "seed", "number", "refined_from", "refined_at_A"] + [
+        f"verdict_{rule}" for rule in rules
+    ]
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()
     for name, row in zip(names, rows, strict=True):
@@ -146,5 +156,6 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
             | details
             | fixed
             | {"run": run.folder.name, "note": row.data["note"], "matches": row.data.get("matches", "")}
+            | {"refined_at_A": row.get("refined_at")}
         )
     return text.getvalue()

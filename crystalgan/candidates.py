@@ -8,21 +8,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group, stacked
-from crystalgan.database import (  # noqa: F401 - reading and deciding belong to a candidate's story as well
-    DECISIONS,
-    candidates_table,
-    decide,
-    load_candidate,
-    note_matches,
-    open_database,
-    passed_key,
-    structure_of,
-)
+from crystalgan.database import DECISIONS, get_row, note_matches, open_database, passed_key, structure_of, timed
+from crystalgan.describe import symmetry
 from crystalgan.geometry import judge, keeps, learned_rule, refine
 from crystalgan.matching import Seen, known_structures
 from crystalgan.methods import METHODS
@@ -40,6 +33,8 @@ if TYPE_CHECKING:
 BLOCK = 250
 MOST_DRAWS = 4  # a candidate, before repeated ones are taken too
 SYMPREC = 0.1  # Å, tolerance of the space group before any relaxation
+NOT_DRAWN = -1  # the `seed` and `draw` of a candidate that was made from another one
+SAME_CELL = {"ltol": 0.005, "stol": 0.005, "angle_tol": 0.5, "scale": False}  # equal to about 0.01 Å
 
 
 @dataclass(frozen=True)
@@ -130,22 +125,72 @@ def generate(
     if not (run.folder / f"step{last}.safetensors").exists():
         raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
     reference = known_structures(run.species, known)
-    with run.hold("generate"):
+    with run.hold("generate"), timed(run):
         _generate(run, n, seed, reference, progress)
     return summary(run, n, seed)
 
 
-def compare_with_known(run: Run | Path | str, known: Sequence[Path | str] = ()) -> dict[str, int]:
+def compare_with_known(
+    run: Run | Path | str, known: Sequence[Path | str] = (), progress: Callable[[int, int], None] | None = None
+) -> dict[str, int]:
     """Say again of every candidate of a run whether it is new, for known structures that were added later.
 
-    Returns counts: candidates, new.
+    `progress(done, of)` is called after each candidate. Returns counts: candidates, new.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     reference = known_structures(run.species, known)
     with run.hold("generate"):
-        matches = {row.id: reference.find(structure_of(row)) for row in open_database(run).select(include_data=False)}
+        matches, rows = {}, list(open_database(run).select(include_data=False))
+        for row in rows:
+            matches[row.id] = reference.find(structure_of(row))
+            if progress:
+                progress(len(matches), len(rows))
         note_matches(run, matches)
     return {"candidates": len(matches), "new": sum(match is None for match in matches.values())}
+
+
+def add_refined(run: Run | Path | str, number: int, tolerance: float, known: Sequence[Path | str] = ()) -> int:
+    """Add the refined cell of candidate `number` as a candidate of its own, judged like all others; returns its id.
+
+    `tolerance` in Å is how far an atom may be from its site (`describe.symmetry`). The new row says where it comes from by
+    `refined_from` and `refined_at` (Å). InputError where there is no symmetry, or the run holds this cell already.
+    """
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    run = run if isinstance(run, Run) else Run.open(run)
+    source, reference = get_row(run, number), known_structures(run.species, known)
+    original = structure_of(source)
+    found = symmetry(original, tolerance)
+    if found.number == 1:
+        raise InputError(f"Candidate {number} has no symmetry at {tolerance} Å: there is no refined cell to take.")
+    batch = Batch(_as_it_is(found.refined, run.species), [source.parent_a], [source.parent_b], [bool(source.raw_passed)])
+    ((structure, columns, data),) = _judged(run, batch, 0, rules_of(run))
+    with run.hold("generate"), (database := open_database(run)):
+        same, formula = StructureMatcher(**SAME_CELL), structure.composition.reduced_formula
+        for row in database.select(include_data=False):
+            other = structure_of(row)
+            if other.composition.reduced_formula == formula and same.fit(structure, other):
+                if row.id == number:
+                    raise InputError(
+                        f"Candidate {number} is its own refined cell at {tolerance} Å: its atoms are on their sites."
+                    )
+                raise InputError(f"At {tolerance} Å the refined cell of candidate {number} is the cell of candidate {row.id}.")
+        unique, match = not StructureMatcher().fit(original, structure), reference.find(structure)
+        columns |= {"seed": NOT_DRAWN, "number": database.count(seed=NOT_DRAWN), "draw": NOT_DRAWN, "new": match is None}
+        columns |= {"unique": unique, "duplicate_of": -1 if unique else source.number}
+        columns |= {"refined_from": number, "refined_at": tolerance}
+        data["matches"] = match or ""
+        return int(database.write(structure.to_ase_atoms(), key_value_pairs=columns, data=data))
+
+
+def _as_it_is(structure: Structure, species: tuple[str, ...]) -> Cells:
+    """One structure as `Cells`, atoms in the order of the slots, neither reduced nor moved."""
+    sites = sorted(structure, key=lambda site: species.index(site.specie.symbol))
+    counts = torch.tensor([[sum(site.specie.symbol == symbol for site in sites)] for symbol in species])
+    mask = torch.arange(max(3, int(counts.max()))) < counts
+    frac = torch.zeros(*mask.shape, 3, dtype=torch.float64)
+    frac[mask] = torch.tensor(np.array([site.frac_coords for site in sites]))
+    return Cells(torch.tensor(structure.lattice.matrix.copy())[None], frac[None], mask[None], species)
 
 
 def _generate(run: Run, n: int, seed: int, reference: Seen[str], progress: Callable[[int, int], None] | None) -> None:

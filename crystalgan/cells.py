@@ -76,9 +76,7 @@ class Cells:
         return torch.cat((rows, self.mask), -2).to(self.lattice.dtype).repeat_interleave(3, -1).flatten(-2)
 
     @classmethod
-    def from_features(
-        cls, features: Tensor, mask: Tensor, species: tuple[str, ...], symmetry: Symmetry | None = None
-    ) -> Cells:
+    def from_features(cls, features: Tensor, mask: Tensor, species: tuple[str, ...], symmetry: Symmetry | None = None) -> Cells:
         """Cells of a given occupancy from their `features`; lattice and coordinates are views of them."""
         stack = features.view(*mask.shape[:-2], 1 + mask.shape[-2], -1, 3)
         cells = cls(stack[..., 0, :3, :], stack[..., 1:, :, :], mask, species, symmetry)
@@ -269,4 +267,3 @@ def swapped(cells: Cells) -> Cells:
     other = Cells.from_features(cells.features.flip(1), cells.mask.flip(1), cells.species, symmetry)
     other.__dict__["occupied"] = cells.occupied.flip(1)
     return other
-

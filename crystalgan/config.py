@@ -55,7 +55,9 @@ class Config:
     residual: bool = _setting(True, "a generator puts out its input plus a correction that starts near zero")
     spectral_norm: bool = _setting(True, "every layer of a discriminator has a spectral norm of at most one")
     transfer: Literal["fit", "paper"] = _setting("fit", "how step 2's input is put together from two pseudo-binaries")
-    symmetry: bool = _setting(True, "the parents' symmetry is followed: `fit` looks for origins that keep some, and networks keep it")
+    symmetry: bool = _setting(
+        True, "the parents' symmetry is followed: `fit` looks for origins that keep some, and networks keep it"
+    )
     origins: int = _setting(16, "origins that `fit` chooses from")
     favour_large: float = _setting(2.0, "parents are drawn with a chance that grows as their number of atoms to this power")
     transfer_pool: int = _setting(
@@ -63,7 +65,9 @@ class Config:
     )
     geometric_loss: Literal["interval", "literal"] = _setting("interval", "eqs. 12-14 as meant, or as printed")
     margin: float = _setting(0.1, "how far the interval loss stays inside the limits", "Å")
-    refine: int = _setting(100, "gradient steps on the geometric loss after step 2's generator, when candidates are made", "steps")
+    refine: int = _setting(
+        100, "gradient steps on the geometric loss after step 2's generator, when candidates are made", "steps"
+    )
     checkpoint_every: int = _setting(100, "between two checkpoints", "epochs")
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from sqlite3 import DatabaseError
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from crystalgan import InputError
 from crystalgan.runs import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -49,6 +49,18 @@ def open_database(run: Run) -> Database:
     except (DatabaseError, OSError) as error:
         raise InputError(f"{path}: damaged ({error}); move it away and generate the candidates again.") from None
     return database
+
+
+@contextmanager
+def timed(run: Run) -> Iterator[None]:
+    """Add the time that candidates take to be made, and how many they are, to the metadata of the run's database."""
+    before, started = open_database(run).count(), time.monotonic()
+    yield
+    database, seconds = open_database(run), time.monotonic() - started
+    if made := database.count() - before:
+        noted = database.metadata.get("making", {"seconds": 0.0, "candidates": 0})
+        making = {"seconds": noted["seconds"] + seconds, "candidates": noted["candidates"] + made}
+        database.metadata = database.metadata | {"making": making}
 
 
 def structure_of(row: AtomsRow) -> Structure:

@@ -25,12 +25,12 @@ LEAST_SPREAD = 0.03  # of the median volume; a class of nearly equal volumes has
 def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> dict[str, Any]:
     """What is in a class, built-in or a user's: the report of the data doctor.
 
-    Keys: `path`, `metal`, `cells`; `left_out` (where, reason); `duplicates` (pairs of places); `shortest` (distance in Å and
-    place, by pair of elements); `keep_paper_rule`; `volume` (Å³ per atom: lowest, median, highest); `close` (cells with atoms
-    nearer than they can be), `outliers` of volume, `large` cells; `prototypes` (place -> structure type); `oxidation` (formulas
-    that no common oxidation states balance, with counts: a note, as in interstitial hydrides none has to); `distances` (first
-    neighbours, Å, by pair) and `limits` (d1 and d2, Å, by rule and pair); `proposals` (where, why). Raises InputError where there
-    is nothing to read.
+    Keys: `path`, `metal`, `shared`, `cells`; `left_out` (where, reason); `duplicates` (pairs of places); `shortest` (distance
+    in Å and place, by pair of elements); `keep_paper_rule`; `volume` (Å³ per atom: lowest, median, highest); `close` (cells
+    with atoms nearer than they can be), `outliers` of volume, `large` cells; `prototypes` (place -> structure type);
+    `oxidation` (formulas that no common oxidation states balance, with counts: a note, as in interstitial hydrides none has
+    to); `distances` (first neighbours, Å, by pair) and `limits` (d1 and d2, Å, by rule and pair); `proposals` (where, why).
+    Raises InputError where there is nothing to read.
     """
     path = builtin_classes().get(str(path), Path(path))
     if not path.exists():
@@ -40,6 +40,7 @@ def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> di
     report: dict[str, Any] = {
         "path": str(path),
         "metal": metal,
+        "shared": shared,
         "cells": len(kept),
         "left_out": [{"where": x.where, "reason": x.reason} for x in [*left_out, *strangers]],
         "duplicates": [],

@@ -14,7 +14,10 @@ from crystalgan.runs import FILES, Run, new_folder
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+KNOWN = "known"
 MOST_BYTES = 500_000_000  # of all files of a run, unpacked
+LONGEST_NAME = 200  # bytes, of a file of known structures
+MOST_KNOWN = 20_000_000  # bytes of known structures that go along with a run
 
 
 def class_structures(run: Run) -> tuple[list[Structure], list[Structure]]:
@@ -38,20 +41,32 @@ def class_structures(run: Run) -> tuple[list[Structure], list[Structure]]:
     return a, b
 
 
+def known_folder(run: Run) -> Path:
+    """Where the known structures lie that a run's candidates are compared with, beside the built-in ones."""
+    return run.folder / KNOWN
+
+
+def known_files(run: Run) -> list[Path]:
+    """The known structures that go along with a run: all that it was given, or none where they are larger than `MOST_KNOWN`."""
+    files = [path for path in sorted(known_folder(run).glob("*")) if path.is_file()]
+    return files if sum(path.stat().st_size for path in files) <= MOST_KNOWN else []
+
+
 def pack_run(run: Run) -> bytes:
-    """The files of a run folder in a zip."""
+    """The files of a run folder in a zip, with `known_files`."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in FILES:
-            if (path := run.folder / name).exists():
-                archive.write(path, f"{run.folder.name}/{name}")
+        for path in (*(run.folder / name for name in FILES), *known_files(run)):
+            if path.exists():
+                archive.write(path, f"{run.folder.name}/{path.relative_to(run.folder)}")
     return out.getvalue()
 
 
 def unpack_run(source: BinaryIO | Path, root: Path, name: str = "run") -> Run:
     """A run from the zip of its folder, in a new folder below `root`; InputError names what is wrong with it.
 
-    Only the files that a run folder has are taken, whatever else the zip holds, and never a path from inside it.
+    Only the files that a run folder has are taken and known structures, whatever else the zip holds, and never a path from
+    inside it.
     """
     try:
         with zipfile.ZipFile(source) as archive:
@@ -60,6 +75,7 @@ def unpack_run(source: BinaryIO | Path, root: Path, name: str = "run") -> Run:
             folder = new_folder(root, "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)[:60] or "run")
             try:
                 for file, member in members.items():
+                    (folder / file).parent.mkdir(exist_ok=True)
                     with archive.open(member) as inside, (folder / file).open("wb") as out:
                         shutil.copyfileobj(inside, out)
                 run = Run.open(folder)
@@ -79,6 +95,11 @@ def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
         raise InputError(f"{name}: holds {len(tops)} files config.json where the zip of a run folder has one.")
     found = {PurePosixPath(m.filename).name: m for m in archive.infolist() if PurePosixPath(m.filename).parent == tops[0]}
     members = {file: found[file] for file in FILES if file in found}
+    for m in archive.infolist():
+        path = PurePosixPath(m.filename)
+        plain = not m.is_dir() and not path.name.startswith(".") and len(path.name.encode()) <= LONGEST_NAME
+        if plain and path.parent == tops[0] / KNOWN:
+            members[f"{KNOWN}/{path.name}"] = m
     size = sum(m.file_size for m in members.values())
     if size > MOST_BYTES:
         raise InputError(f"{name}: unpacks to {size // 1_000_000} MB; a run may have {MOST_BYTES // 1_000_000} MB.")

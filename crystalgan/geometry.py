@@ -7,7 +7,7 @@ all that the derivative of a minimum needs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from crystalgan import InputError
+from crystalgan.rules import Broken, Rule, Verdict, pair_name
 from crystalgan.symmetry import no_symmetry
-from crystalgan.rules import Broken, Rule, Verdict, pair_name, paper_rule, read_rule  # noqa: F401 - rules and their judges read as one
 
 if TYPE_CHECKING:
     import numpy as np

@@ -98,8 +98,8 @@ class _Project(torch.autograd.Function):
 class GraphGenerator(nn.Module):
     """Steps along the edges of the neighbour graph, by tables of each step for each pair of elements; all start near zero.
 
-    Atom i moves by the sum of table(d) v / d over its edges v, the lattice L by L sum of table(d) v (x) v / d^2 / atoms: equivariant,
-    linear in what it learns, and as cheap as a step of gradient descent on first neighbours.
+    Atom i moves by the sum of table(d) v / d over its edges v, the lattice L by L sum of table(d) v (x) v / d^2 / atoms. This is
+    equivariant, linear in what it learns, and as cheap as a step of gradient descent on first neighbours.
     """
 
     def __init__(self, config: Config, slots: int, rngs: Sequence[torch.Generator], domains: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from crystalgan.kernels import _prepare, _spacings, SHIFTS
+from crystalgan.kernels import SHIFTS, _prepare, _spacings
 
 MOST_IMAGES = 4  # in each direction: no cell worth looking at is thinner than a fifth of the cutoff
 CLOSEST, FARTHEST = 1e-3, 1e3  # Å; atoms nearer than that have no direction, and a list of edges has none that are farther
@@ -42,7 +42,9 @@ def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.
             if mask[c, k]:
                 for i in range(3):
                     at = 3 * (length + k)
-                    coords[n, i] = features[c, at] * back[0, i] + features[c, at + 1] * back[1, i] + features[c, at + 2] * back[2, i]
+                    coords[n, i] = (
+                        features[c, at] * back[0, i] + features[c, at + 1] * back[1, i] + features[c, at + 2] * back[2, i]
+                    )
                 place[n] = k
                 n += 1
         for a in range(n):
@@ -72,8 +74,15 @@ def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.
 
 @njit(cache=True, fastmath=FAST)
 def step(
-    features: np.ndarray, who: np.ndarray, shifts: np.ndarray, tables: np.ndarray, slots: int, per_net: int, atoms: np.ndarray,
-    first: float, width: float,
+    features: np.ndarray,
+    who: np.ndarray,
+    shifts: np.ndarray,
+    tables: np.ndarray,
+    slots: int,
+    per_net: int,
+    atoms: np.ndarray,
+    first: float,
+    width: float,
 ) -> np.ndarray:
     """Every atom moves along its edges, and the cell is strained along all of them: `[cells, features]`.
 
@@ -122,8 +131,16 @@ def step(
 
 @njit(cache=True, fastmath=FAST)
 def step_backward(
-    features: np.ndarray, who: np.ndarray, shifts: np.ndarray, tables: np.ndarray, slots: int, per_net: int, atoms: np.ndarray,
-    first: float, width: float, grad: np.ndarray,
+    features: np.ndarray,
+    who: np.ndarray,
+    shifts: np.ndarray,
+    tables: np.ndarray,
+    slots: int,
+    per_net: int,
+    atoms: np.ndarray,
+    first: float,
+    width: float,
+    grad: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gradients of `step` by features and tables, given the one by what it returns."""
     by_features, by_tables = grad.copy(), np.zeros_like(tables)

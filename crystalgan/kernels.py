@@ -68,15 +68,6 @@ def reduce_basis(lattice: np.ndarray, change: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def reduce_all(lattices: np.ndarray) -> np.ndarray:
-    """`reduce_basis` for `[n, 3, 3]`."""
-    changes = np.empty((len(lattices), 3, 3))
-    for k in range(len(lattices)):
-        reduce_basis(lattices[k], changes[k])
-    return changes
-
-
-@njit(cache=True)
 def _prepare(lattice: np.ndarray, change: np.ndarray, back: np.ndarray, metric: np.ndarray, lengths: np.ndarray) -> None:
     """Change of basis, its inverse, the metric of the reduced basis and the squared lengths of `SHIFTS` in it."""
     reduce_basis(lattice, change)

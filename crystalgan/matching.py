@@ -81,7 +81,8 @@ def known_structures(species: Iterable[str], paths: Iterable[Path | str] = ()) -
             raise InputError(f"{path}: holds no structure that can be read{why}.")
         for entry in entries:
             if {site.specie.symbol for site in entry.structure} <= elements:
-                known.find_or_add(entry.structure, _name(entry.where, entry.info))
+                where = entry.where.removeprefix(f"{path if path.is_dir() else path.parent}/")
+                known.find_or_add(entry.structure, _name(where, entry.info))
     return known
 
 

@@ -62,7 +62,7 @@ class Networks(nn.Module):
         else:
             self.generators = GraphGenerator(config, slots, rngs, domains)
         if noise or config.discriminator == "mlp":
-            self.discriminators: nn.Module = Discriminator(config, slots, length, rngs, domains)
+            self.discriminators: Discriminator | AtomDiscriminator = Discriminator(config, slots, length, rngs, domains)
         else:
             units = torch.ones(domains, 1 + slots, slots) if units is None else units
             self.discriminators = AtomDiscriminator(config, units, rngs, domains)
@@ -93,7 +93,7 @@ def forward(nets: Networks, start: Cells) -> Made:
 
 def discriminator_terms(nets: Networks, shown: Cells, made: Made) -> Terms:
     """Eqs. 8, 9, 11 (step 1) and 23, 24, 26 (step 2); `shown` are the real cells."""
-    of_real, of_fake = nets.discriminators.both(shown, made.new)  # type: ignore[operator] - both kinds have it
+    of_real, of_fake = nets.discriminators.both(shown, made.new)
     return _named("discriminator", losses.discriminator(*of_real, *of_fake))
 
 

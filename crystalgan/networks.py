@@ -207,9 +207,7 @@ class Generator(nn.Module):
         cells = cells if self.residual else replace(cells, symmetry=None)
         other = swapped(cells)
         symmetries = (cells.symmetry, other.symmetry) if cells.symmetry and other.symmetry else None
-        new, back = _RoundTrip.apply(
-            cells.features, cells.occupied, self.residual, symmetries, len(weights), *weights, *biases
-        )
+        new, back = _RoundTrip.apply(cells.features, cells.occupied, self.residual, symmetries, len(weights), *weights, *biases)
         return cells.with_features(new), other.with_features(back)
 
 

@@ -10,7 +10,7 @@ from crystalgan.describe import default_cutoffs
 from crystalgan.rules import pair_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import plotly.graph_objects as go
     from numpy import ndarray
@@ -65,21 +65,26 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
 
 
 def thinned(metrics: list[dict[str, Any]], window: int = 1, points: int = 600) -> list[dict[str, Any]]:
-    """Metrics to draw: each term the mean of its last `window` epochs, and at most about `points` lines a step."""
+    """Metrics to draw: terms as means of the last `window` epochs, at most `points` a step and as many again with a share."""
     from collections import deque
 
     out = []
     for step in sorted({line["step"] for line in metrics}):
         lines = [line for line in metrics if line["step"] == step]
-        every = max(1, math.ceil(len(lines) / points))
+        watched = [k for k, line in enumerate(lines) if "valid" in line]
+        kept = {len(lines) - 1, *_every(range(len(lines)), points), *_every(watched, points)}
         recent: deque[dict[str, Any]] = deque(maxlen=max(1, window))
         for k, line in enumerate(lines):
             recent.append(line)
-            if k % every and "valid" not in line and k + 1 < len(lines):
-                continue
-            terms = {name: sum(old[name] for old in recent) / len(recent) for name in line if name not in FIXED}
-            out.append({name: line[name] for name in line if name in FIXED} | terms)
+            if k in kept:
+                terms = {name: sum(old[name] for old in recent) / len(recent) for name in line if name not in FIXED}
+                out.append({name: line[name] for name in line if name in FIXED} | terms)
     return out
+
+
+def _every(numbers: Sequence[int], points: int) -> Sequence[int]:
+    """Evenly chosen ones of these numbers, at most `points`."""
+    return numbers[:: max(1, math.ceil(len(numbers) / points))]
 
 
 def _order(term: str) -> tuple[int, str]:

@@ -45,7 +45,8 @@ class Data:
     def batches(self, rngs: Sequence[torch.Generator], batch: int) -> Iterator[tuple[Cells, Cells, Cells]]:
         """One epoch of starting cells, real ones, and those that discriminators are shown, `[runs, domains, batch]`.
 
-        Starting and real cells are x and y, or noise and y. Drawn independently for each run and each pool, every cell once before any twice.
+        Starting and real cells are x and y, or noise and y. They are drawn independently for each run and each pool, every
+        cell once before any twice.
         """
         updates, batch = self.updates(batch), min(batch, self.larger)
         x_index, y_index = (
@@ -94,7 +95,9 @@ def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
         x, y = (_stack([getattr(pool, name) for pool in pools]) for name in ("x", "y"))
         atoms = config.discriminator == "atoms"
         both = union(a, b)
-        return Data(x, y, larger, units=units_of(a, b, 3) if atoms else None, parents=(both[: len(a)], both[len(a) :]) if atoms else None)
+        return Data(
+            x, y, larger, units=units_of(a, b, 3) if atoms else None, parents=(both[: len(a)], both[len(a) :]) if atoms else None
+        )
     if stage.domains == "noise":
         both = union(a, b)
         return Data(_repeat(both, len(runs)), _repeat(both, len(runs)), len(both), noise=True)

@@ -8,6 +8,7 @@
 `step1/2.safetensors`  the networks at the end of each step
 `checkpoint.safetensors` networks, Adam's moments and random state of the step under way, in one file
 `candidates.db`        ASE database of candidates (`crystalgan.candidates`)
+`known/`               known structures that the app compared them with, where it was given some
 ====================== ==========================================================================================
 """
 
@@ -218,12 +219,19 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a last line that is only half written is left out."""
+        return self.metrics_from(0)[0]
+
+    def metrics_from(self, start: int) -> tuple[list[dict[str, Any]], int]:
+        """The whole lines of `metrics.jsonl` from byte `start` on, and the byte where they end."""
         path = self.folder / "metrics.jsonl"
         if not path.exists():
-            return []
-        text = path.read_text()
+            return [], 0
+        with path.open("rb") as file:
+            file.seek(start)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
         try:
-            return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+            return [json.loads(line) for line in whole.splitlines()], start + len(whole)
         except ValueError as error:
             raise InputError(f"{path}: damaged ({error}); delete this file, the networks do not need it.") from None
 

@@ -138,8 +138,14 @@ def _maps(
 
 @njit(cache=True)
 def common_operations(
-    rotation: np.ndarray, image: np.ndarray, count: np.ndarray, host: np.ndarray, first: np.ndarray, frac: np.ndarray,
-    atoms: np.ndarray, shift: np.ndarray,
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    host: np.ndarray,
+    first: np.ndarray,
+    frac: np.ndarray,
+    atoms: np.ndarray,
+    shift: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which operations of each host also keep a sublattice that is put into it, and its images under them.
 
@@ -161,9 +167,19 @@ def common_operations(
 
 @njit(cache=True)
 def symmetric_shifts(
-    rotation: np.ndarray, image: np.ndarray, count: np.ndarray, host: np.ndarray, first: np.ndarray, frac: np.ndarray,
-    atoms: np.ndarray, host_points: np.ndarray, host_count: np.ndarray, points: np.ndarray, points_count: np.ndarray,
-    order: np.ndarray, shifts: np.ndarray,
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    host: np.ndarray,
+    first: np.ndarray,
+    frac: np.ndarray,
+    atoms: np.ndarray,
+    host_points: np.ndarray,
+    host_count: np.ndarray,
+    points: np.ndarray,
+    points_count: np.ndarray,
+    order: np.ndarray,
+    shifts: np.ndarray,
 ) -> None:
     """Write into `shifts` `[cells, k, 3]` origins of sublattices that keep at least two operations of the host.
 
@@ -197,8 +213,18 @@ def symmetric_shifts(
 
 @njit(cache=True)
 def descend(
-    features: np.ndarray, mask: np.ndarray, lower: np.ndarray, upper: np.ndarray, cross: bool, rotation: np.ndarray,
-    image: np.ndarray, count: np.ndarray, steps: int, move: float, strain: float, growth: float,
+    features: np.ndarray,
+    mask: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    cross: bool,
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    steps: int,
+    move: float,
+    strain: float,
+    growth: float,
 ) -> None:
     """Steps down the sum of squares by which first neighbours break their limits, for each cell until none is broken; in place.
 

@@ -32,7 +32,19 @@ if TYPE_CHECKING:
 
 WATCH_EVERY = 10  # epochs between two looks at the share of new cells that keep the rule
 STATUS_SECONDS = 0.5
-STEP1_FIELDS = ("shared", "epochs1", "layers", "width", "residual", "symmetry", "generator", "steps", "discriminator", "lambda_adversarial1", "lambda_reconstruction1")
+STEP1_FIELDS = (
+    "shared",
+    "epochs1",
+    "layers",
+    "width",
+    "residual",
+    "symmetry",
+    "generator",
+    "steps",
+    "discriminator",
+    "lambda_adversarial1",
+    "lambda_reconstruction1",
+)
 
 
 def train(
@@ -68,6 +80,11 @@ def resume(run: Run | Path | str, progress: Progress | None = None) -> Run:
     return run
 
 
+def resume_stack(runs: Sequence[Run], progress: Progress | None = None) -> None:
+    """Train runs that differ in nothing but the seed as one stack, from where they are to their end."""
+    _train(list(runs), progress)
+
+
 def new_run(a: BinaryClass | str, b: BinaryClass | str, config: Config, runs: Path | str = "runs") -> Run:
     """The folder of a run that has not been trained yet."""
     from crystalgan.classes import load_class
@@ -85,9 +102,9 @@ def new_run(a: BinaryClass | str, b: BinaryClass | str, config: Config, runs: Pa
 def new_step2(source: Run, config: Config, runs: Path | str = "runs") -> Run:
     """The folder of a run that takes step 1 from another, trained one, and has step 2 still to train, with `config`.
 
-    What shapes step 1 is taken from the source's settings, whatever `config` says.
+    What shapes step 1 is taken from the source's settings, whatever `config` says. DiscoGAN is a step 1 alone and will do.
     """
-    if METHODS[config.method][-1].domains != "ternary" or METHODS[source.config.method][-1].domains != "ternary":
+    if METHODS[config.method][-1].domains != "ternary" or METHODS[source.config.method][0].domains != "binary":
         raise InputError(f"{source.folder}: only the methods of two steps have a step 2 to train anew.")
     tensors, header = source.load("step1.safetensors")
     config = replace(config, **{name: getattr(source.config, name) for name in STEP1_FIELDS})

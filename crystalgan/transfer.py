@@ -20,7 +20,7 @@ SYMPREC = 0.05  # Å, of the parents: relaxed cells that spread no more than tha
 
 @dataclass(frozen=True)
 class Parents:
-    """A class as the transfer needs it: its cells, the volumes of its atoms, and special points where its symmetry is followed."""
+    """A class as the transfer needs it: cells, volumes of atoms, and special points where symmetry is followed."""
 
     cells: Cells
     volumes: Tensor  # [2], of an atom of the shared element and of the metal, Å³
@@ -38,7 +38,7 @@ class Parents:
 
 
 def atomic_volumes(cells: Cells) -> Tensor:
-    """Volumes `[2]` (Å³) of an atom of the shared element and of the metal that add up to those of the cells, by least squares."""
+    """Volumes `[2]` (Å³) of a shared atom and of a metal atom that add up to those of the cells, by least squares."""
     from scipy.optimize import nnls
 
     volume = torch.linalg.det(cells.lattice.double()).abs()
@@ -55,7 +55,13 @@ def paper_transfer(into: Cells, other: Cells, slot: int, species: tuple[str, str
 
 
 def _put_together(
-    into: Cells, lattice: Tensor, frac: Tensor, mask: Tensor, slot: int, species: tuple[str, str, str], symmetry: Symmetry | None = None
+    into: Cells,
+    lattice: Tensor,
+    frac: Tensor,
+    mask: Tensor,
+    slot: int,
+    species: tuple[str, str, str],
+    symmetry: Symmetry | None = None,
 ) -> Cells:
     order = slice(None) if slot == 1 else slice(None, None, -1)
     fracs, masks = (into.frac[:, 1], frac)[order], (into.mask[:, 1], mask)[order]
@@ -72,7 +78,7 @@ def fit_transfer(
     limits: Limits,
     shifts: Tensor,
 ) -> Cells:
-    """As `paper_transfer`, but the lattice takes the volume that its atoms have in both classes, and the sublattice the best origin.
+    """As `paper_transfer`, but the lattice takes the volume of its atoms in both classes, and the sublattice the best origin.
 
     The origin of the incoming sublattice is arbitrary in a crystal. Of `shifts` `[cells, k, 3]`, fractional and random, it takes
     the one that breaks `limits` least. Where symmetry is followed, shifts that bring special points of both parents together,
@@ -109,7 +115,12 @@ def _violation(cells: Cells, limits: Limits) -> Tensor:
 
 
 def _symmetric_shifts(
-    into: Cells, symmetry: Symmetry, frac: Tensor, mask: Tensor, parents: tuple[Parents, Parents], rows: tuple[Tensor, Tensor],
+    into: Cells,
+    symmetry: Symmetry,
+    frac: Tensor,
+    mask: Tensor,
+    parents: tuple[Parents, Parents],
+    rows: tuple[Tensor, Tensor],
     shifts: Tensor,
 ) -> Tensor:
     """`shifts` with those in front replaced that bring special points together, as many as there are."""
@@ -133,9 +144,7 @@ def _of_host(into: Cells, symmetry: Symmetry) -> tuple[Tensor, ...]:
     return symmetry.rotation, symmetry.image, symmetry.count, into.frac.flatten(1, 2).double(), first
 
 
-def _kept(
-    into: Cells, symmetry: Symmetry, frac: Tensor, mask: Tensor, shift: Tensor, slot: int, lattice: Tensor
-) -> Symmetry:
+def _kept(into: Cells, symmetry: Symmetry, frac: Tensor, mask: Tensor, shift: Tensor, slot: int, lattice: Tensor) -> Symmetry:
     """The operations of the host that also keep the incoming sublattice, those that are left first."""
     from crystalgan.symmetry_kernels import common_operations
 

@@ -25,11 +25,13 @@ def show_generating(run: Run) -> None:
     """A bar while candidates are made; the page is refreshed when they are there."""
     if not work.is_generating(run):
         st.rerun()
+    done, total = work.counted(run) or (0, 0)
+    share = done / total if total else 0.0
     if work.is_comparing(run):
-        st.progress(0.0, "Comparing all candidates with what is known ...")
-        return
-    done, total = work.generated(run) or (0, 0)
-    st.progress(done / total if total else 0.0, f"{done} of {total} candidates" if done else "Starting ...")
+        words = f"{share:.0%}: {done} of {total} compared" if done else "Reading what is known ..."
+    else:
+        words = f"{done} of {total} candidates" if done else "Starting ..."
+    st.progress(share, words)
 
 
 def generate_more(run: Run, count: int, place: Any) -> None:  # noqa: ANN401 - a container
@@ -187,7 +189,9 @@ def show_verdicts(row: pd.Series, structure: Structure, verdicts: dict[str, str]
         icon = ":material/check_circle:" if row[f"passed_{rule}"] else ":material/warning:"
         st.caption(f"{icon} {text[0].upper()}{text[1:]}")
 
-    if not row["unique"]:
+    if pd.notna(row.get("refined_from")):
+        st.caption(f":material/grid_4x4: The refined cell of candidate {row['refined_from']:.0f}, at {row['refined_at']} Å")
+    elif not row["unique"]:
         st.caption(f":material/content_copy: The same cell as candidate number {row['duplicate_of'] + 1} of its seed")
     if row.get("matches"):
         st.caption(f":material/menu_book: Known: matches `{str(row['matches']).replace('`', '')}`")
@@ -202,6 +206,9 @@ def explore(run: Run, table: pd.DataFrame) -> None:
         if shown.empty:
             st.info("No candidate is left by these filters; show all of them above.")
             return
+        if added := st.session_state.pop("added", None):
+            hidden = "" if added in set(shown["id"]) else " The filters hide it."
+            st.toast(f"Candidate {added} is the refined cell.{hidden}", icon=":material/add:")
         keep_selection(shown)
         picked = show_table(shown)
     current = int(st.session_state["candidate"])
@@ -240,9 +247,9 @@ def show_details(run: Run, table: pd.DataFrame, row: pd.Series, structure: Struc
     elif detail == "Distances":
         details.distances(run, structure, len(table))
     elif detail == "Powder pattern":
-        details.powder(structure, identity, name)
+        details.powder(structure, identity, name, run.species[0])
     elif detail == "Symmetry":
-        return details.symmetry(structure, identity, name)
+        return details.symmetry(run, int(row["id"]), structure, identity, name)
     elif detail == "Map":
         details.scatter(table, int(row["id"]))
     return details.Drawn(structure, identity, (lit.center, lit.other, lit.image) if lit else None)

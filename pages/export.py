@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from crystalgan import InputError
-from crystalgan.exchange import pack_run
+from crystalgan.exchange import known_files, known_folder, pack_run
 from ui import cached, state, work
 
 if TYPE_CHECKING:
@@ -87,7 +87,12 @@ def export_form(run: Run, table: pd.DataFrame) -> None:
 
 def whole_run(run: Run) -> None:
     st.markdown("**The whole run**")
-    st.caption("Settings, networks, losses, candidates and decisions in one zip. A colleague loads it on the page Train.")
+    st.caption(
+        "Settings, networks, losses, candidates, decisions and what they were compared with in one zip. "
+        "A colleague loads it on the page Train."
+    )
+    if known_folder(run).exists() and not known_files(run):
+        st.caption("The known structures that it was compared with are too large for the zip and stay here.")
     st.download_button(
         "Download the run folder",
         data=partial(pack_run, run),

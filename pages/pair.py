@@ -64,8 +64,8 @@ def choose_limits(place: Any, classes: list[tuple[str, str]]) -> dict[str, tuple
         key="whose_limits",
         required=True,
         label_visibility="collapsed",
-        help="A rule keeps first-neighbour distances between d1 and d2, the dashed lines. H-H is learned from both classes "
-        "together when a pair is trained; here the lower of the two is drawn.",
+        help="A rule keeps first-neighbour distances between d1 and d2, the dashed lines. "
+        f"{SHARED}-{SHARED} is learned from both classes together when a pair is trained; here the lower of the two is drawn.",
     )
     if whose != "learned from each class":
         return dict(paper_rule([metal for _, metal in classes], SHARED).limits)

@@ -10,11 +10,11 @@ from crystalgan import InputError
 from crystalgan.exchange import unpack_run
 from crystalgan.runs import start, stop
 from ui import cached, components, settings, state, work
+from ui.classes import SHARED
 
 if TYPE_CHECKING:
     from crystalgan.runs import Run
 
-SHARED = "H"
 SMOOTHED = 20  # epochs
 WORDS = {
     "created": "not started",
@@ -29,7 +29,7 @@ WORDS = {
 def new_training(runs: list[Run], shown: Run | None) -> None:
     """The form that starts a training of the chosen pair, by default the shown run's, or of step 2 on a trained step 1."""
     a, b = state.get_pair()
-    if shown and not (a or b) and set(shown.species[1:]) <= cached.class_sizes().keys():
+    if shown and not (a or b) and shown.species[0] == SHARED and set(shown.species[1:]) <= cached.class_sizes().keys():
         state.set_pair(*shown.species[1:])
         a, b = state.get_pair()
     trained = [
@@ -165,7 +165,7 @@ def progress_in_words(run: Run, status: dict[str, Any]) -> str:
     left = time_left(status, epochs)
     if left is not None:
         words.append(f"about {work.in_words(left)} left")
-    valid = [line["valid"] for line in run.metrics()[-20:] if "valid" in line]
+    valid = [line["valid"] for line in cached.metrics(run)[-20:] if "valid" in line]
     if valid:
         words.append(f"{valid[-1]:.0%} of step 2's raw cells keep the rule")
     return " · ".join(words)

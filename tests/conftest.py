@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from pymatgen.core import Lattice, Structure
 from crystalgan.cells import Cells
 from crystalgan.classes import load_class
 from crystalgan.config import Config
+
+if TYPE_CHECKING:
+    from crystalgan.runs import Run
 
 AUTHORS_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # the paper's own cells; not part of the project
 
@@ -67,3 +71,20 @@ def raw_cells(structures: list[Structure], dtype: torch.dtype = torch.float64) -
                 mask[i, j, : len(rows)] = True
     lattice = torch.tensor(np.array([s.lattice.matrix for s in structures]), dtype=dtype)
     return Cells(lattice, frac, mask, species)
+
+
+def nearly_symmetric(shift: float = 0.03) -> tuple[Structure, Structure]:
+    """A tetragonal cell of PdNiH2, P4/mmm, and the same with every atom off its site by `shift` Å."""
+    exact = Structure.from_spacegroup(
+        "P4/mmm", Lattice.tetragonal(2.8, 7.4), ["Pd", "Ni", "H"], [[0, 0, 0], [0.5, 0.5, 0.5], [0, 0, 0.25]]
+    )
+    steps = np.random.default_rng(1).normal(size=(len(exact), 3))
+    steps *= shift / np.linalg.norm(steps, axis=1, keepdims=True)
+    return exact, Structure(exact.lattice, exact.species, exact.cart_coords + steps, coords_are_cartesian=True)
+
+
+def put_in(run: Run, number: int, structure: Structure) -> None:
+    """Make this the cell of a candidate, verdicts left as they are."""
+    from crystalgan.database import open_database
+
+    open_database(run).update(number, atoms=structure.to_ase_atoms())

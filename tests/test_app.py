@@ -9,18 +9,21 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import nearly_symmetric, put_in
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
-from crystalgan import Config, InputError, generate, train
+from crystalgan import Config, InputError, generate, table2, train
 from crystalgan.database import load_candidate
+from crystalgan.exchange import known_folder
 from crystalgan.runs import SHIPPED, Run, list_runs
+from crystalgan.study import load_pair
 from ui import cached, databases, work
 
 ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "app.py")
-PAGES = ("pair", "train", "explore", "export")
+PAGES = ("pair", "train", "explore", "compare", "export")
 WAIT = 60  # seconds
 
 
@@ -89,6 +92,7 @@ def copied(finished, root):
         ("pair", "Click two metals"),
         ("train", "Choose two metals on the page Pair"),
         ("explore", "No run yet"),
+        ("compare", "No run yet"),
         ("export", "No run yet"),
     ],
 )
@@ -102,7 +106,9 @@ def test_empty_workspace_says_what_to_do(monkeypatch, tmp_path, page, words):
 def test_shipped_run_is_there_at_the_first_start(monkeypatch, tmp_path, page):
     app = open_page(monkeypatch, tmp_path / page, page)
     assert not app.error
-    if page != "pair":
+    if page == "compare":
+        assert app.multiselect(key="compared").value == ["Pd-Ni-H_shipped"]
+    elif page != "pair":
         assert app.selectbox(key="choose_run").value == "Pd-Ni-H_shipped"
     if page == "explore":
         assert len(app.dataframe[0].value) == 200
@@ -121,13 +127,18 @@ def test_damaged_run_folders_are_named_and_the_rest_usable(monkeypatch, tmp_path
     warned = [box.value for box in app.warning if "left out" in box.value]
     assert len(warned) == 2
     assert any("cut/config.json: damaged" in text for text in warned)
-    assert app.selectbox(key="choose_run").value == finished.folder.name
+    if page == "compare":
+        assert app.multiselect(key="compared").value == [finished.folder.name]
+    else:
+        assert app.selectbox(key="choose_run").value == finished.folder.name
 
 
 @pytest.mark.parametrize(
     ("page", "name", "content"),
     [
         ("explore", "candidates.db", b"no database" * 100),
+        ("compare", "candidates.db", b"no database" * 100),
+        ("compare", "classes.safetensors", b"{"),
         ("export", "candidates.db", b"no database" * 100),
         ("train", "metrics.jsonl", b"no json\n"),
         ("explore", "status.json", b"{"),
@@ -138,6 +149,32 @@ def test_damaged_file_in_a_run_is_one_sentence(monkeypatch, tmp_path, finished, 
     (copied(finished, tmp_path) / name).write_bytes(content)
     app = open_page(monkeypatch, tmp_path, page)
     assert any(name in text and "damaged" in text for text in said(app))
+
+
+def test_several_runs_side_by_side_and_table2(monkeypatch, tmp_path, finished):
+    without_shipped(monkeypatch, tmp_path)
+    copied(finished, tmp_path)
+    empty = copied(finished, tmp_path / "other").rename(tmp_path / "without_candidates_002")
+    (empty / "candidates.db").unlink()
+    app = open_page(monkeypatch, tmp_path, "compare")
+    table = app.dataframe[0].value
+    assert list(table.columns) == ["metric", "unit", "Pd-Ni-H, seed 0 (001)", "definition"]
+    assert any("crystalgan generate" in text for text in said(app))
+    assert dict(zip(table["metric"], table["Pd-Ni-H, seed 0 (001)"], strict=True))["candidates"] == 20
+    assert any("crystalgan table2" in text.value for text in app.caption)
+    assert len(app.get("plotly_chart")) == 2
+    app.multiselect(key="compared").set_value([]).run()
+    assert not app.exception
+    pair = load_pair("Pd-Ni")
+    table2.table2([pair], Config(epochs1=1, epochs2=1, rule="paper"), 1, tmp_path)
+    app.run()
+    assert app.dataframe[-1].value["paper"].tolist() == [0, 0, 4, 9]
+    assert "1 seed of 1 + 1 epochs" in app.selectbox(key="table2").options[0]
+    (found,) = tmp_path.glob("table2/*/table2.json")
+    for text in ("{", "{}"):
+        found.write_text(text)
+        app.run()
+        assert any("table2.json: damaged" in box.value for box in app.error)
 
 
 def test_the_app_never_imports_what_is_heavy(monkeypatch, tmp_path):
@@ -225,7 +262,7 @@ def test_candidates_are_compared_with_a_database(monkeypatch, tmp_path, finished
     assert not app.error
     wait_for(lambda: not work.is_generating(run))
     assert work.problem(run) is None
-    (file,) = work.known_folder(run).iterdir()
+    (file,) = known_folder(run).iterdir()
     assert file.name == "Pd-Ni-H Example provider.extxyz"
     app.run()
     assert any(file.name in text.value for text in app.caption)
@@ -345,7 +382,7 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.file_uploader(key="known_files").upload("mine.txt.cif", b"no cif", "text/plain").run()
     app.button(key="compare").click().run()
     assert any("None of these files holds a structure" in box.value for box in app.error)
-    assert not work.known_folder(run).exists()
+    assert not known_folder(run).exists()
     app.file_uploader(key="known_files").upload("mine.cif", third.to(fmt="cif").encode(), "text/plain").run()
     app.button(key="compare").click().run()
     assert not app.exception
@@ -353,7 +390,7 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.run()
     assert not app.error
     table = cached.table(run)
-    assert "mine.cif" in table["matches"].iloc[2]
+    assert table["matches"].iloc[2] == "mine.cif"
     assert not table["new"].iloc[2]
     assert any("Known: matches" in text.value and "mine.cif" in text.value for text in app.caption)
     app.toggle(key="only_new").set_value(True).run()
@@ -361,6 +398,47 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     app.button(key="forget").click().run()
     wait_for(lambda: not work.is_generating(run))
     assert cached.table(run)["new"].iloc[2]
+
+
+def test_comparing_says_how_far_it_is(monkeypatch, tmp_path, finished):
+    run = Run(copied(finished, tmp_path))
+    worker = subprocess.Popen(["/bin/sh", "-c", "sleep 60", "novelty"])
+    try:
+        monkeypatch.setitem(work._processes(), str(run.folder), worker)
+        (run.folder / work.LOG).write_text("\rcompared: 0 [00:00, ?]")
+        app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name)
+        assert app.get("progress")[0].proto.text == "Reading what is known ..."
+        (run.folder / work.LOG).write_text("\rcompared:  20%|##  | 4/20 [00:00<00:01]\rcompared:  45%|### | 9/20 [00:01<00:01]")
+        app.run()
+        bar = app.get("progress")[0].proto
+        assert (bar.text, bar.value) == ("45%: 9 of 20 compared", 45)
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_refined_cell_is_added_shown_and_rejected_like_any_other(monkeypatch, tmp_path, finished):
+    folder = copied(finished, tmp_path)
+    put_in(Run(folder), 3, nearly_symmetric()[1])
+    app = open_page(monkeypatch, tmp_path, "explore", run=folder.name, candidate="2")
+    app.segmented_control(key="detail").set_value("Symmetry").run()
+    app.select_slider(key="tolerance").set_value(0.001).run()
+    assert app.button(key="take_refined").disabled
+    app.select_slider(key="tolerance").set_value(0.1)
+    app.button(key="next").click().run()
+    app.button(key="take_refined").click().run()
+    assert not app.exception
+    assert not app.error
+    assert any(text.value.startswith("**21: ") and "P4/mmm" in text.value for text in app.markdown)
+    assert [note.value for note in app.toast] == ["Candidate 21 is the refined cell."]
+    assert any("The refined cell of candidate 3, at 0.1 Å" in text.value for text in app.caption)
+    app.button(key="take_refined").click().run()
+    assert "Candidate 21 is its own refined cell" in app.error[0].value
+    app.button(key="decide_rejected").click().run()
+    assert decisions(folder) == {21: "rejected"}
+    app.button(key="undo").click().run()
+    assert decisions(folder) == {}
+    assert len(app.dataframe[0].value) == 21
 
 
 def decisions(folder):
@@ -412,6 +490,24 @@ def test_failed_run_tells_why_and_can_be_resumed(monkeypatch, tmp_path, finished
     assert "The loss geo1 is not finite." in said(app)
     assert [block.value for block in app.code] == ["MemoryError: no more"]
     assert app.button(key="resume")
+
+
+def test_metrics_are_read_on_from_where_they_ended(tmp_path, finished):
+    run = Run(copied(finished, tmp_path))
+    path = run.folder / "metrics.jsonl"
+    assert cached.metrics(run) == run.metrics()
+    with path.open("a") as file:
+        file.write('{"step": 2, "epoch": 3, "geo1": 0.5}\n{"step": 2, "epo')
+    assert cached.metrics(run) == run.metrics()
+    assert len(cached.metrics(run)) == 5
+    with path.open("a") as file:
+        file.write('ch": 4, "geo1": 0.25}\n')
+    assert cached.metrics(run)[-1] == {"step": 2, "epoch": 4, "geo1": 0.25}
+    before = json.loads(cached.losses(run, 1))
+    run.keep_metrics(2, 1)  # as a resumed training does
+    assert cached.metrics(run) == run.metrics()
+    assert len(cached.metrics(run)) == 3
+    assert json.loads(cached.losses(run, 1)) != before
 
 
 @pytest.mark.parametrize(

@@ -2,29 +2,29 @@
 
 import csv
 import io
+import json
+import shutil
 import zipfile
 from collections import Counter
 
 import ase.db
 import ase.io
 import numpy as np
+import pandas as pd
 import pytest
+from conftest import nearly_symmetric, put_in
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from test_geometry import independent_paper_verdict
 
 from crystalgan import InputError
 from crystalgan.archive import export, select
-from crystalgan.candidates import (
-    candidates_table,
-    decide,
-    generate,
-    load_candidate,
-    open_database,
-    structure_of,
-)
+from crystalgan.candidates import add_refined, generate
 from crystalgan.config import Config
+from crystalgan.database import candidates_table, decide, get_row, load_candidate, open_database, structure_of
 from crystalgan.matching import Seen
+from crystalgan.runs import Run
 from crystalgan.training import train
 
 
@@ -50,8 +50,6 @@ def test_table_is_what_ase_reads(small_run):
 
 
 def test_asking_for_more_extends_and_never_repeats(small_run, tmp_path):
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(small_run.folder, folder)
     assert generate(folder, 300)["candidates"] == 300  # into a second block
@@ -64,8 +62,6 @@ def test_asking_for_more_extends_and_never_repeats(small_run, tmp_path):
 
 
 def test_another_seed_makes_others(small_run, tmp_path):
-    import shutil
-
     shutil.copytree(small_run.folder, tmp_path / "run")
     run = small_run.__class__(tmp_path / "run")
     generate(run, 10, seed=1)
@@ -170,3 +166,66 @@ def test_a_run_that_is_not_finished_says_what_to_do(tmp_path, palladium, nickel)
     run = new_run(palladium, nickel, Config(), tmp_path)
     with pytest.raises(InputError, match="crystalgan resume"):
         generate(run)
+
+
+@pytest.fixture
+def with_near_symmetry(small_run, tmp_path):
+    """A run of its own, whose candidate 3 is off P4/mmm by 0.03 Å, and the cell that it nearly is."""
+    run = Run(shutil.copytree(small_run.folder, tmp_path / "run"))
+    exact, near = nearly_symmetric()
+    put_in(run, 3, near)
+    return run, exact, near
+
+
+def test_a_refined_cell_becomes_a_candidate_of_its_own(with_near_symmetry):
+    run, exact, near = with_near_symmetry
+    before = candidates_table(run)
+    new = add_refined(run, 3, 0.1)
+    row, table = get_row(run, new), candidates_table(run)
+    assert new == 41 == len(table)
+    assert StructureMatcher(ltol=0.02, stol=0.01, angle_tol=1, scale=False).fit(structure_of(row), exact)
+    sharp = SpacegroupAnalyzer(structure_of(row), symprec=1e-4)
+    assert (row.spacegroup_symbol, sharp.get_space_group_symbol()) == ("P4/mmm", "P4/mmm")
+    assert SpacegroupAnalyzer(load_candidate(run, 3), symprec=1e-4).get_space_group_symbol() == "P1"
+    assert bool(row.passed_paper) == independent_paper_verdict(structure_of(row))
+    assert [site.specie.symbol for site in structure_of(row)] == ["H", "H", "Pd", "Ni"]
+    assert (row.refined_from, row.refined_at, row.decision, row.ternary) == (3, 0.1, "undecided", True)
+    assert (row.parent_a, row.parent_b) == tuple(before[["parent_a", "parent_b"]].iloc[2])
+    assert (row.unique, row.duplicate_of) == (False, 2)
+    pd.testing.assert_frame_equal(table[before.columns][:40], before)  # the others stay as they are
+    assert load_candidate(run, 3).matches(near, stol=1e-6, ltol=1e-6, scale=False)
+
+
+def test_a_refined_cell_is_taken_once(with_near_symmetry):
+    run, *_ = with_near_symmetry
+    new = add_refined(run, 3, 0.1)
+    for tolerance in (0.1, 0.2):
+        with pytest.raises(InputError, match=f"the refined cell of candidate 3 is the cell of candidate {new}"):
+            add_refined(run, 3, tolerance)
+    with pytest.raises(InputError, match=f"Candidate {new} is its own refined cell"):
+        add_refined(run, new, 0.1)
+    with pytest.raises(InputError, match=r"Candidate 3 has no symmetry at 0\.001 Å"):
+        add_refined(run, 3, 0.001)
+    with pytest.raises(InputError, match="holds no candidate 99"):
+        add_refined(run, 99, 0.1)
+    assert len(candidates_table(run)) == new
+
+
+def test_a_refined_cell_is_no_drawn_one_and_says_so_in_every_export(with_near_symmetry, tmp_path):
+    run, *_ = with_near_symmetry
+    new = add_refined(run, 3, 0.1)
+    assert generate(run, 45)["candidates"] == 45
+    assert sorted(row.number for row in open_database(run).select(seed=0)) == list(range(45))
+    decide(run, [new], "rejected", "too dense")
+    assert get_row(run, new).data["history"][-1]["note"] == "too dense"
+    for file_format in ("poscar", "cif", "extxyz"):
+        export(run, tmp_path / "out.zip", f"2,{new}", file_format=file_format)
+        with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+            drawn, refined = (archive.read(name).decode() for name in archive.namelist()[:2])
+            table = list(csv.DictReader(io.StringIO(archive.read("candidates.csv").decode())))
+            origin = json.loads(archive.read("provenance.json"))["candidates"][1]
+        assert "refined_from=3 refined_at=0.1" in refined
+        assert "seed=0" in drawn
+        assert "refined" not in drawn
+        assert [(line["refined_from"], line["refined_at_A"]) for line in table] == [("", ""), ("3", "0.1")]
+        assert (origin["refined_from"], origin["refined_at"]) == (3, 0.1)

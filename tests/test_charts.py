@@ -1,6 +1,7 @@
 """Figures of classes and candidates: what is drawn is what was given."""
 
 import math
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -52,3 +53,13 @@ def test_thinned_keeps_ends_shares_and_means():
     smooth = thinned(metrics, window=2, points=10_000)
     assert smooth[1]["geo1"] == pytest.approx(1.5)
     assert smooth[-1]["geo1"] == pytest.approx(3.0)
+
+
+def test_thinned_is_short_however_long_the_training():
+    metrics = [{"step": 2, "epoch": k, "geo1": 1.0} | ({"valid": k / 1e5} if k % 10 == 1 else {}) for k in range(1, 100_001)]
+    few = thinned(metrics)
+    shares = [line for line in few if "valid" in line]
+    assert len(few) < 1300
+    assert 500 < len(shares) < 700
+    assert few[-1]["epoch"] == 100_000
+    assert max(after["epoch"] - before["epoch"] for before, after in pairwise(shares)) < 300

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,10 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import nearly_symmetric, put_in
 from pymatgen.core import Structure
 from test_classes import BAD, PD_H, poscar
 
 from crystalgan.__main__ import main
+from crystalgan.runs import Run
 
 
 @pytest.fixture
@@ -79,6 +82,16 @@ def test_candidates_are_compared_with_what_is_known(crystalgan, tmp_path):
     assert (code, len(err.splitlines())) == (2, 1)
 
 
+def test_a_refined_cell_is_added_once(crystalgan, small_run, tmp_path):
+    run = Run(shutil.copytree(small_run.folder, tmp_path / "run"))
+    put_in(run, 3, nearly_symmetric()[1])
+    words = ("symmetrize", run.folder, 3, "--tolerance", 0.1)
+    assert json.loads(crystalgan(*words, "--json")[1]) == {"candidate": 41}
+    code, out, err = crystalgan(*words)
+    assert (code, out) == (2, "")
+    assert err == "crystalgan: At 0.1 Å the refined cell of candidate 3 is the cell of candidate 41.\n"
+
+
 def test_the_doctor_draws_and_writes_on_request(crystalgan, tmp_path):
     code, out, _ = crystalgan(
         "check", "Pd", "--figure", tmp_path / "distances.html", "--cleaned", tmp_path / "well.extxyz", "--json"
@@ -119,7 +132,20 @@ def test_classes_and_check(crystalgan, tmp_path):
 def test_every_command_has_help(crystalgan):
     code, out, _ = crystalgan("--help")
     assert code == 0
-    for command in ("classes", "check", "fetch", "train", "resume", "generate", "export", "build-classes"):
+    for command in (
+        "classes",
+        "check",
+        "fetch",
+        "train",
+        "resume",
+        "generate",
+        "export",
+        "build-classes",
+        "table2",
+        "ablation",
+        "search",
+        "metrics",
+    ):
         assert command in out
         assert crystalgan(command, "--help")[0] == 0
 

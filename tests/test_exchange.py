@@ -10,7 +10,7 @@ import pytest
 from crystalgan import InputError
 from crystalgan.cells import decode
 from crystalgan.database import DECISIONS, candidates_table, decide, get_row, refreshed_table
-from crystalgan.exchange import class_structures, pack_run, unpack_run
+from crystalgan.exchange import class_structures, known_folder, pack_run, unpack_run
 from crystalgan.runs import SHIPPED, Run, copy_shipped
 
 
@@ -39,6 +39,16 @@ def test_a_packed_run_is_the_same_run(shipped, tmp_path):
     assert unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "there", "../from a colleague.zip").folder != run.folder
 
 
+def test_known_structures_go_along(shipped, tmp_path, monkeypatch):
+    known_folder(shipped).mkdir()
+    (known_folder(shipped) / "Pd-Ni-H MP.cif").write_text("data_a")
+    (known_folder(shipped) / "b.extxyz").write_text("")
+    run = unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "in", "a.zip")
+    assert {path.name: path.read_text() for path in known_folder(run).iterdir()} == {"Pd-Ni-H MP.cif": "data_a", "b.extxyz": ""}
+    monkeypatch.setattr("crystalgan.exchange.MOST_KNOWN", 5)
+    assert not known_folder(unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "in", "a.zip")).exists()
+
+
 def zipped(files):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
@@ -51,9 +61,11 @@ def test_nothing_is_written_outside_or_besides(shipped, tmp_path):
     config = (shipped.folder / "config.json").read_text()
     status = (shipped.folder / "status.json").read_text()
     files = {"run/config.json": config, "run/status.json": status, "run/../../evil.py": "x", "/etc/evil": "x", "run/run.sh": "x"}
+    files |= {f"run/known/{name}": "x" for name in ("../evil.py", "..", ".bashrc", "a/b.cif", "good.cif", "x" * 300)}
     run = unpack_run(zipped(files), tmp_path / "in", "x.zip")
     assert sorted(path.name for path in (tmp_path / "in").rglob("*") if path.is_file() and "lock" not in path.name) == [
         "config.json",
+        "good.cif",
         "status.json",
     ]
     assert run.species == ("H", "Pd", "Ni")

@@ -9,18 +9,9 @@ from conftest import random_crystals, raw_cells
 
 from crystalgan import InputError
 from crystalgan.cells import decode
-from crystalgan.geometry import (
-    Rule,
-    first_neighbours,
-    judge,
-    keeps,
-    learned_rule,
-    nearest_between,
-    paper_rule,
-    read_rule,
-    refine,
-)
-from crystalgan.kernels import reduce_all
+from crystalgan.geometry import first_neighbours, judge, keeps, learned_rule, nearest_between, refine
+from crystalgan.kernels import reduce_basis
+from crystalgan.rules import Rule, paper_rule, read_rule
 
 
 def by_pymatgen(structure, reach):
@@ -81,6 +72,14 @@ def test_coinciding_atoms_have_a_finite_gradient():
     frac.requires_grad_()
     first_neighbours(cells.__class__(cells.lattice, frac, cells.mask, cells.species)).distance.sum().backward()
     assert torch.isfinite(frac.grad).all()
+
+
+def reduce_all(lattices):
+    """`reduce_basis` of each."""
+    changes = np.empty_like(lattices)
+    for lattice, change in zip(lattices, changes, strict=True):
+        reduce_basis(lattice, change)
+    return changes
 
 
 def test_reduction_is_unimodular_and_finds_the_shortest_vectors():

@@ -8,7 +8,8 @@ from conftest import random_crystals, raw_cells
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from crystalgan import losses
-from crystalgan.geometry import Rule, first_neighbours, paper_rule
+from crystalgan.geometry import first_neighbours
+from crystalgan.rules import Rule, paper_rule
 
 RUNS, BATCH = 2, 6
 

@@ -9,8 +9,9 @@ import pytest
 
 from crystalgan import InputError
 from crystalgan.archive import export
-from crystalgan.candidates import candidates_table, compare_with_known, generate, load_candidate, open_database
+from crystalgan.candidates import compare_with_known, generate
 from crystalgan.config import Config
+from crystalgan.database import candidates_table, load_candidate, open_database
 from crystalgan.matching import known_structures
 from crystalgan.training import train
 

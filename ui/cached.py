@@ -128,17 +128,40 @@ def table(run: Run) -> pd.DataFrame:
         return old
 
 
+@st.cache_resource(show_spinner=False)
+def _lines() -> dict[tuple[str, int], tuple[list[dict[str, Any]], int]]:
+    """Run folder and file of metrics -> the lines read so far, and the byte where they end."""
+    return {}
+
+
+def metrics(run: Run) -> list[dict[str, Any]]:
+    """The lines of `Run.metrics`; of a file that has grown only what is new is read."""
+    path = run.folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    key, size = (str(run.folder.resolve()), path.stat().st_ino), path.stat().st_size  # a resumed run has another file
+    with _reading:
+        lines, end = _lines().get(key, ([], 0))
+        if size < end:
+            lines, end = [], 0
+        new, end = run.metrics_from(end)
+        lines = [*lines, *new]
+        _lines()[key] = (lines, end)
+        return lines
+
+
 def losses(run: Run, window: int) -> str:
     """The figure of a run's losses as JSON, each term the mean of its last `window` epochs."""
+    lines = metrics(run)
     path = run.folder / "metrics.jsonl"
-    return _losses(str(run.folder), path.stat().st_mtime_ns if path.exists() else 0, window)
+    return _losses(lines, f"{path} {path.stat().st_ino if lines else 0} {len(lines)}", window)
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
-def _losses(folder: str, changed: int, window: int) -> str:  # noqa: ARG001 - the cache's key
+def _losses(_metrics: list[dict[str, Any]], identity: str, window: int) -> str:  # noqa: ARG001 - the cache's key
     from crystalgan.plots import loss_figure, thinned
 
-    return str(loss_figure(thinned(Run(Path(folder)).metrics(), window)).to_json())
+    return str(loss_figure(thinned(_metrics, window)).to_json())
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
@@ -181,6 +204,18 @@ def powder(_structure: Structure, identity: str, wavelength: str) -> tuple[np.nd
     from crystalgan.describe import powder_pattern
 
     return powder_pattern(_structure, wavelength)
+
+
+def measured(run: Run) -> dict[str, float | None]:
+    """Every metric of a run's candidates."""
+    return _measured(str(run.folder), stamp(run))
+
+
+@st.cache_data(show_spinner="Measuring the candidates ...", max_entries=50)
+def _measured(folder: str, changed: float) -> dict[str, float | None]:  # noqa: ARG001 - the cache's key
+    from crystalgan.metrics import measure
+
+    return measure(Run.open(folder))
 
 
 def archive(folder: str, select_by: str, file_format: str) -> bytes:

@@ -61,7 +61,7 @@ def choose(key: str) -> tuple[str, str]:
 
 
 def fetch(elements: Sequence[str], source: str, key: str, refresh: bool) -> dict[str, Any]:
-    """What `crystalgan fetch --json` says, and the cells as `data`; shows its progress in the page."""
+    """What `crystalgan fetch --json` says, the elements in this order, and the cells as `data`; shows its progress."""
     title = TITLES.get(source, source)
     bar = st.progress(0.0, f"Asking {title} ...")
 
@@ -77,14 +77,14 @@ def fetch(elements: Sequence[str], source: str, key: str, refresh: bool) -> dict
             raise InputError(str(error).replace(key, "(key)") if key else str(error)) from None
         finally:
             bar.empty()
-        return answer | {"data": out.read_bytes()}
+        return answer | {"data": out.read_bytes(), "system": "-".join(elements)}
 
 
 def in_words(answer: dict[str, Any]) -> str:
     """Where cells come from, in a sentence."""
-    system = "-".join(sorted(answer["system"].split("-"), key=lambda symbol: symbol == "H"))
     when = f"kept since {answer['retrieved'][:10]}" if answer["cached"] else f"asked {answer['retrieved'][:10]}"
-    return f"{answer['structures']} cells of {system} from {answer['provider']}, {when}; {len(answer['left_out'])} left out"
+    cells, left_out = f"{answer['structures']} cells of {answer['system']}", len(answer["left_out"])
+    return f"{cells} from {answer['provider']}, {when}; {left_out} left out"
 
 
 def nothing(answer: dict[str, Any]) -> str:

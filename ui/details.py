@@ -10,7 +10,7 @@ import streamlit as st
 
 from crystalgan import describe
 from crystalgan.charts import distance_figure, map_figure, pairs_of, pattern_figure
-from ui import cached, cell, vet
+from ui import cached, cell, vet, work
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -26,7 +26,7 @@ VERDICT_STYLE = {
     "too short": "background-color: #D55E0055; font-weight: 600",
     "too long": "background-color: #E69F0055; font-weight: 600",
 }
-KINDS = {"all": "All", "HH": "{0}-{0}", "MM": "metal-metal", "MH": "metal-{0}"}
+KINDS = {"all": "All", "XX": "{0}-{0}", "MM": "metal-metal", "MX": "metal-{0}"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def neighbour_rows(
     symbols = [site.specie.symbol for site in structure]
 
     def wanted(n: describe.Neighbour) -> bool:
-        hydrogens = (symbols[n.center] == shared) + (symbols[n.other] == shared)
-        return kind == "all" or hydrogens == {"HH": 2, "MM": 0, "MH": 1}[kind]
+        of_shared = (symbols[n.center] == shared) + (symbols[n.other] == shared)
+        return kind == "all" or of_shared == {"XX": 2, "MM": 0, "MX": 1}[kind]
 
     found = describe.neighbours(structure, radius, rule, shared)
     return [n for n in found if (atom is None or n.center == atom) and wanted(n)]
@@ -120,15 +120,16 @@ def distances(run: Run, structure: Structure, count: int) -> None:
     st.caption(f"d1 and d2 are the limits of the rule {run.rule.name}; triangles are the cell that is shown.")
 
 
-def powder(structure: Structure, identity: str, name: str) -> None:
+def powder(structure: Structure, identity: str, name: str, shared: str) -> None:
     """The simulated powder pattern."""
     source = st.segmented_control("Radiation", ["CuKa", "MoKa", "CoKa"], default="CuKa", key="radiation", required=True)
     pattern = cached.powder(structure, identity, source or "CuKa")
     st.plotly_chart(pattern_figure({name: pattern}), key="powder", config=PLAIN)
-    st.caption("Simulated by pymatgen for the cell as it is, no thermal motion. Hydrogen scatters X-rays hardly at all.")
+    weak = " Hydrogen scatters X-rays hardly at all." if shared == "H" else ""
+    st.caption(f"Simulated by pymatgen for the cell as it is, no thermal motion.{weak}")
 
 
-def symmetry(structure: Structure, identity: str, name: str) -> Drawn:
+def symmetry(run: Run, number: int, structure: Structure, identity: str, name: str) -> Drawn:
     """Symmetry with a tolerance slider; returns the cell to draw: as made, or the refined one."""
     tolerance = st.select_slider("Tolerance / Å", TOLERANCES, 0.1, key="tolerance", help="How far an atom may be from its site.")
     found = cached.symmetry(structure, identity, tolerance)
@@ -140,16 +141,37 @@ def symmetry(structure: Structure, identity: str, name: str) -> Drawn:
         disabled=found.number == 1,
         help="The conventional cell with every atom moved onto its site. The candidate itself stays as it was made.",
     )
+    row = st.container(horizontal=True)
+    pressed = row.button(
+        "Add the refined cell to the candidates",
+        icon=":material/add:",
+        key="take_refined",
+        disabled=found.number == 1 or work.is_generating(run),
+        help="As a candidate of its own, judged by the same rules; keep or reject it like any other. This one stays as it is.",
+    )
     drawn = Drawn(found.refined, f"{identity}-refined") if refined and found.number > 1 else Drawn(structure, identity)
-    st.download_button(
-        "Take this cell (POSCAR)",
+    row.download_button(
+        "Download this cell (POSCAR)",
         data=lambda: _poscar(drawn.structure, name),
         file_name=f"{name}{drawn.identity.removeprefix(identity)}.vasp",
         on_click="ignore",
         icon=":material/download:",
         key="take_cell",
     )
+    if pressed:
+        with work.saying_errors():
+            take_refined(run, number, tolerance)
     return drawn
+
+
+def take_refined(run: Run, number: int, tolerance: float) -> None:
+    """Add the refined cell of a candidate to the run and show it."""
+    with st.spinner("Judging the refined cell ..."):
+        arguments = ["symmetrize", str(run.folder), str(number), "--tolerance", str(tolerance), "--json"]
+        answer = work.carried_out([*arguments, *work.known_option(run)])
+    st.session_state["added"] = int(answer["candidate"])
+    vet.show_candidate(st.session_state["added"])
+    st.rerun()
 
 
 def _poscar(structure: Structure, name: str) -> str:

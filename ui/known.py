@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from crystalgan import InputError
+from crystalgan.exchange import known_folder
 from ui import databases, work
 from ui.classes import FILE_TYPES
 
@@ -41,13 +42,13 @@ def compare(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 
         if st.button("Fetch and compare", key="fetch_known", icon=":material/cloud_download:", width="stretch"):
             with work.saying_errors():
                 fetch(run, source, key)
-        if work.known_folder(run).exists():
+        if known_folder(run).exists():
             st.button("Compare with the built-in cells only", key="forget", on_click=forget, args=(run,), width="stretch")
 
 
 def added(run: Run) -> str:
     """The names of the known structures that a run was given."""
-    names = [path.name.replace("`", "") for path in sorted(work.known_folder(run).glob("*"))]
+    names = [path.name.replace("`", "") for path in sorted(known_folder(run).glob("*"))]
     return ", and with " + ", ".join(f"`{name}`" for name in names) + "." if names else "."
 
 
@@ -72,12 +73,12 @@ def start(run: Run, files: list[tuple[str, bytes]]) -> None:
         raise InputError(f"None of these files holds a structure that can be read ({left_out[0].reason}).")
     if left_out:
         st.toast(f"{len(left_out)} could not be read: {left_out[0].reason}", icon=":material/warning:")
-    work.write_files(files, work.known_folder(run))
+    work.write_files(files, known_folder(run))
     work.start_comparing(run)
     st.rerun()
 
 
 def forget(run: Run) -> None:
     """Compare with the built-in cells alone again."""
-    shutil.rmtree(work.known_folder(run), ignore_errors=True)
+    shutil.rmtree(known_folder(run), ignore_errors=True)
     work.start_comparing(run)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PLAIN = {"displaylogo": False}
-SHARED = "H"
 FOLDERS = re.compile(r"/\S*/")
 
 
@@ -30,10 +29,12 @@ def short(where: str) -> str:
 
 def show_report(report: dict[str, Any], key: str = "doctor") -> None:
     """What was found in a class."""
-    columns = st.columns(3)
+    columns, shared = st.columns(3), report["shared"]
     columns[0].metric("Cells", report["cells"])
     columns[1].metric("Left out", len(report["left_out"]))
-    columns[2].metric("Keep the paper's rule", report["keep_paper_rule"], help="H-H and metal-metal within 1.8 to 3.0 Å.")
+    columns[2].metric(
+        "Keep the paper's rule", report["keep_paper_rule"], help=f"{shared}-{shared} and metal-metal within 1.8 to 3.0 Å."
+    )
     show_list("Could not be used", ["cell", "why"], [(x["where"], x["reason"]) for x in report["left_out"]])
     if "volume" not in report:
         return
@@ -45,7 +46,8 @@ def show_report(report: dict[str, Any], key: str = "doctor") -> None:
         st.dataframe(pd.DataFrame(types.most_common(), columns=["structure type", "cells"]), hide_index=True)
     if report["oxidation"]:
         st.caption(
-            f"No common oxidation states balance {', '.join(report['oxidation'])}. In a metallic hydride that is nothing odd."
+            f"No common oxidation states balance {', '.join(report['oxidation'])}."
+            + " In a metallic hydride that is nothing odd." * (shared == "H")
         )
 
 
@@ -63,7 +65,7 @@ def show_pairs(report: dict[str, Any], key: str) -> None:
         for pair, found in report["shortest"].items()
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True)
-    name = f"{report['metal']}-{SHARED}"
+    name = f"{report['metal']}-{report['shared']}"
     figure = distance_figure({name: report["distances"]}, list(report["distances"]), learned or paper)
     figure.update_layout(showlegend=False)
     st.plotly_chart(figure, key=f"distances_{key}", config=PLAIN)
@@ -127,11 +129,12 @@ def show_proposals(which: str, source: str, report: dict[str, Any]) -> None:
 def use_cleaned(which: str, source: str, report: dict[str, Any]) -> None:
     """Make a cleaned copy of a class, and that the class."""
     digest = hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()[:16]
-    name = f"{report['metal']}-{SHARED}"
+    shared = report["shared"]
+    name = f"{report['metal']}-{shared}"
     out = cached.runs_folder() / ".uploads" / digest / f"{name}_cleaned.extxyz"
     if not out.exists():
         with st.spinner("Making the copy ..."):
-            work.carried_out(["check", source, "--shared", SHARED, "--metal", report["metal"], "--cleaned", str(out), "--json"])
+            work.carried_out(["check", source, "--shared", shared, "--metal", report["metal"], "--cleaned", str(out), "--json"])
     left = report["cells"] - len(report["proposals"])
     about = f"{left} of {report['cells']} cells of {name}: a copy without those that the doctor would leave out"
     state.set_own(which, {"path": str(out), "about": about, "whole": state.own_cells(which)})

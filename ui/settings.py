@@ -104,7 +104,7 @@ def choose_rule(shared: str, metals: Sequence[str], distances: Callable[[], Sequ
         format_func=RULES.__getitem__,
         key="set_rule",
         help="Which first-neighbour distances are sensible. Learned: each pair of elements within the range seen in the classes, "
-        "metal-hydrogen included. Paper: hydrogen-hydrogen and metal-metal between 1.8 and 3.0 Å, metal-hydrogen not asked.",
+        f"metal-{shared} included. Paper: {shared}-{shared} and metal-metal between 1.8 and 3.0 Å, metal-{shared} not asked.",
     )
     if rule != "own":
         return rule

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from crystalgan import InputError
+from crystalgan.exchange import known_folder
 from crystalgan.runs import Run, list_runs
 
 if TYPE_CHECKING:
@@ -187,19 +188,19 @@ def write_files(files: Sequence[tuple[str, bytes]], folder: Path) -> None:
         raise InputError(f"{folder}: nothing can be kept here ({error.strerror}); set CRYSTALGAN_RUNS.") from None
 
 
-def known_folder(run: Run) -> Path:
-    """Where the known structures lie that a run's candidates are compared with, beside the built-in ones."""
-    return run.folder / "known"
+def known_option(run: Run) -> list[str]:
+    """The known structures that a run was given, for a command."""
+    known = known_folder(run)
+    return ["--known", str(known)] if known.exists() else []
 
 
 def _start(run: Run, arguments: Sequence[str]) -> None:
     """Let one process at a time work on a run's candidates."""
     if is_generating(run):
         return
-    known = known_folder(run)
     with (run.folder / LOG).open("wb") as log:
         _processes()[str(run.folder)] = subprocess.Popen(  # noqa: S603 - our own module
-            [*COMMAND, *arguments, "--json", *(["--known", str(known)] if known.exists() else [])],
+            [*COMMAND, *arguments, "--json", *known_option(run)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
@@ -230,8 +231,8 @@ def is_generating(run: Run) -> bool:
     return process is not None and process.poll() is None
 
 
-def generated(run: Run) -> tuple[int, int] | None:
-    """Candidates done and asked for, from the process's progress bar; None before the first."""
+def counted(run: Run) -> tuple[int, int] | None:
+    """Candidates made or compared, and of how many, from the process's progress bar; None before the first."""
     found = re.findall(r"(\d+)/(\d+) \[", _text(run.folder / LOG))
     return (int(found[-1][0]), int(found[-1][1])) if found else None
 

@@ -43,7 +43,7 @@ def chromium() -> str:
 class Server:
     """The app on a free port, with runs of its own."""
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path, **settings: str) -> None:
         self.runs = runs
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
@@ -51,7 +51,7 @@ class Server:
         self.url = f"http://localhost:{port}"
         self.log = (runs.parent / "server.log").open("wb")
         command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
-        environment = os.environ | {"CRYSTALGAN_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"CRYSTALGAN_RUNS": str(runs), "OMP_NUM_THREADS": "1"} | settings
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
         end = time.monotonic() + 60
         while True:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from .conftest import PICTURES
+from .conftest import PICTURES, SECONDS
 
 IDLE = """() => document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'
   && !document.querySelector('[data-testid=stSkeleton]')"""
@@ -111,3 +111,30 @@ def curve_lengths(page):
     for axis, length in axes:
         lengths[axis] = max(lengths[axis], length)
     return lengths
+
+
+def curve_ends(page):
+    """The last epoch that the chart of losses shows, by axis: x is step 1, x2 step 2."""
+    frame = page.frame_locator("iframe[title*=crystalgan_chart]").locator("#figure")
+    ends = frame.evaluate("f => (f.data || []).map(t => [t.xaxis || 'x', t.x[t.x.length - 1] || 0])")
+    return {axis: max(end for other, end in ends if other == axis) for axis, _ in ends}
+
+
+def curve_grows(page, axis):
+    """Wait until the curves of this axis reach further between two looks. Epochs count, not points: long curves are thinned."""
+    first = None
+    for _ in range(SECONDS // 200):
+        end = curve_ends(page).get(axis)
+        if first is not None and end > first:
+            return
+        first = end if first is None else first
+        page.wait_for_timeout(200)
+    raise AssertionError(f"the curves of {axis} stayed at epoch {first}")
+
+
+def set_epochs(page, first, second):
+    for number, value in ((1, first), (2, second)):
+        field = page.get_by_role("spinbutton", name=f"Epochs, step {number}")
+        field.fill(str(value))
+        field.press("Enter")
+        settled(page)

@@ -1,0 +1,124 @@
+"""What each difference between `Config.paper()` and `Config()` is worth: one field at a time is set as in the other preset."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crystalgan.config import Config
+from crystalgan.runs import TrainingError
+from crystalgan.study import Job, carry_out, mean_and_spread, seeds_of, study_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crystalgan.classes import BinaryClass
+    from crystalgan.runs import Run
+    from crystalgan.study import Values
+
+FOLDER = "ablation"
+CELLS = 250  # of a run, that are compared with each other and searched for symmetry
+SCORES = ("paper", "learned", "raw", "unique", "symmetric")
+
+
+def differences() -> dict[str, tuple[Any, Any]]:
+    """Field -> its value by default and in the paper, for all in which the presets differ."""
+    default, paper = Config(), Config.paper()
+    pairs = {one.name: (getattr(default, one.name), getattr(paper, one.name)) for one in fields(Config)}
+    return {name: values for name, values in pairs.items() if values[0] != values[1]}
+
+
+def variants(both: bool = False, **changes: Any) -> dict[str, Config]:  # noqa: ANN401 - fields of Config
+    """Name -> settings: both presets, the default with each field as in the paper, and with `both` the paper with each as in the
+    default; `changes` hold for all, and a field that they name is not varied.
+    """
+    default, paper = Config.of(changes), Config.paper(**changes)
+    named = {"default": default, "paper": paper}
+    for name, (of_default, of_paper) in differences().items():
+        if name not in changes:
+            named[f"default, {name}={of_paper}"] = replace(default, **{name: of_paper})
+            if both:
+                named[f"paper, {name}={of_default}"] = replace(paper, **{name: of_default})
+    return dict(sorted(named.items(), key=lambda item: item[0].partition(",")[0]))
+
+
+def ablation(
+    a: BinaryClass,
+    b: BinaryClass,
+    configs: dict[str, Config],
+    seeds: int = 3,
+    root: Path = Path("runs"),
+    processes: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Train and measure every variant on two classes; what was done before in this `root` is not done again.
+
+    Returns for each of `variants` every score of `assess` as the mean over seeds, and its sample standard deviation under
+    `<score>_std`; or an `error` where the training could not go on.
+    """
+    every = seeds_of(seeds)
+    jobs = {}
+    for name, config in configs.items():
+        settings = replace(config, seed=0)
+        folder = study_folder(root / FOLDER, a, b, settings, {"seeds": seeds})
+        jobs[folder] = (name, Job(folder, a, b, settings, every, assess))
+    found: dict[str, Any] = {}
+    for job, values in carry_out([job for _, job in jobs.values()], processes):
+        name = jobs[job.folder][0]
+        found[name] = {"error": str(values)} if isinstance(values, TrainingError) else _summary(values)
+        if progress:
+            progress(name)
+    return {
+        "pair": f"{a.metal}-{b.metal}",
+        "shared": a.shared,
+        "seeds": seeds,
+        "variants": {name: found[name] for name in configs},
+    }
+
+
+def assess(run: Run) -> Values:
+    """How many of 1,000 cells of a finished run hold all elements and keep the rules `paper` and `learned`.
+
+    And how many kept the run's own before `refine`; and of the first 250 which share (%) repeats none before it, and which has a
+    space group above P1.
+    """
+    import torch
+
+    from crystalgan.candidates import BLOCK, SYMPREC, make, rules_of
+    from crystalgan.cells import decode, space_group
+    from crystalgan.matching import Seen
+    from crystalgan.metrics import NO_SYMMETRY, complete, valid
+
+    batches = [make(run, block, run.config.seed) for block in range(1000 // BLOCK)]
+    blocks = [batch.cells for batch in batches]
+    rules = rules_of(run)
+    kept = {name: 1000 * float(torch.cat([valid(cells, rules[name]) for cells in blocks]).double().mean()) for name in SCORES[:2]}
+    raw = sum(int((complete(batch.cells) & torch.tensor(batch.raw)).sum()) for batch in batches)
+    structures, seen = decode(blocks[0])[:CELLS], Seen[int]()
+    unique = sum(seen.find_or_add(structure, k) is None for k, structure in enumerate(structures))
+    symmetric = sum(space_group(structure, SYMPREC)[0] > NO_SYMMETRY for structure in structures)
+    return kept | {"raw": raw, "unique": 100 * unique / len(structures), "symmetric": 100 * symmetric / len(structures)}
+
+
+def _summary(values: list[Values]) -> dict[str, float]:
+    out = {}
+    for score in SCORES:
+        out[score], out[f"{score}_std"] = mean_and_spread([value[score] for value in values])
+    return out
+
+
+def as_text(result: dict[str, Any]) -> list[str]:
+    """A result in lines."""
+    width = max(map(len, result["variants"]))
+    lines = [
+        f"{result['pair']}-{result['shared']}: cells of 1,000 that keep each rule, mean and spread over {result['seeds']} seeds",
+        f"{'':{width}} {'paper':>14} {'learned':>14} {'unrefined':>14} {'unique':>9} {'above P1':>9}",
+    ]
+    for name, found in result["variants"].items():
+        if "error" in found:
+            lines.append(f"{name:{width}} {found['error']}")
+            continue
+        words = " ".join(f"{found[rule]:7.1f} ± {found[f'{rule}_std']:4.1f}" for rule in SCORES[:3])
+        lines.append(f"{name:{width}} {words} {found['unique']:7.1f} % {found['symmetric']:7.1f} %")
+    return lines

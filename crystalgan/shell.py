@@ -1,0 +1,40 @@
+"""What every command needs: the options that several share, settings from words, and the printing of results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from crystalgan import InputError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/Pd-Ni-H_crystalgan_seed0_001.")]
+
+
+def changes_of(settings: list[str], **named: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of Config
+    """The fields that words such as "width=200" set, and those `named` that are not None."""
+    changes: dict[str, Any] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text}: write it as name=value, for example --set width=200.")
+        changes[name.strip()] = value.strip()
+    return changes | {name: value for name, value in named.items() if value is not None}
+
+
+def config_of(preset: str, settings: list[str], **named: Any) -> Any:  # noqa: ANN401 - importing Config here would be slow
+    """The settings of a preset with what was changed."""
+    from crystalgan.config import Config
+
+    changes = changes_of(settings, **named)
+    if preset not in ("default", "paper"):
+        raise InputError(f"--preset {preset} is not one of default, paper.")
+    return Config.paper(**changes) if preset == "paper" else Config.of(changes)
+
+
+def show(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    """Print a result on stdout, as one JSON object or in lines."""
+    print(json.dumps(data) if as_json else "\n".join(lines))

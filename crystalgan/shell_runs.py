@@ -1,0 +1,192 @@
+"""Commands over run folders: train, resume, generate, compare, export. Each is a few lines over the core."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from crystalgan.shell import Json, RunFolder, config_of, show
+
+app = typer.Typer()
+
+
+KnownFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--known", metavar="PATH", help="Known structures beside the built-in ones: a file, folder or zip; may be repeated."
+    ),
+]
+
+
+@app.command()
+def train(
+    a: Annotated[str, typer.Argument(metavar="A", help="The first metal, such as Pd.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The second metal, such as Ni.")],
+    a_path: Annotated[Path | None, typer.Option("--a", help="Your own cells of A-H: a folder, zip or file.")] = None,
+    b_path: Annotated[Path | None, typer.Option("--b", help="Your own cells of B-H.")] = None,
+    preset: Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")] = "default",
+    method: Annotated[str | None, typer.Option(help="crystalgan, unconstrained, discogan or gan.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of each step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random number.")] = None,
+    rule: Annotated[str | None, typer.Option(help="paper, learned, or a TOML table of limits for each pair.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out files that cannot be used instead of stopping.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train both steps on two classes; prints the run folder."""
+    from crystalgan.classes import load_class
+    from crystalgan.training import new_run
+
+    started = time.monotonic()
+    config = config_of(preset, settings or [], method=method, epochs1=epochs, epochs2=epochs, seed=seed, rule=rule)
+    both = [load_class(str(path or metal), metal, config.shared, skip_bad) for metal, path in ((a, a_path), (b, b_path))]
+    for c in both:
+        for x in c.left_out:
+            print(f"left out: {x}", file=sys.stderr)
+    run = new_run(both[0], both[1], config, runs)
+    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
+    _train_with_bar(run)
+    _print_trained(run, time.monotonic() - started, as_json)
+
+
+@app.command()
+def step2(
+    run_folder: RunFolder,
+    preset: Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")] = "default",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of step 2.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where the new run folder is made.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Train step 2 anew on the trained step 1 of a run; the old run stays as it is."""
+    from crystalgan.runs import Run
+    from crystalgan.training import new_step2
+
+    started = time.monotonic()
+    run = new_step2(Run.open(run_folder), config_of(preset, settings or []), runs)
+    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
+    _train_with_bar(run)
+    _print_trained(run, time.monotonic() - started, as_json)
+
+
+@app.command()
+def resume(run_folder: RunFolder, as_json: Json = False) -> None:
+    """Go on with a run that was stopped or killed; it ends as if it never had been."""
+    from crystalgan.runs import Run
+
+    started = time.monotonic()
+    run = Run.open(run_folder)
+    _train_with_bar(run)
+    _print_trained(run, time.monotonic() - started, as_json)
+
+
+@app.command()
+def generate(
+    run_folder: RunFolder,
+    n: Annotated[int, typer.Option("-n", help="How many candidates of this seed the run shall hold.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Another seed makes other candidates.")] = 0,
+    known: KnownFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Make candidates, judge them, find duplicates and symmetry; they go into the run's candidates.db."""
+    from tqdm import tqdm
+
+    from crystalgan import candidates
+
+    with tqdm(total=n, desc="candidates", unit="", file=sys.stderr) as bar:
+        counts = candidates.generate(run_folder, n, seed, lambda done, _: bar.update(done - bar.n), known or [])
+        bar.update(n - bar.n)
+    lines = [f"{counts['candidates']} candidates from {counts['drawn']} draws; {counts['unique']} are unique"]
+    lines += [f"{counts['new']} of them match no known structure"]
+    lines += [f"{counts['ternary']} of them hold all three elements"]
+    lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
+    lines += [f"{k} kept the rule {name} before refinement" for name, k in counts["passed_before_refine"].items()]
+    show(counts, lines, as_json)
+
+
+@app.command()
+def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = False) -> None:
+    """Compare a run's candidates with known structures again, after some were added; a match says which."""
+    from tqdm import tqdm
+
+    from crystalgan import candidates
+
+    with tqdm(desc="compared", unit="", file=sys.stderr, delay=0.001) as bar:  # none before there is something to compare
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        counts = candidates.compare_with_known(run_folder, known or [], progress)
+    show(counts, [f"{counts['new']} of {counts['candidates']} candidates match no known structure"], as_json)
+
+
+@app.command()
+def symmetrize(
+    run_folder: RunFolder,
+    number: Annotated[int, typer.Argument(metavar="ID", help="The candidate to refine.")],
+    tolerance: Annotated[float, typer.Option(min=1e-5, help="How far an atom may be from its site, Å.")] = 0.1,
+    known: KnownFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Add the refined cell of a candidate as a candidate of its own, each atom on its site; the candidate stays as it is."""
+    from crystalgan import candidates
+
+    new = candidates.add_refined(run_folder, number, tolerance, known or [])
+    show({"candidate": new}, [f"candidate {new} is the refined cell of candidate {number} at {tolerance} Å"], as_json)
+
+
+@app.command()
+def export(
+    run_folder: RunFolder,
+    out: Annotated[Path, typer.Option(help="The zip to write.")],
+    select: Annotated[str, typer.Option(help="good (keep the rule), kept (by your decision), all, or ids: 3,17.")] = "good",
+    rule: Annotated[str | None, typer.Option(help="The rule of `good`; by default the run's own.")] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="poscar, cif, extxyz, or vasp: a folder of inputs each.")
+    ] = "poscar",
+    as_json: Json = False,
+) -> None:
+    """Write selected candidates into a zip, one file each, with candidates.csv."""
+    from crystalgan import archive
+
+    count = archive.export(run_folder, out, select, rule, file_format)
+    show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
+
+
+def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here would be slow
+    from tqdm import tqdm
+
+    from crystalgan import training
+    from crystalgan.runs import stop
+
+    asked = {name: signal.signal(name, lambda *_: stop(run)) for name in (signal.SIGINT, signal.SIGTERM)}
+    bars: dict[int, Any] = {}
+
+    def progress(step: int, epoch: int, epochs: int, terms: dict[str, float]) -> None:
+        bar = bars.get(step) or bars.setdefault(step, tqdm(total=epochs, desc=f"step {step}", unit="epoch", file=sys.stderr))
+        bar.update(epoch - bar.n)
+        if "valid" in terms:
+            bar.set_postfix_str(f"{terms['valid']:.0%} keep the rule")
+
+    try:
+        training.resume(run, progress)
+    finally:
+        for name, handler in asked.items():
+            signal.signal(name, handler)
+        for bar in bars.values():
+            bar.close()
+
+
+def _print_trained(run: Any, seconds: float, as_json: bool) -> None:  # noqa: ANN401 - as above
+    status = run.status()
+    result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}
+    lines = [f"{run.folder}: {' + '.join(map(str, status['epochs']))} epochs in {seconds:.0f} s"]
+    show(result, lines, as_json)

@@ -1,0 +1,176 @@
+"""Commands that compare: Table II, the ablation, the search for settings, the metrics of runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crystalgan import InputError
+from crystalgan.shell import Json, RunFolder, changes_of, config_of, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from plotly.graph_objects import Figure
+
+app = typer.Typer()
+
+Preset = Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")]
+Epochs = Annotated[int | None, typer.Option(help="Epochs of each step.")]
+OwnA = Annotated[Path | None, typer.Option("--a", help="Your own cells of A-H: a folder, zip or file.")]
+OwnB = Annotated[Path | None, typer.Option("--b", help="Your own cells of B-H.")]
+Seeds = Annotated[int, typer.Option(help="Trainings of each, with the seeds 0, 1, 2 ...")]
+Jobs = Annotated[int, typer.Option(help="Processes that train at once.")]
+Runs = Annotated[Path, typer.Option(help="What is trained is kept below this folder, and not trained again.")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw the result into this file.")]
+Pair = Annotated[str, typer.Option(metavar="A-B", help="Two metals.")]
+
+
+@app.command()
+def table2(
+    pairs: Annotated[list[str] | None, typer.Option(metavar="A-B", help="Two metals; may be repeated.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[A-B] ...", help="More pairs.")] = None,
+    seeds: Seeds = 10,
+    preset: Preset = "default",
+    rule: Annotated[str, typer.Option(help="What the constraints aim at and all methods are counted by.")] = "paper",
+    epochs: Epochs = None,
+    settings: Settings = None,
+    a_path: OwnA = None,
+    b_path: OwnB = None,
+    runs: Runs = Path("runs"),
+    jobs: Jobs = 2,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Table II: train the four methods on the same cells and count what is good, with mean and spread over seeds."""
+    from crystalgan import study_charts
+    from crystalgan import table2 as core
+    from crystalgan.study import load_pair
+
+    config = config_of(preset, settings or [], epochs1=epochs, epochs2=epochs, rule=rule)
+    named = [*(pairs or []), *(more or [])] or list(core.PAIRS)
+    if (a_path or b_path) and len(named) > 1:
+        raise InputError(f"--a and --b are the cells of one pair, and {len(named)} pairs are asked for; name one with --pairs.")
+    if len(set(named)) < len(named):
+        raise InputError(f"A pair is named twice: {', '.join(named)}.")
+    classes = [load_pair(pair, a_path, b_path, config.shared) for pair in named]
+    with _bar(len(named) * 4) as done:
+        results = core.table2(classes, config, seeds, runs, jobs, done)
+    _draw(out, lambda: study_charts.table2_figure(results))
+    shown = {
+        result["pair"]: {
+            method: {name: value for name, value in found.items() if name != "counts"}
+            for method, found in result["methods"].items()
+        }
+        for result in results
+    }
+    show(shown, [line for result in results for line in core.as_text(result)], as_json)
+
+
+@app.command()
+def ablation(
+    pair: Pair = "Pd-Ni",
+    seeds: Seeds = 3,
+    both: Annotated[bool, typer.Option("--both", help="Also the paper's settings with one field as in the default.")] = False,
+    epochs: Epochs = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting for all; it is not varied then.")
+    ] = None,
+    a_path: OwnA = None,
+    b_path: OwnB = None,
+    runs: Runs = Path("runs"),
+    jobs: Jobs = 2,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """What each difference between the default and the paper's settings is worth, one at a time."""
+    from crystalgan import ablation as core
+    from crystalgan import study_charts
+    from crystalgan.study import load_pair
+
+    variants = core.variants(both, **changes_of(settings or [], epochs1=epochs, epochs2=epochs))
+    a, b = load_pair(pair, a_path, b_path, variants["default"].shared)
+    with _bar(len(variants)) as done:
+        result = core.ablation(a, b, variants, seeds, runs, jobs, done)
+    _draw(out, lambda: study_charts.ablation_figure(result))
+    show({result["pair"]: result["variants"]}, core.as_text(result), as_json)
+
+
+@app.command()
+def search(
+    pair: Pair = "Pd-Ni",
+    trials: Annotated[int, typer.Option(help="How many trials the search shall hold; it goes on from those it has.")] = 30,
+    folds: Annotated[int, typer.Option(help="Parts of the classes that are held out in turn.")] = 3,
+    preset: Preset = "default",
+    epochs: Epochs = None,
+    settings: Settings = None,
+    a_path: OwnA = None,
+    b_path: OwnB = None,
+    runs: Runs = Path("runs"),
+    jobs: Jobs = 2,
+    as_json: Json = False,
+) -> None:
+    """Search for better settings with Optuna, judged by cells of held-out parents; prints the best for `train`."""
+    from crystalgan import search as core
+    from crystalgan.study import load_pair
+
+    config = config_of(preset, settings or [], epochs1=epochs, epochs2=epochs)
+    a, b = load_pair(pair, a_path, b_path, config.shared)
+    with _bar(trials, "trials") as done:
+        found = core.search(a, b, config, trials, folds, runs, jobs, lambda _, best: done(f"best {best:.3f}"))
+    words = core.as_words(found["settings"])
+    about = f"{found['score']:.3f} is the best score of {found['trials']} trials, of which {found['failed']} failed"
+    show(found | {"words": words}, [about, words], as_json)
+
+
+@app.command()
+def metrics(run_folder: RunFolder, as_json: Json = False) -> None:
+    """Every metric of a run's candidates, with its definition."""
+    from crystalgan.metrics import measure, metric
+    from crystalgan.runs import Run
+
+    found = measure(Run.open(run_folder))
+    lines = [
+        f"{metric(name).title:22} {'-' if value is None else f'{value:.4g}':>8} {metric(name).unit:8} {metric(name).definition}"
+        for name, value in found.items()
+    ]
+    show(found, lines, as_json)
+
+
+@contextmanager
+def _bar(total: int, what: str = "trained") -> Iterator[Callable[[str], None]]:
+    """A progress bar on stderr; each call of what it gives is one more done, with a word about it.
+
+    Work that is interrupted or terminated within ends with a sentence, and can be gone on with.
+    """
+    from tqdm import tqdm
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with tqdm(total=total, desc=what, unit="", file=sys.stderr) as bar:
+
+            def done(words: str) -> None:
+                bar.set_postfix_str(words)
+                bar.update()
+
+            yield done
+    except KeyboardInterrupt:
+        print("crystalgan: stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _draw(out: Path | None, figure: Callable[[], Figure]) -> None:
+    if out is None:
+        return
+    try:
+        figure().write_html(out, include_plotlyjs=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); give another path with --out.") from None

@@ -1,0 +1,140 @@
+"""Compare runs: every metric side by side, their distances against the parents, and Table II where it was made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from crystalgan import InputError, table2
+from crystalgan.charts import distance_figure, pairs_of
+from crystalgan.metrics import metric
+from crystalgan.study_charts import table2_figure, validity_figure
+from ui import cached, state, work
+
+if TYPE_CHECKING:
+    from crystalgan.runs import Run
+
+MOST = 6  # as many colours as there are
+AT_FIRST = 3
+PLAIN = {"displaylogo": False}
+
+
+def choose(runs: list[Run]) -> list[Run]:
+    """The runs to compare; those with candidates come first."""
+    by_name = {run.folder.name: run for run in sorted(runs, key=lambda run: not cached.stamp(run))}
+    before = [name for name in st.session_state.get("compared", []) if name in by_name]
+    st.session_state["compared"] = before or list(by_name)[:AT_FIRST]
+    names = st.multiselect(
+        "Runs",
+        list(by_name),
+        format_func=lambda name: state.run_name(by_name[name]),
+        key="compared",
+        max_selections=MOST,
+        help="Every training is kept in a folder of its own; those with candidates come first.",
+    )
+    return [by_name[name] for name in names]
+
+
+def show_metrics(measured: dict[str, dict[str, float | None]]) -> None:
+    """One row a metric, one column a run; the last column says how it is found."""
+    names = list(dict.fromkeys(name for values in measured.values() for name in values))
+    about = [metric(name) for name in names]
+    table: dict[str, list[Any]] = {"metric": [m.title for m in about], "unit": [m.unit for m in about]}
+    for run, values in measured.items():
+        table[run] = [None if (value := values.get(name)) is None else float(f"{value:.3g}") for name in names]
+    table["definition"] = [m.definition for m in about]
+    config: dict[str, Any] = {
+        "metric": st.column_config.TextColumn(pinned=True, width=150, help="How each is found is said in the last column."),
+        "unit": st.column_config.TextColumn(width=70),
+        "definition": st.column_config.TextColumn(width="large", help="How the metric is found."),
+    }
+    config |= {run: st.column_config.NumberColumn(help="Empty: there is nothing to measure it by.") for run in measured}
+    height = 29 * (len(names) + 1) + 8
+    st.dataframe(pd.DataFrame(table), hide_index=True, column_config=config, row_height=29, height=height, placeholder="")
+
+
+def show_distances(runs: list[Run]) -> None:
+    """First-neighbour distances of the runs' candidates and of the cells that they learned from, one figure a system."""
+    for species in dict.fromkeys(run.species for run in runs):
+        mine = [run for run in runs if run.species == species]
+        parents = cached.parent_distances(str(mine[0].folder))
+        shared, *metals = species
+        series = {f"{metal}-{shared}": found for metal, found in zip(metals, parents, strict=True)}
+        series |= {state.run_name(run): cached.run_distances(str(run.folder), cached.MANY_CELLS) for run in mine}
+        figure = distance_figure(series, pairs_of(*species), mine[0].rule.limits)
+        st.plotly_chart(figure, key=f"distances_{'-'.join(species)}", config=PLAIN)
+
+
+def show_table2() -> None:
+    st.subheader("Table II", anchor=False)
+    results = table2.results(cached.runs_folder())
+    if not results:
+        st.caption(
+            "The four methods on the same cells, counted by the same rule, beside the paper's counts. It takes minutes; have it "
+            f"made in a shell, and it is shown here: `crystalgan table2 --pairs Pd-Ni --runs {cached.runs_folder()}`"
+        )
+        return
+    chosen = st.selectbox("Result", range(len(results)), format_func=lambda k: table2.title(results[k]), key="table2")
+    result = results[chosen]
+    paper = table2.paper_counts(result["pair"])
+    rows = [
+        {
+            "method": method,
+            "mean": found["mean"],
+            "spread": found["std"],
+            "of 1,000": found["per_1000"],
+            "mean, not refined": found.get("raw"),
+            "paper": paper.get(method),
+        }
+        for method, found in result["methods"].items()
+    ]
+    left, right = st.columns(2, gap="medium")
+    left.plotly_chart(table2_figure([result]), key="table2_figure", config=PLAIN)
+    right.dataframe(
+        pd.DataFrame(rows).dropna(axis="columns", how="all"),
+        hide_index=True,
+        column_config={
+            "mean": st.column_config.NumberColumn(
+                format="%.1f",
+                help=f"Cells of {result['samples']}, as many as both classes have, with all three elements, that keep the rule. "
+                "Mean over seeds.",
+            ),
+            "spread": st.column_config.NumberColumn(format="%.1f", help="Sample standard deviation over seeds."),
+            "of 1,000": st.column_config.NumberColumn(format="%.1f", help="Good cells of 1,000, mean over seeds."),
+            "mean, not refined": st.column_config.NumberColumn(format="%.1f", help="The same before gradient steps on the rule."),
+            "paper": st.column_config.NumberColumn(help="Table II of the paper; it does not say of how many."),
+        },
+    )
+
+
+@work.saying_errors()
+def page() -> None:
+    state.header("Compare", "Runs side by side: what their candidates are worth, and how each number is found.")
+    runs = state.open_runs()
+    if not runs:
+        st.info("No run yet. Choose two metals on the page Pair and train them; several runs can be compared here.")
+        st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
+    else:
+        measured, good = {}, []
+        for run in choose(runs):
+            name = state.run_name(run)
+            try:
+                found = cached.measured(run)
+            except InputError as error:
+                st.warning(f"{name} is left out. {error}")
+                continue
+            measured[name if name not in measured else run.folder.name] = found
+            good.append(run)
+        if measured:
+            show_metrics(measured)
+            st.plotly_chart(validity_figure(measured), key="validity", config=PLAIN)
+            show_distances(good)
+        else:
+            st.info("Choose runs that hold candidates; they are generated on the page Explore.")
+    show_table2()
+
+
+state.through_app()
+page()
