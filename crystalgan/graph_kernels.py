@@ -92,7 +92,7 @@ def step(
     """
     out = features.copy()
     length = features.shape[1] // 3 // (slots + 1)
-    top = tables.shape[3] - 1.001
+    top = tables.shape[3] - 1.0
     for e in range(len(who)):
         c, i, j = who[e, 0], who[e, 1], who[e, 2]
         here, there = 3 * (length + i), 3 * (length + j)
@@ -107,7 +107,7 @@ def step(
             continue
         distance = np.sqrt(square)
         along = min(max((distance - first) / width, 0.0), top)
-        k = int(along)
+        k = min(int(along), tables.shape[3] - 2)
         part = along - k
         net, one, other = c // per_net, i // length, j // length
         there_kind, back_kind = one * slots + other, other * slots + one
@@ -145,7 +145,7 @@ def step_backward(
     """The gradients of `step` by features and tables, given the one by what it returns."""
     by_features, by_tables = grad.copy(), np.zeros_like(tables)
     length = features.shape[1] // 3 // (slots + 1)
-    top = tables.shape[3] - 1.001
+    top = tables.shape[3] - 1.0
     for e in range(len(who)):
         c, i, j = who[e, 0], who[e, 1], who[e, 2]
         here, there = 3 * (length + i), 3 * (length + j)
@@ -160,7 +160,7 @@ def step_backward(
             continue
         distance = np.sqrt(square)
         along = min(max((distance - first) / width, 0.0), top)
-        k = int(along)
+        k = min(int(along), tables.shape[3] - 2)
         part = along - k
         slope = 1.0 / width if 0.0 < along < top else 0.0
         net, one, other = c // per_net, i // length, j // length

@@ -7,7 +7,6 @@ discriminators, so that each kind is one product where there would be two, and o
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -198,13 +197,12 @@ class Generator(nn.Module):
     def forward(self, cells: Cells) -> tuple[Cells, Cells | None]:
         """New cells from `[runs, domains, batch]`, and their way back where there are two domains; the padding stays zero.
 
-        A residual generator keeps the symmetry of cells that have one to follow.
+        The symmetry of cells that have one to follow is kept, which only a residual generator can do.
         """
         if cells.mask.shape[1] == 1:
             made = self.mlp(cells.features) * cells.occupied
             return cells.with_features(cells.features + made if self.residual else made), None
         weights, biases = self.mlp.layers
-        cells = cells if self.residual else replace(cells, symmetry=None)
         other = swapped(cells)
         symmetries = (cells.symmetry, other.symmetry) if cells.symmetry and other.symmetry else None
         new, back = _RoundTrip.apply(cells.features, cells.occupied, self.residual, symmetries, len(weights), *weights, *biases)

@@ -134,7 +134,8 @@ def class_tensors(run: Run) -> tuple[Cells, Cells]:
 
 def parents(run: Run) -> tuple[Parents, Parents]:
     """Both classes of a run, ready for step 1 and the transfer; kept, for they are asked for with every block of candidates."""
-    return _parents(run.folder, run.config.symmetry, (run.folder / "classes.safetensors").stat().st_mtime_ns)
+    follows = run.config.symmetry and (run.config.residual or run.config.generator == "graph")
+    return _parents(run.folder, follows, (run.folder / "classes.safetensors").stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
