@@ -22,6 +22,7 @@ from crystalgan.methods import METHODS
 from crystalgan.pools import Pool, class_tensors, load_networks, noise, pair_order, shuffled, union
 from crystalgan.rules import Rule, paper_rule
 from crystalgan.runs import Run
+from crystalgan.symmetry import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +94,8 @@ def _choose(first: Tensor, a: Cells, b: Cells) -> Cells:
     def pick(x: Tensor, y: Tensor) -> Tensor:
         return torch.where(first.view(-1, *[1] * (x.ndim - 1)), x, y)
 
-    return Cells(pick(a.lattice, b.lattice), pick(a.frac, b.frac), pick(a.mask, b.mask), a.species)
+    symmetry = joined([a.symmetry, b.symmetry], lambda both: pick(*both)) if a.symmetry and b.symmetry else None
+    return Cells(pick(a.lattice, b.lattice), pick(a.frac, b.frac), pick(a.mask, b.mask), a.species, symmetry)
 
 
 def rules_of(run: Run) -> dict[str, Rule]:

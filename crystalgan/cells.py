@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crystalgan import InputError
+from crystalgan.symmetry import Symmetry, joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ class Cells:
     frac: Tensor  # [..., slots, length, 3], fractional coordinates
     mask: Tensor  # [..., slots, length], True where there is an atom
     species: tuple[str, ...]
+    symmetry: Symmetry | None = None  # operations that keep each cell, where they are followed
 
     def __post_init__(self) -> None:
         lead, slots = self.lattice.shape[:-2], len(self.species)
@@ -52,7 +54,8 @@ class Cells:
         return self.lattice.shape[0]
 
     def __getitem__(self, index: Any) -> Cells:  # noqa: ANN401 - whatever indexes a tensor
-        return replace(self, lattice=self.lattice[index], frac=self.frac[index], mask=self.mask[index])
+        symmetry = self.symmetry.map(lambda t: t[index]) if self.symmetry else None
+        return Cells(self.lattice[index], self.frac[index], self.mask[index], self.species, symmetry)
 
     @property
     def features(self) -> Tensor:
@@ -73,16 +76,16 @@ class Cells:
         return torch.cat((rows, self.mask), -2).to(self.lattice.dtype).repeat_interleave(3, -1).flatten(-2)
 
     @classmethod
-    def from_features(cls, features: Tensor, mask: Tensor, species: tuple[str, ...]) -> Cells:
+    def from_features(cls, features: Tensor, mask: Tensor, species: tuple[str, ...], symmetry: Symmetry | None = None) -> Cells:
         """Cells of a given occupancy from their `features`; lattice and coordinates are views of them."""
         stack = features.view(*mask.shape[:-2], 1 + mask.shape[-2], -1, 3)
-        cells = cls(stack[..., 0, :3, :], stack[..., 1:, :, :], mask, species)
+        cells = cls(stack[..., 0, :3, :], stack[..., 1:, :, :], mask, species, symmetry)
         cells.__dict__["features"] = features  # what the property would put together again
         return cells
 
     def with_features(self, features: Tensor) -> Cells:
-        """Other cells of the same occupancy."""
-        cells = Cells.from_features(features, self.mask, self.species)
+        """Other cells of the same occupancy, and of the same symmetry where that is followed."""
+        cells = Cells.from_features(features, self.mask, self.species, self.symmetry)
         cells.__dict__["occupied"] = self.occupied
         return cells
 
@@ -93,21 +96,28 @@ class Cells:
         def rows_of(tensor: Tensor) -> Tensor:
             return tensor.flatten(0, 1).index_select(0, flat).unflatten(0, rows.shape)
 
-        cells = Cells.from_features(rows_of(self.features), rows_of(self.mask), self.species)
+        symmetry = self.symmetry.map(rows_of) if self.symmetry else None
+        cells = Cells.from_features(rows_of(self.features), rows_of(self.mask), self.species, symmetry)
         cells.__dict__["occupied"] = rows_of(self.occupied)
         return cells
 
     def to(self, dtype: torch.dtype) -> Cells:
         """The same cells in another floating-point type."""
-        return replace(self, lattice=self.lattice.to(dtype), frac=self.frac.to(dtype))
+        symmetry = replace(self.symmetry, lattice=self.symmetry.lattice.to(dtype)) if self.symmetry else None
+        return replace(self, lattice=self.lattice.to(dtype), frac=self.frac.to(dtype), symmetry=symmetry)
 
     def flattened(self) -> Cells:
         """The same cells with one leading axis in place of all."""
-        return Cells.from_features(self.features.flatten(0, -2), self.mask.flatten(0, -3), self.species)
+        lead = self.lattice.ndim - 3
+        symmetry = self.symmetry.map(lambda t: t.flatten(0, lead)) if self.symmetry else None
+        return Cells.from_features(self.features.flatten(0, -2), self.mask.flatten(0, -3), self.species, symmetry)
 
     def padded(self, length: int) -> Cells:
-        """The same cells with slots of `length` rows; never shorter than they are."""
+        """The same cells with slots of `length` rows; never shorter than they are. Comes before symmetry, which counts rows."""
         extra = length - self.mask.shape[-1]
+        if not extra:
+            return self
+        assert self.symmetry is None
         if extra < 0:
             raise ValueError(f"{length=} is shorter than the {self.mask.shape[-1]} rows that these cells need")
         frac = torch.nn.functional.pad(self.frac, (0, 0, 0, extra))
@@ -244,53 +254,16 @@ def decode(cells: Cells) -> list[Structure]:
 def stacked(domains: Sequence[Cells]) -> Cells:
     """Batches `[runs, batch]` of one shape as `[runs, domains, batch]`; the names of the elements are those of the first."""
     every = [torch.stack([getattr(cells, name) for cells in domains], 1) for name in ("features", "mask", "occupied")]
-    cells = Cells.from_features(every[0], every[1], domains[0].species)
+    symmetries = [cells.symmetry for cells in domains if cells.symmetry]
+    symmetry = joined(symmetries, lambda tensors: torch.stack(tensors, 1)) if len(symmetries) == len(domains) else None
+    cells = Cells.from_features(every[0], every[1], domains[0].species, symmetry)
     cells.__dict__["occupied"] = every[2]
     return cells
 
 
 def swapped(cells: Cells) -> Cells:
     """The domains of `[runs, domains, batch]` in reverse order."""
-    other = Cells.from_features(cells.features.flip(1), cells.mask.flip(1), cells.species)
+    symmetry = cells.symmetry.map(lambda t: t.flip(1)) if cells.symmetry else None
+    other = Cells.from_features(cells.features.flip(1), cells.mask.flip(1), cells.species, symmetry)
     other.__dict__["occupied"] = cells.occupied.flip(1)
     return other
-
-
-def transfer(
-    into: Cells,
-    other: Cells,
-    slot: int,
-    species: tuple[str, str, str],
-    origins: Tensor | None = None,
-) -> Cells:
-    """The feature transfer (section III.B.2): `into`'s lattice, shared atoms and metal, with `other`'s metal positions added.
-
-    Both are pseudo-binaries of two slots with one leading axis, row by row; `slot` (1 or 2) is where `into`'s own metal goes
-    among `species`, the other metal takes the remaining one. Without `origins` the slots are put together as they are (`paper`).
-    With `origins`, fractional shifts `[cells, k, 3]` to try (`fit`): the cell grows until volumes add, that is by the volume that
-    the incoming metals had in theirs, and the incoming sublattice takes the origin with the largest metal-metal clearance.
-    """
-    length = max(into.mask.shape[-1], other.mask.shape[-1])
-    into, other = into.padded(length), other.padded(length)
-    own, new = into.frac[:, 1], other.frac[:, 1]
-    lattice = into.lattice
-    if origins is not None:
-        volume, added = (torch.linalg.det(c.lattice).abs() for c in (into, other))
-        lattice = lattice * ((volume + added) / volume).pow(1 / 3)[:, None, None]
-        new = _best_origin(lattice, own, into.mask[:, 1], new, other.mask[:, 1], origins)
-    order = (own, new) if slot == 1 else (new, own)
-    masks = (into.mask[:, 1], other.mask[:, 1]) if slot == 1 else (other.mask[:, 1], into.mask[:, 1])
-    frac = torch.stack((into.frac[:, 0], *order), 1)
-    return Cells(lattice, frac, torch.stack((into.mask[:, 0], *masks), 1), species)
-
-
-def _best_origin(lattice: Tensor, own: Tensor, own_mask: Tensor, new: Tensor, new_mask: Tensor, origins: Tensor) -> Tensor:
-    """`new` shifted by the one of `origins` that keeps its atoms farthest from `own`."""
-    from crystalgan.geometry import nearest_between
-
-    count, trials, _ = origins.shape
-    moved = new[:, None] + origins[:, :, None]  # [cells, trials, length, 3]
-    clearance = nearest_between(lattice, own, own_mask, moved.flatten(1, 2), new_mask.repeat(1, trials))
-    best = clearance.view(count, trials, -1).amin(-1).argmax(-1)
-    chosen = moved.gather(1, best[:, None, None, None].expand(-1, 1, *moved.shape[2:])).squeeze(1)
-    return chosen * new_mask.unsqueeze(-1)

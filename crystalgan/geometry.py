@@ -7,7 +7,7 @@ all that the derivative of a minimum needs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from crystalgan import InputError
 from crystalgan.rules import Broken, Rule, Verdict, pair_name
+from crystalgan.symmetry import no_symmetry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from crystalgan.cells import Cells
 
 SHORTEST_SHARED = 1.5  # Å; closer atoms of the shared element are a molecule, of which nothing is learned
-POSITION_STEP, STRAIN_STEP = 0.25, 0.01  # of `refine`: Å and strain for each Å² of the loss
+POSITION_STEP, STRAIN_STEP = 0.25, 0.1  # of `refine`: Å and strain for each Å² of the loss
+GROWTH = 0.15  # what is left of a strain's change of volume: a cell that may grow keeps the limits so, and holds voids
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,15 @@ def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
 
     lattice, frac, mask = (x.detach().contiguous().numpy() for x in (cells.lattice, cells.frac, cells.mask))
     rows, shifts = kernels.first_neighbours(lattice, frac, mask, cross)
-    distance = _Distances.apply(cells.features, rows, shifts, mask.shape[-1])
+    distance = distances_of(cells.features, rows, shifts, mask.shape[-1])
     cell, center, center_slot, _, other, other_slot, _ = torch.from_numpy(rows).T.contiguous().unbind()
     return Neighbours(center, other, torch.from_numpy(shifts), cell, center_slot, other_slot, distance)
+
+
+def distances_of(features: Tensor, rows: np.ndarray, shifts: np.ndarray, length: int) -> Tensor:
+    """Distances `[rows]` (Å) of rows as `kernels.first_neighbours` gives them, differentiable through `[cells, features]`."""
+    distances: Tensor = _Distances.apply(features, rows, shifts, length)
+    return distances
 
 
 class _Distances(torch.autograd.Function):
@@ -83,17 +91,6 @@ class _Distances(torch.autograd.Function):
             None,
             None,
         )
-
-
-def nearest_between(lattice: Tensor, a: Tensor, a_mask: Tensor, b: Tensor, b_mask: Tensor) -> Tensor:
-    """For every row of `b` the distance to its nearest atom of `a`, `[cells, rows]`, Å; inf in the padding of `b`. No gradients.
-
-    Fractional coordinates `[cells, rows, 3]` with masks `[cells, rows]`, lattices `[cells, 3, 3]`.
-    """
-    from crystalgan import kernels
-
-    arrays = (x.detach().contiguous().numpy() for x in (lattice, a, a_mask, b, b_mask))
-    return torch.from_numpy(kernels.nearest_between(*arrays)).to(lattice.dtype)
 
 
 @dataclass(frozen=True)
@@ -206,19 +203,18 @@ def judge(cells: Cells, rule: Rule) -> list[Verdict]:
 def refine(cells: Cells, limits: Limits, steps: int, margin: float) -> Cells:
     """Gradient steps of positions and lattice down the sum of squares that break the limits; cells that break none stay.
 
-    One leading axis. Steps are Cartesian displacements and strains, so they mean the same in every basis.
+    One leading axis; `margin` (Å) is drawn in as in `Limits.excess`. Steps are Cartesian displacements and strains, so they mean
+    the same in every basis. They keep the symmetry of cells that have one to follow; a cell that breaks limits after all of them
+    takes as many without it.
     """
-    frac, strain = cells.frac, torch.eye(3, dtype=cells.lattice.dtype).repeat(len(cells), 1, 1)
-    atoms = cells.mask.sum((1, 2))[:, None, None]
-    for _ in range(steps):
-        frac, strain = frac.detach().requires_grad_(), strain.detach().requires_grad_()
-        lattice = cells.lattice @ strain
-        short, long, _ = limits.excess(first_neighbours(replace(cells, lattice=lattice, frac=frac)), margin)
-        loss = short.square().sum() + long.square().sum()
-        if not loss > 0:
-            break
-        by_frac, by_strain = torch.autograd.grad(loss, (frac, strain))
-        metric = (lattice @ lattice.mT).detach()[:, None]  # from a gradient in fractional to a step in fractional coordinates
-        frac = frac - POSITION_STEP * torch.linalg.solve(metric, by_frac.mT).mT
-        strain = strain - STRAIN_STEP * by_strain / atoms
-    return replace(cells, lattice=(cells.lattice @ strain).detach(), frac=frac.detach())
+    from crystalgan.symmetry_kernels import descend
+
+    features = cells.features.detach().double().contiguous().clone()
+    mask = cells.mask.contiguous().numpy()
+    inset = ((limits.upper - limits.lower) / 4).clamp_max(margin)
+    ends = ((limits.lower + inset).double().numpy(), (limits.upper - inset).double().numpy())
+    for symmetry in (cells.symmetry, no_symmetry(cells)):
+        if symmetry:
+            operations = (t.contiguous().numpy() for t in (symmetry.rotation, symmetry.image, symmetry.count))
+            descend(features.numpy(), mask, *ends, limits.cross, *operations, steps, POSITION_STEP, STRAIN_STEP, GROWTH)
+    return cells.with_features(features.to(cells.lattice.dtype))

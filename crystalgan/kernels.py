@@ -259,24 +259,3 @@ def distances_backward(features: np.ndarray, rows: np.ndarray, shifts: np.ndarra
             out[cell, other + i] += along
             out[cell, center + i] -= along
     return out
-
-
-@njit(cache=True)
-def nearest_between(lattices: np.ndarray, a: np.ndarray, a_mask: np.ndarray, b: np.ndarray, b_mask: np.ndarray) -> np.ndarray:
-    """For every row of `b` the distance to its nearest atom of `a`, `[cells, rows]`; inf in the padding of `b`."""
-    cells, rows, _ = b.shape
-    out = np.full((cells, rows), np.inf)
-    change, back, metric, lengths = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3)), np.empty(len(SHIFTS))
-    for cell in range(cells):
-        _prepare(lattices[cell].astype(np.float64), change, back, metric, lengths)
-        there = a[cell].astype(np.float64) @ back
-        for k in range(rows):
-            if not b_mask[cell, k]:
-                continue
-            here = b[cell, k].astype(np.float64) @ back
-            for m in range(len(there)):
-                if a_mask[cell, m]:
-                    x0, x1, x2 = _wrap(here[0] - there[m, 0]), _wrap(here[1] - there[m, 1]), _wrap(here[2] - there[m, 2])
-                    out[cell, k] = min(out[cell, k], _square(x0, x1, x2, metric, lengths, False))
-            out[cell, k] = max(out[cell, k], 0.0) ** 0.5
-    return out

@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from crystalgan.geometry import Limits, Neighbours
 
 
-def adversarial(fake_logits: Tensor) -> Tensor:
-    """Eqs. 5, 6, 19, 20: L_GAN = -E[log D(G(x))]. Logits `[..., batch]`; returns `[...]`."""
-    return softplus(-fake_logits).mean(-1)
+def adversarial(fake: Tensor, fake_counts: Tensor | None = None) -> Tensor:
+    """Eqs. 5, 6, 19, 20: L_GAN = -E[log D(G(x))]. Logits `[..., batch]`, and which of them count; returns `[...]`."""
+    return _mean(softplus(-fake), fake_counts)
 
 
-def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Eqs. 8, 9, 23, 24: L_D = -E[log D(y)] - E[log(1 - D(G(x)))]. Logits `[..., batch]`; returns `[...]`."""
-    return softplus(-real_logits).mean(-1) + softplus(fake_logits).mean(-1)
+def discriminator(real: Tensor, real_counts: Tensor | None, fake: Tensor, fake_counts: Tensor | None) -> Tensor:
+    """Eqs. 8, 9, 23, 24: L_D = -E[log D(y)] - E[log(1 - D(G(x)))]. Logits as in `adversarial`; returns `[...]`."""
+    return _mean(softplus(-real), real_counts) + _mean(softplus(fake), fake_counts)
+
+
+def _mean(values: Tensor, counts: Tensor | None) -> Tensor:
+    return values.mean(-1) if counts is None else (values * counts).sum(-1) / counts.sum(-1)
 
 
 def reconstruction(returned: Tensor, original: Tensor, occupied: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -28,33 +29,50 @@ class Seen(Generic[Label]):
         from pymatgen.analysis.structure_matcher import StructureMatcher
 
         self.matcher = StructureMatcher()
-        self.seen: dict[str, list[tuple[Any, Structure, Label]]] = {}
+        self.seen: dict[str, list[tuple[_Reduced, Label]]] = {}  # by reduced formula, which needs no reduction of the cell
 
     def find(self, structure: Structure) -> Label | None:
         """The label of the structure that this one repeats, or None."""
-        return self._find(*_reduced(structure))
+        return self._find(structure)[0]
+
+    def add(self, structure: Structure, label: Label) -> None:
+        """Remember a structure under `label`, whether or not it repeats another one."""
+        self.seen.setdefault(structure.composition.reduced_formula, []).append((_Reduced.of(structure), label))
 
     def find_or_add(self, structure: Structure, label: Label) -> Label | None:
         """The label of the structure that this one repeats; None when it is new, and is then remembered under `label`."""
-        lengths, reduced = _reduced(structure)
-        found = self._find(lengths, reduced)
+        found, reduced = self._find(structure)
         if found is None:
-            self.seen.setdefault(reduced.formula, []).append((lengths, reduced, label))
+            key = structure.composition.reduced_formula
+            self.seen.setdefault(key, []).append((reduced or _Reduced.of(structure), label))
         return found
 
-    def _find(self, lengths: np.ndarray, reduced: Structure) -> Label | None:
-        for other_lengths, other, label in self.seen.get(reduced.formula, []):
-            ratio = lengths / other_lengths
-            if ratio.max() > 1 + self.matcher.ltol or ratio.min() < 1 / (1 + self.matcher.ltol):
+    def _find(self, structure: Structure) -> tuple[Label | None, _Reduced | None]:
+        """The label, and the reduced structure where one was needed."""
+        same = self.seen.get(structure.composition.reduced_formula)
+        if not same:
+            return None, None
+        reduced = _Reduced.of(structure)
+        for other, label in same:
+            ratio = reduced.lengths / other.lengths
+            if len(reduced.structure) != len(other.structure) or max(ratio.max(), 1 / ratio.min()) > 1 + self.matcher.ltol:
                 continue
-            if self.matcher.fit(reduced, other, skip_structure_reduction=True):
-                return label
-        return None
+            if self.matcher.fit(reduced.structure, other.structure, skip_structure_reduction=True):
+                return label, reduced
+        return None, reduced
 
 
-def _reduced(structure: Structure) -> tuple[np.ndarray, Structure]:
-    reduced = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
-    return np.sort(reduced.lattice.abc) / reduced.volume ** (1 / 3), reduced
+@dataclass(frozen=True)
+class _Reduced:
+    """The primitive, Niggli-reduced cell, and the lengths of its vectors by the cube root of its volume."""
+
+    structure: Structure
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, structure: Structure) -> _Reduced:
+        reduced = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+        return cls(reduced, np.sort(reduced.lattice.abc) / reduced.volume ** (1 / 3))
 
 
 def known_structures(species: Iterable[str], paths: Iterable[Path | str] = ()) -> Seen[str]:
@@ -70,7 +88,7 @@ def known_structures(species: Iterable[str], paths: Iterable[Path | str] = ()) -
     for metal in sorted(elements & set(builtin_classes())):
         c = load_class(metal)
         for entry in c.entries if c.shared in elements else ():
-            known.find_or_add(entry.structure, f"built-in {metal}-{c.shared}, {entry.info['prototype']}")
+            known.add(entry.structure, f"built-in {metal}-{c.shared}, {entry.info['prototype']}")
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder of known structures.")
@@ -82,7 +100,7 @@ def known_structures(species: Iterable[str], paths: Iterable[Path | str] = ()) -
         for entry in entries:
             if {site.specie.symbol for site in entry.structure} <= elements:
                 where = entry.where.removeprefix(f"{path if path.is_dir() else path.parent}/")
-                known.find_or_add(entry.structure, _name(where, entry.info))
+                known.add(entry.structure, _name(where, entry.info))
     return known
 
 

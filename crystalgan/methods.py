@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from crystalgan import losses
 from crystalgan.geometry import Limits, first_neighbours
+from crystalgan.graph import AtomDiscriminator, GraphGenerator
 from crystalgan.networks import Discriminator, Generator
 
 if TYPE_CHECKING:
@@ -49,13 +50,22 @@ METHODS: dict[str, tuple[Stage, ...]] = {
 class Networks(nn.Module):
     """The generators and discriminators of one stage, one of each for each domain; from noise there is domain 0 alone."""
 
-    def __init__(self, stage: Stage, config: Config, slots: int, length: int, rngs: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, stage: Stage, config: Config, slots: int, length: int, rngs: Sequence[torch.Generator], units: Tensor | None = None
+    ) -> None:
+        """`units` as in `pools.units_of`: what a discriminator of atoms measures in; not asked for to make cells."""
         super().__init__()
-        noise = stage.domains == "noise"
-        residual = config.residual and not noise  # noise plus a correction would stay noise
+        noise = stage.domains == "noise"  # which has no neighbours, and stays noise if a correction is added to it
         domains = 1 if noise else 2
-        self.generators = Generator(config, slots, length, rngs, domains, residual)
-        self.discriminators = Discriminator(config, slots, length, rngs, domains)
+        if noise or config.generator == "mlp":
+            self.generators: nn.Module = Generator(config, slots, length, rngs, domains, config.residual and not noise)
+        else:
+            self.generators = GraphGenerator(config, slots, rngs, domains)
+        if noise or config.discriminator == "mlp":
+            self.discriminators: Discriminator | AtomDiscriminator = Discriminator(config, slots, length, rngs, domains)
+        else:
+            units = torch.ones(domains, 1 + slots, slots) if units is None else units
+            self.discriminators = AtomDiscriminator(config, units, rngs, domains)
 
 
 @dataclass(frozen=True)
@@ -81,16 +91,15 @@ def forward(nets: Networks, start: Cells) -> Made:
     return Made(*nets.generators(start))
 
 
-def discriminator_terms(nets: Networks, real: Cells, made: Made) -> Terms:
-    """Eqs. 8, 9, 11 (step 1) and 23, 24, 26 (step 2)."""
-    both = torch.cat((real.features, made.new.features.detach()), 2)
-    logits = nets.discriminators(both).split(real.lattice.shape[2], 2)
-    return _named("discriminator", losses.discriminator(*logits))
+def discriminator_terms(nets: Networks, shown: Cells, made: Made) -> Terms:
+    """Eqs. 8, 9, 11 (step 1) and 23, 24, 26 (step 2); `shown` are the real cells."""
+    of_real, of_fake = nets.discriminators.both(shown, made.new)
+    return _named("discriminator", losses.discriminator(*of_real, *of_fake))
 
 
 def generator_terms(nets: Networks, start: Cells, real: Cells, made: Made, config: Config, limits: Limits | None) -> Terms:
     """Eq. 10 (step 1) and eq. 25 (step 2, with `limits`): the terms of the full generative loss."""
-    terms = _named("adversarial", losses.adversarial(nets.discriminators(made.new.features)))
+    terms = _named("adversarial", losses.adversarial(*nets.discriminators(made.new)))
     if made.back is not None:
         terms |= _named("reconstruction", losses.reconstruction(made.back.features, real.features, real.occupied))
     if limits is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crystalgan.config import Config
+    from crystalgan.symmetry import Symmetry
 
 SMALL = 1e-2  # scale of a residual generator's first corrections
 
@@ -89,8 +90,9 @@ class _Layers(torch.autograd.Function):
 
 
 class _RoundTrip(torch.autograd.Function):
-    """x -> (G(x), G(G(x) with its domains swapped)), both times with the padding kept at zero, as one node of the graph.
+    """x -> (G(x), G(G(x) with its domains swapped)), as one node of the graph.
 
+    Both times the padding is kept at zero, and changes are projected on those that keep the symmetry, where that is followed.
     The gradients of the weights from both ways are summed as they are made, not as two tensors afterwards.
     """
 
@@ -100,6 +102,7 @@ class _RoundTrip(torch.autograd.Function):
         x: Tensor,
         occupied: Tensor,
         residual: bool,
+        symmetries: tuple[Symmetry, Symmetry] | None,
         layers: int,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -107,13 +110,15 @@ class _RoundTrip(torch.autograd.Function):
         occupied_back = occupied.flip(1)
         new, inputs = _through(x, weights, biases)
         new = new.mul_(occupied)
+        new = symmetries[0].project(new) if symmetries else new
         new = new.add_(x) if residual else new
         start = new.flip(1)
         back, inputs_back = _through(start, weights, biases)
         back = back.mul_(occupied_back)
+        back = symmetries[1].project(back) if symmetries else back
         back = back.add_(start) if residual else back
         ctx.save_for_backward(occupied, occupied_back, *inputs, *inputs_back, *weights)
-        ctx.residual = residual
+        ctx.residual, ctx.symmetries = residual, symmetries
         return new, back
 
     @staticmethod
@@ -123,13 +128,16 @@ class _RoundTrip(torch.autograd.Function):
         layers = len(rest) // 3
         inputs, inputs_back, weights = rest[:layers], rest[layers : 2 * layers], rest[2 * layers :]
         by_parameters: list[Tensor | None] = [None] * (2 * layers)
-        through = _back(of_back * occupied_back, inputs_back, weights, by_parameters, of_input=True)
+        symmetry, symmetry_back = ctx.symmetries or (None, None)
+        of_change = symmetry_back.project(of_back, transposed=True) if symmetry_back else of_back
+        through = _back(of_change * occupied_back, inputs_back, weights, by_parameters, of_input=True)
         assert through is not None
         total = of_new + (through.add_(of_back) if ctx.residual else through).flip(1)
-        by_input = _back(total * occupied, inputs, weights, by_parameters, ctx.needs_input_grad[0])
+        of_change = symmetry.project(total, transposed=True) if symmetry else total
+        by_input = _back(of_change * occupied, inputs, weights, by_parameters, ctx.needs_input_grad[0])
         if by_input is not None and ctx.residual:
             by_input = by_input.add_(total)
-        return by_input, None, None, None, *(g.unflatten(0, of_new.shape[:2]) for g in by_parameters if g is not None)
+        return by_input, None, None, None, None, *(g.unflatten(0, of_new.shape[:2]) for g in by_parameters if g is not None)
 
 
 def _flat(parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -187,13 +195,18 @@ class Generator(nn.Module):
                 biases[-1].zero_()
 
     def forward(self, cells: Cells) -> tuple[Cells, Cells | None]:
-        """New cells from `[runs, domains, batch]`, and their way back where there are two domains; the padding stays zero."""
+        """New cells from `[runs, domains, batch]`, and their way back where there are two domains; the padding stays zero.
+
+        The symmetry of cells that have one to follow is kept, which only a residual generator can do.
+        """
         if cells.mask.shape[1] == 1:
             made = self.mlp(cells.features) * cells.occupied
             return cells.with_features(cells.features + made if self.residual else made), None
         weights, biases = self.mlp.layers
-        new, back = _RoundTrip.apply(cells.features, cells.occupied, self.residual, len(weights), *weights, *biases)
-        return cells.with_features(new), swapped(cells).with_features(back)
+        other = swapped(cells)
+        symmetries = (cells.symmetry, other.symmetry) if cells.symmetry and other.symmetry else None
+        new, back = _RoundTrip.apply(cells.features, cells.occupied, self.residual, symmetries, len(weights), *weights, *biases)
+        return cells.with_features(new), other.with_features(back)
 
 
 class Discriminator(nn.Module):
@@ -204,6 +217,12 @@ class Discriminator(nn.Module):
         sizes = [(1 + slots) * length * 3, *[config.width] * config.layers, 1]
         self.mlp = MLP(sizes, rngs, domains, config.spectral_norm)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits `[runs, domains, batch]` of flattened cells `[runs, domains, batch, features]`."""
-        return self.mlp(features).squeeze(-1)
+    def forward(self, cells: Cells) -> tuple[Tensor, None]:
+        """Logits `[runs, domains, batch]` of cells; all of them count."""
+        return self.mlp(cells.features).squeeze(-1), None
+
+    def both(self, real: Cells, fake: Cells) -> tuple[tuple[Tensor, None], tuple[Tensor, None]]:
+        """What it says of real cells, and of made ones without a way back to their generator, by one pass."""
+        logits = self.mlp(torch.cat((real.features, fake.features.detach()), 2)).squeeze(-1)
+        of_real, of_fake = logits.split(real.lattice.shape[2], 2)
+        return (of_real, None), (of_fake, None)

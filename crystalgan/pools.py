@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from crystalgan import InputError, methods
-from crystalgan.cells import Cells, stacked, transfer
+from crystalgan.cells import Cells, stacked
+from crystalgan.geometry import first_neighbours, learned_rule
+from crystalgan.graph import SHARED_LENGTH
 from crystalgan.methods import METHODS, Networks, Stage
+from crystalgan.symmetry import joined
+from crystalgan.transfer import Parents, atomic_volumes, fit_transfer, paper_transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from crystalgan.config import Config
+    from crystalgan.rules import Rule
     from crystalgan.runs import Run
 
 
@@ -27,16 +34,19 @@ class Data:
     x: Cells
     y: Cells
     larger: int
-    noise: bool
+    noise: bool = False
+    units: Tensor | None = None  # see `units_of`
+    parents: tuple[Cells, Cells] | None = None  # both classes in the slots of x and y, where discriminators are shown those
 
     def updates(self, batch: int) -> int:
         """Batches in one epoch."""
         return math.ceil(self.larger / min(batch, self.larger))
 
-    def batches(self, rngs: Sequence[torch.Generator], batch: int) -> Iterator[tuple[Cells, Cells]]:
-        """One epoch of starting and real cells, `[runs, domains, batch]`: of x and y, or of noise and y.
+    def batches(self, rngs: Sequence[torch.Generator], batch: int) -> Iterator[tuple[Cells, Cells, Cells]]:
+        """One epoch of starting cells, real ones, and those that discriminators are shown, `[runs, domains, batch]`.
 
-        Drawn independently for each run and each pool, every cell once before any twice.
+        Starting and real cells are x and y, or noise and y. They are drawn independently for each run and each pool, every
+        cell once before any twice.
         """
         updates, batch = self.updates(batch), min(batch, self.larger)
         x_index, y_index = (
@@ -46,9 +56,17 @@ class Data:
             part = slice(i * batch, (i + 1) * batch)
             x, y = self.x.gathered(x_index[:, part]), self.y.gathered(y_index[:, part])
             if self.noise:
-                yield stacked([noise(x, rngs)]), stacked([y])
+                real = stacked([y])
+                yield stacked([noise(x, rngs)]), real, real
             else:
-                yield stacked([x, y]), stacked([y, x])
+                real = stacked([y, x])
+                yield stacked([x, y]), real, self._shown(rngs, batch) or real
+
+    def _shown(self, rngs: Sequence[torch.Generator], batch: int) -> Cells | None:
+        if self.parents is None:
+            return None
+        a, b = (c[torch.stack([torch.randint(len(c), (batch,), generator=rng) for rng in rngs])] for c in self.parents)
+        return stacked([b, a])
 
 
 def shuffled(size: int, count: int, rng: torch.Generator) -> Tensor:
@@ -75,18 +93,64 @@ def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
             order = pair_order(a, b, config.favour_large, rng)
             pools.append(Pool.draw(run, order[torch.arange(size) % len(order)], rng))
         x, y = (_stack([getattr(pool, name) for pool in pools]) for name in ("x", "y"))
-        return Data(x, y, larger, noise=False)
+        atoms = config.discriminator == "atoms"
+        both = union(a, b)
+        return Data(
+            x, y, larger, units=units_of(a, b, 3) if atoms else None, parents=(both[: len(a)], both[len(a) :]) if atoms else None
+        )
     if stage.domains == "noise":
         both = union(a, b)
         return Data(_repeat(both, len(runs)), _repeat(both, len(runs)), len(both), noise=True)
-    return Data(_repeat(a, len(runs)), _repeat(b, len(runs)), larger, noise=False)
+    return Data(_repeat(a, len(runs)), _repeat(b, len(runs)), larger, units=units_of(a, b, 2))
+
+
+def units_of(a: Cells, b: Cells, slots: int) -> Tensor:
+    """Usual lengths and volumes of two classes, `[domains, 1 + slots, slots]`: what a discriminator of atoms measures in.
+
+    The first rows are the lengths (Å) for each pair of slots: the medians of the distances to the nearest metal, of both metals
+    their mean, and the Switendick distance between shared atoms; the last one the volumes (Å³) of the atoms. With two slots
+    domain 0 is B and domain 1 is A, with three both have the same.
+    """
+    lengths = []
+    for cells in (a, b):
+        near = first_neighbours(cells)
+        metal = near.other_slot == 1
+        lengths.append([float(near.distance[metal & (near.center_slot == slot)].median()) for slot in (0, 1)])
+    volumes = [atomic_volumes(cells).tolist() for cells in (a, b)]
+    if slots == 2:
+        table = [[[SHARED_LENGTH, h], [h, m], v] for (h, m), v in zip(lengths[::-1], volumes[::-1], strict=True)]
+        return torch.tensor(table)
+    (h_a, a_a), (h_b, b_b) = lengths
+    a_b, shared = (a_a + b_b) / 2, (volumes[0][0] + volumes[1][0]) / 2
+    rows = [[SHARED_LENGTH, h_a, h_b], [h_a, a_a, a_b], [h_b, a_b, b_b], [shared, volumes[0][1], volumes[1][1]]]
+    return torch.tensor([rows, rows])
 
 
 def class_tensors(run: Run) -> tuple[Cells, Cells]:
-    """Both classes of a run as the networks take them: float32, padded to one length."""
-    a, b = (cells.to(torch.float32) for cells in run.classes())
+    """Both classes of a run as the networks take them: float32, padded to one length, with their symmetry if that is followed."""
+    a, b = parents(run)
+    return a.cells, b.cells
+
+
+def parents(run: Run) -> tuple[Parents, Parents]:
+    """Both classes of a run, ready for step 1 and the transfer; kept, for they are asked for with every block of candidates."""
+    follows = run.config.symmetry and (run.config.residual or run.config.generator == "graph")
+    return _parents(run.folder, follows, (run.folder / "classes.safetensors").stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _parents(folder: Path, symmetry: bool, _stamp: int) -> tuple[Parents, Parents]:
+    from crystalgan.runs import Run
+
+    a, b = Run.open(folder).classes()
     length = max(a.mask.shape[-1], b.mask.shape[-1])
-    return a.padded(length), b.padded(length)
+    of_a, of_b = (replace(p, cells=p.cells.to(torch.float32)) for p in (Parents.of(c.padded(length), symmetry) for c in (a, b)))
+    return of_a, of_b
+
+
+def completed(run: Run) -> Rule:
+    """The run's rule, with the learned limits for pairs of elements that it says nothing of."""
+    return replace(run.rule, limits=learned_rule(*run.classes()).limits | run.rule.limits)
 
 
 def union(a: Cells, b: Cells) -> Cells:
@@ -110,16 +174,18 @@ class Pool:
     @classmethod
     def draw(cls, run: Run, pairs: Tensor, rng: torch.Generator) -> Pool:
         """Pairs of parents, rows of both classes `[n, 2]`, through step 1 and the feature transfer."""
-        config = run.config
-        a, b = class_tensors(run)
+        a, b = parents(run)
         nets = load_networks(run, 1)
-        (i, j), size = pairs.T, len(pairs)
+        i, j = pairs.T
         with torch.no_grad():
-            made = methods.forward(nets, stacked([a[i][None], b[j][None]]))
-        in_b, in_a = made.b[0], made.a[0]
-        origins = [torch.rand(size, config.origins, 3, generator=rng) if config.transfer == "fit" else None for _ in range(2)]
-        species = run.species
-        return cls(transfer(in_b, in_a, 2, species, origins[0]), transfer(in_a, in_b, 1, species, origins[1]), i, j)
+            made = methods.forward(nets, stacked([a.cells[i][None], b.cells[j][None]]))
+        in_b, in_a, species = made.b[0], made.a[0], run.species
+        if run.config.transfer == "paper":
+            return cls(paper_transfer(in_b, in_a, 2, species), paper_transfer(in_a, in_b, 1, species), i, j)
+        limits = completed(run).for_slots(species)
+        shifts = torch.rand(2, len(pairs), run.config.origins, 3, generator=rng)
+        x = fit_transfer(in_b, in_a, 2, species, (a, b), (i, j), limits, shifts[0])
+        return cls(x, fit_transfer(in_a, in_b, 1, species, (b, a), (j, i), limits, shifts[1]), i, j)
 
 
 def pair_order(a: Cells, b: Cells, favour_large: float, rng: torch.Generator) -> Tensor:
@@ -150,14 +216,10 @@ def load_networks(run: Run, step: int) -> Networks:
 
 
 def _repeat(cells: Cells, runs: int) -> Cells:
-    return replace(
-        cells,
-        lattice=cells.lattice.expand(runs, *cells.lattice.shape),
-        frac=cells.frac.expand(runs, *cells.frac.shape),
-        mask=cells.mask.expand(runs, *cells.mask.shape),
-    )
+    return cells[None][[0] * runs]
 
 
 def _stack(cells: Sequence[Cells]) -> Cells:
     lattice, frac, mask = (torch.stack([getattr(c, name) for c in cells]) for name in ("lattice", "frac", "mask"))
-    return Cells(lattice, frac, mask, cells[0].species)
+    symmetries = [c.symmetry for c in cells if c.symmetry]
+    return Cells(lattice, frac, mask, cells[0].species, joined(symmetries, torch.stack) if symmetries else None)

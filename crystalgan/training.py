@@ -32,7 +32,19 @@ if TYPE_CHECKING:
 
 WATCH_EVERY = 10  # epochs between two looks at the share of new cells that keep the rule
 STATUS_SECONDS = 0.5
-STEP1_FIELDS = ("shared", "epochs1", "layers", "width", "residual", "lambda_adversarial1", "lambda_reconstruction1")
+STEP1_FIELDS = (
+    "shared",
+    "epochs1",
+    "layers",
+    "width",
+    "residual",
+    "symmetry",
+    "generator",
+    "steps",
+    "discriminator",
+    "lambda_adversarial1",
+    "lambda_reconstruction1",
+)
 
 
 def train(
@@ -140,7 +152,7 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
         return
     data = stage_data(runs, stage, config)
     rngs = [torch.Generator().manual_seed(run.config.seed * 8 + stage.number) for run in runs]
-    nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs)
+    nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs, data.units)
     optimizers = {name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")}
     limits = runs[0].rule.for_slots(data.x.species)
     epoch, before = _load_checkpoint(runs, stage, nets, optimizers, rngs)
@@ -154,13 +166,14 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
         files = [stack.enter_context((run.folder / "metrics.jsonl").open("a", buffering=1)) for run in runs]
         while epoch < last:
             sums: methods.Terms = {}
-            for start, real in data.batches(rngs, config.batch):
+            for start, real, seen in data.batches(rngs, config.batch):
                 made = methods.forward(nets, start)
-                terms = methods.discriminator_terms(nets, real, made)
-                _update(optimizers["discriminators"], terms.values())
+                terms = methods.discriminator_terms(nets, seen, made)
+                _update(optimizers["discriminators"], terms.values(), config.clip)
                 nets.discriminators.requires_grad_(False)
                 generator = methods.generator_terms(nets, start, real, made, config, limits if stage.constrained else None)
-                _update(optimizers["generators"], [config.weight(stage.number, name) * term for name, term in generator.items()])
+                weighted = [config.weight(stage.number, name) * term for name, term in generator.items()]
+                _update(optimizers["generators"], weighted, config.clip)
                 nets.discriminators.requires_grad_(True)
                 terms |= generator
                 sums = {k: sums.get(k, 0) + v.detach() for k, v in terms.items()}
@@ -196,10 +209,20 @@ def _adam(module: torch.nn.Module, config: Config) -> torch.optim.Adam:
     return torch.optim.Adam(module.parameters(), config.learning_rate, (config.beta1, 0.999), fused=True)
 
 
-def _update(optimizer: torch.optim.Optimizer, terms: Iterable[Tensor]) -> None:
-    """One step down the sum over terms and runs: the runs' weights are separate, and so are their gradients."""
+def _update(optimizer: torch.optim.Optimizer, terms: Iterable[Tensor], clip: float) -> None:
+    """One step down the sum over terms and runs: the runs' weights are separate, and so are their gradients.
+
+    With `clip` the gradient of each run is no longer than that.
+    """
     optimizer.zero_grad()
     torch.stack(tuple(terms)).sum().backward()
+    if clip:
+        for group in optimizer.param_groups:
+            gradients = [p.grad for p in group["params"] if p.grad is not None]
+            square = sum(g.flatten(1).square().sum(1) for g in gradients)
+            scale = (clip / torch.as_tensor(square).sqrt().clamp_min(1e-12)).clamp_max(1.0)
+            for g in gradients:
+                g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
     optimizer.step()
 
 

@@ -1,4 +1,4 @@
-"""Structures to tensors and back, canonical descriptions, feature transfer; pymatgen is the judge."""
+"""Structures to tensors and back, canonical descriptions; pymatgen is the judge."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from crystalgan import InputError
-from crystalgan.cells import Cells, canonical, decode, encode, transfer
+from crystalgan.cells import Cells, canonical, decode, encode
 from crystalgan.classes import builtin_classes, load_class
 from crystalgan.pools import union
 
@@ -114,37 +114,6 @@ def test_features_hold_lattice_and_positions_and_nothing_else(palladium):
     assert torch.equal(again.lattice, cells.lattice)
     assert torch.equal(cells.occupied.sum(-1), 9 + 3 * cells.mask.sum((1, 2)).double())
     assert not cells.features[cells.occupied == 0].any()
-
-
-def test_paper_transfer_puts_slots_together_as_they_are(palladium, nickel):
-    a, b = palladium.cells()[:5], nickel.cells()[:5]
-    x = transfer(b, a, 2, ("H", "Pd", "Ni"))
-    length = max(a.mask.shape[-1], b.mask.shape[-1])
-    assert torch.equal(x.lattice, b.lattice)
-    assert torch.equal(x.frac[:, 0], b.padded(length).frac[:, 0])
-    assert torch.equal(x.frac[:, 1], a.padded(length).frac[:, 1])
-    assert torch.equal(x.frac[:, 2], b.padded(length).frac[:, 1])
-    assert torch.equal(x.mask.sum(-1)[:, 1], a.mask.sum(-1)[:, 1])
-
-
-def test_fit_transfer_adds_volumes_and_keeps_metals_apart(palladium, nickel):
-    a, b = palladium.cells()[:20], nickel.cells()[:20]
-    origins = torch.rand(20, 16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    species = ("H", "Pd", "Ni")
-    fit = transfer(a, b, 1, species, origins)
-    volumes = [torch.linalg.det(c.lattice) for c in (a, b, fit)]
-    torch.testing.assert_close(volumes[2], volumes[0] + volumes[1])
-
-    def clearance(cells):
-        out = []
-        for structure in decode(cells):
-            table = structure.lattice.get_all_distances(structure.frac_coords, structure.frac_coords)
-            is_a, is_b = ([s.specie.symbol == m for s in structure] for m in species[1:])
-            out.append(table[np.ix_(is_a, is_b)].min())
-        return np.array(out)
-
-    each = np.array([clearance(transfer(a, b, 1, species, origins[:, k : k + 1])) for k in range(16)])
-    np.testing.assert_allclose(clearance(fit), each.max(0), atol=1e-6)
 
 
 def test_union_keeps_both_classes_apart(palladium, nickel):

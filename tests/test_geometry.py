@@ -9,7 +9,7 @@ from conftest import random_crystals, raw_cells
 
 from crystalgan import InputError
 from crystalgan.cells import decode
-from crystalgan.geometry import first_neighbours, judge, keeps, learned_rule, nearest_between, refine
+from crystalgan.geometry import first_neighbours, judge, keeps, learned_rule, refine
 from crystalgan.kernels import reduce_basis
 from crystalgan.rules import Rule, paper_rule, read_rule
 
@@ -97,20 +97,6 @@ def test_reduction_is_unimodular_and_finds_the_shortest_vectors():
 def test_a_flat_lattice_ends_the_reduction():
     flat = torch.tensor([[[1.0, 2, 0], [2, 4, 0], [0.3, 0.1, 0]], [[0.0, 0, 0], [0, 0, 0], [0, 0, 0]]])
     assert np.isfinite(reduce_all(flat.double().numpy())).all()
-
-
-def test_nearest_between_agrees_with_pymatgen():
-    structures = random_crystals(np.random.default_rng(4), 60)
-    cells = raw_cells(structures)
-    found = nearest_between(cells.lattice, cells.frac[:, 1], cells.mask[:, 1], cells.frac[:, 2], cells.mask[:, 2])
-    for structure, mine, there in zip(structures, found, cells.mask[:, 2], strict=True):
-        a, b = ([s.frac_coords for s in structure if s.specie.symbol == m] for m in ("Pd", "Ni"))
-        if a and b:
-            # pymatgen's own minimum image, in the reduced cell where its search of 27 images is exact
-            reduced = structure.get_reduced_structure()
-            a, b = ([s.frac_coords for s in reduced if s.specie.symbol == m] for m in ("Pd", "Ni"))
-            expected = reduced.lattice.get_all_distances(a, b).min(0)
-            np.testing.assert_allclose(np.sort(mine[there].numpy()), np.sort(expected), atol=1e-6)
 
 
 def independent_paper_verdict(structure):

@@ -40,7 +40,14 @@ def test_adversarial_and_discriminator_are_cross_entropies():
     mean = {"reduction": "none"}
     torch.testing.assert_close(losses.adversarial(fake), cross_entropy(fake, ones, **mean).mean(-1))
     both = cross_entropy(real, ones, **mean).mean(-1) + cross_entropy(fake, zeros, **mean).mean(-1)
-    torch.testing.assert_close(losses.discriminator(real, fake), both)
+    torch.testing.assert_close(losses.discriminator(real, None, fake, None), both)
+
+
+def test_atoms_that_are_not_there_do_not_count():
+    logits, there = torch.randn(RUNS, BATCH, dtype=torch.float64), torch.rand(RUNS, BATCH) < 0.5
+    there[:, 0] = True
+    alone = torch.stack([losses.adversarial(logits[k][there[k]]) for k in range(RUNS)])
+    torch.testing.assert_close(losses.adversarial(logits, there), alone)
 
 
 def test_reconstruction_counts_only_what_exists():

@@ -93,7 +93,8 @@ def test_measure_agrees_with_the_table(small_run):
     assert found["candidates"] == len(table) == 40
     assert found["valid paper"] == pytest.approx(100 * table["passed_paper"].mean())
     good = table["passed_paper"] & table["unique"]
-    assert 0 < good.sum() < 40
+    assert good.any()
+    assert found["valid learned"] < 100
     assert found["good"] == pytest.approx(100 * (good & table["new"] & table["ternary"]).mean())
     assert found["coverage Pd-H"] == pytest.approx(100 * table["parent_a"][good].nunique() / len(small_run.classes()[0]))
     assert found["symmetric"] >= found["high symmetry"]

@@ -109,7 +109,7 @@ def test_a_study_of_other_cells_is_another_one(tmp_path):
     }
     assert len(folders) == 6
     assert study_folder(tmp_path, *load_pair("Pd-Ni"), Config(), {"seeds": 2}) in folders
-    assert study_folder(tmp_path, pd, ni, Config(margin=0.1), {"seeds": 2}) not in folders
+    assert study_folder(tmp_path, pd, ni, Config(margin=0.3), {"seeds": 2}) not in folders
 
 
 def test_step_1_of_discogan_serves_two_steps_and_nothing_serves_a_gan(studied, tmp_path):
@@ -196,7 +196,20 @@ def test_processes_find_what_one_finds(studied, tmp_path):
 
 @pytest.mark.slow
 def test_a_terminated_study_leaves_no_process_and_goes_on(tmp_path):
-    words = ["table2", "Pd-Ni", "--seeds", "2", "--epochs", "60", "--set", "checkpoint_every=5", "--runs", str(tmp_path)]
+    words = [
+        "table2",
+        "Pd-Ni",
+        "--preset",
+        "paper",
+        "--seeds",
+        "2",
+        "--epochs",
+        "60",
+        "--set",
+        "checkpoint_every=5",
+        "--runs",
+        str(tmp_path),
+    ]
     command = [sys.executable, "-m", "crystalgan", *words]
     work = subprocess.Popen([*command, "--jobs", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     end = time.monotonic() + 120

@@ -26,7 +26,8 @@ RULES = {
     "paper": "the paper's 1.8-3.0 Å",
     "own": "my own table",
 }
-SECONDS_PER_UPDATE = {1: 0.008, 2: 0.016}  # on one core of a laptop or server, for networks of the default size
+# On one core of a laptop or server, for networks of the default size.
+SECONDS_PER_UPDATE = {"mlp": {1: 0.008, 2: 0.016}, "graph": {1: 0.02, 2: 0.035}}
 START_SECONDS = 10
 MOST_SEEDS = 8
 
@@ -156,4 +157,5 @@ def expected_seconds(larger: int, only_step2: bool) -> float:
     batch = max(1, int(st.session_state["set_batch"]))
     updates = math.ceil(larger / min(batch, larger))
     steps = {2: st.session_state["set_epochs2"]} | ({} if only_step2 else {1: st.session_state["set_epochs1"]})
-    return START_SECONDS + sum(SECONDS_PER_UPDATE[step] * updates * epochs for step, epochs in steps.items())
+    update = SECONDS_PER_UPDATE[st.session_state["set_generator"]]
+    return START_SECONDS + sum(update[step] * updates * epochs for step, epochs in steps.items())

@@ -123,7 +123,7 @@ def export_and_check(page, folder, which, count):
 
 def test_training_outlives_the_browser_and_a_killed_worker_is_resumed(new_page, server):
     page = new_page()
-    choose_pair_and_train(page, server, 1000, 20_000)
+    choose_pair_and_train(page, server, 150, 20_000)
     expect(page.get_by_text("training", exact=True)).to_be_visible()
     curve_grows(page, "x")
     run = list_runs(server.runs)[0]

@@ -1,0 +1,166 @@
+"""Networks that see a crystal and not its description: what they put out turns, moves and permutes with the cell.
+
+A generator takes a few steps along the edges of the periodic neighbour graph, and so keeps the symmetry of the cell that it is
+given. A discriminator judges every atom by its distances to the nearest others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from crystalgan.cells import swapped
+from crystalgan.geometry import distances_of
+from crystalgan.networks import MLP
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from crystalgan.cells import Cells
+    from crystalgan.config import Config
+    from crystalgan.symmetry import Symmetry
+
+CUTOFF = 3.6  # Å, of the edges that a generator steps along
+FIRST, WIDTH = 0.6, 0.15  # Å: the first knot of a table, and the spacing of the knots
+MOST_MOVE, MOST_STRAIN = 0.15, 0.015  # Å and strain that one edge gives in one step: what no step can leave is a cell
+REBUILD = 3  # steps along one list of edges
+NEAREST, VIEW = 4, 5.0  # how many shared atoms and metals an atom is judged by, and how far away at most, Å
+SHARED_LENGTH = 2.1  # Å, the Switendick distance: the unit of distances between shared atoms
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The neighbour graph of some cells, with what the kernels ask about it."""
+
+    who: np.ndarray
+    shifts: np.ndarray
+    slots: int
+    per_net: int  # cells of one run and domain
+    atoms: np.ndarray
+
+    @classmethod
+    def of(cls, features: Tensor, cells: Cells, cutoff: float) -> Edges:
+        """Of cells `[runs, domains, batch]` with these features."""
+        from crystalgan.graph_kernels import edges_of
+
+        mask = cells.mask.flatten(-2).flatten(0, 2).contiguous().numpy()
+        who, shifts = edges_of(features.detach().flatten(0, 2).contiguous().numpy(), mask, cutoff)
+        return cls(who, shifts, len(cells.species), cells.mask.shape[2], mask.sum(1).astype("float64"))
+
+
+class _Step(torch.autograd.Function):
+    """`graph_kernels.step` with its gradients by features `[runs, domains, batch, features]` and tables."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, tables: Tensor, edges: Edges) -> Tensor:  # noqa: ANN401 - torch's context
+        from crystalgan.graph_kernels import step
+
+        ctx.save_for_backward(features, tables)
+        ctx.edges = edges
+        return torch.from_numpy(step(*_arguments(features, tables, edges))).view(features.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401 - torch's context
+        from crystalgan.graph_kernels import step_backward
+
+        features, tables = ctx.saved_tensors
+        flat = grad.flatten(0, 2).contiguous().numpy()
+        by_features, by_tables = step_backward(*_arguments(features, tables, ctx.edges), flat)
+        return torch.from_numpy(by_features).view(features.shape), torch.from_numpy(by_tables).view(tables.shape), None
+
+
+def _arguments(features: Tensor, tables: Tensor, edges: Edges) -> tuple[Any, ...]:
+    flat = features.detach().flatten(0, 2).contiguous().numpy(), tables.detach().flatten(0, 1).contiguous().numpy()
+    return flat[0], edges.who, edges.shifts, flat[1], edges.slots, edges.per_net, edges.atoms, FIRST, WIDTH
+
+
+class _Project(torch.autograd.Function):
+    """`Symmetry.project` with its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, change: Tensor, symmetry: Symmetry) -> Tensor:  # noqa: ANN401 - torch's context
+        ctx.symmetry = symmetry
+        return symmetry.project(change)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - torch's context
+        return ctx.symmetry.project(grad, transposed=True), None
+
+
+class GraphGenerator(nn.Module):
+    """Steps along the edges of the neighbour graph, by tables of each step for each pair of elements; all start near zero.
+
+    Atom i moves by the sum of table(d) v / d over its edges v, the lattice L by L sum of table(d) v (x) v / d^2 / atoms. This is
+    equivariant, linear in what it learns, and as cheap as a step of gradient descent on first neighbours.
+    """
+
+    def __init__(self, config: Config, slots: int, rngs: Sequence[torch.Generator], domains: int) -> None:
+        super().__init__()
+        knots = round((CUTOFF - FIRST) / WIDTH)
+        draws = [torch.randn(domains, config.steps, 2, slots * slots, knots, generator=rng) * 1e-3 for rng in rngs]
+        self.tables = nn.Parameter(torch.stack(draws))  # [runs, domains, steps, 2, slots * slots, knots], Å and strain
+
+    def forward(self, cells: Cells) -> tuple[Cells, Cells]:
+        """New cells from `[runs, domains, batch]`, and their way back."""
+        new = self._through(cells)
+        return new, self._through(swapped(new))
+
+    def _through(self, cells: Cells) -> Cells:
+        features = cells.features
+        most = torch.tensor([MOST_MOVE, MOST_STRAIN]).view(2, 1, 1)
+        tables = torch.nn.functional.pad(most * (self.tables / most).tanh(), (0, 1))  # nothing at the cutoff
+        for k, table in enumerate(tables.unbind(2)):
+            if k % REBUILD == 0:
+                edges = Edges.of(features, cells, CUTOFF)
+            features = _Step.apply(features, table, edges)
+        if cells.symmetry:  # kept but for rounding, and for edges at the very cutoff that one twin has and the other has not
+            features = cells.features + _Project.apply(features - cells.features, cells.symmetry)
+        return cells.with_features(features)
+
+
+class AtomDiscriminator(nn.Module):
+    """Every atom's logit from its nearest shared atoms and metals, whether it is a metal, and the volume per atom.
+
+    Distances come as unit / distance, the unit being the usual first-neighbour distance of the pair of elements, so that atoms of
+    the ternary can be compared with those of the two classes. Invariant: it judges crystals, not their descriptions.
+    """
+
+    units: Tensor  # [domains, 1 + slots, slots], see `pools.units_of`
+
+    def __init__(self, config: Config, units: Tensor, rngs: Sequence[torch.Generator], domains: int) -> None:
+        super().__init__()
+        self.mlp = MLP([2 * NEAREST + 2, *[config.width] * config.layers, 1], rngs, domains, config.spectral_norm)
+        self.register_buffer("units", units, persistent=False)
+
+    def forward(self, cells: Cells) -> tuple[Tensor, Tensor]:
+        """Logits `[runs, domains, batch * atoms]` of cells `[runs, domains, batch]`, and which of the atoms there are."""
+        from crystalgan.graph_kernels import nearest
+
+        runs, domains, batch, slots, length = cells.mask.shape
+        features = cells.features.flatten(0, 2)
+        edges = Edges.of(cells.features, cells, VIEW)
+        rows, shifts, places = nearest(features.detach().contiguous().numpy(), edges.who, edges.shifts, slots, NEAREST)
+        distance = distances_of(features, rows, shifts, length)
+        cell, slot, other = torch.from_numpy(rows[:, [0, 2, 5]]).unbind(1)
+        unit = self.units[cell // batch % domains, slot, other]
+        seen = features.new_zeros(cells.mask.numel() * 2 * NEAREST)
+        seen = seen.index_put((torch.from_numpy(places),), (unit / distance.clamp_min(0.3)).clamp_max(3.0))
+        metal = (torch.arange(slots) > 0).to(features.dtype).repeat_interleave(length).expand(runs, domains, batch, -1)
+        usual = (cells.mask.sum(-1) * self.units[:, None, -1]).sum(-1)
+        crowd = usual / torch.linalg.det(cells.lattice).abs().clamp_min(1.0)
+        seen = seen.view(*metal.shape, 2 * NEAREST)
+        crowd = crowd[..., None].expand_as(metal)
+        inputs = torch.cat((seen, metal[..., None], crowd[..., None]), -1)
+        return self.mlp(inputs.flatten(2, 3)).squeeze(-1), cells.mask.flatten(2)
+
+    def both(self, real: Cells, fake: Cells) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """What it says of real cells, and of made ones without a way back to their generator."""
+        return self(real), self(fake.with_features(fake.features.detach()))

@@ -1,0 +1,273 @@
+"""Symmetry operations on many small cells, compiled with numba: projections, special points, common operations; numpy arrays.
+
+An operation takes the fractional coordinates x to R x + t, and the atom i to the atom image[i]; its translation follows from
+both and is not stored. Everything is compiled on first use and kept in the cache beside this file.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from crystalgan.kernels import _step, first_neighbours
+
+TOLERANCE = 2e-3  # of fractional coordinates that are the same
+
+
+@njit(cache=True)
+def project(
+    x: np.ndarray, rotation: np.ndarray, image: np.ndarray, count: np.ndarray, lattice: np.ndarray, transposed: bool
+) -> np.ndarray:
+    """The part of changes x `[cells, features]`, as `Cells.features`, that keeps the operations; or the adjoint of this map.
+
+    Rotations `[cells, ops, 3, 3]`, images `[cells, ops, atoms]`, of which `count` `[cells]` are there, lattices `[cells, 3, 3]`.
+    Displacements are averaged over the operations. With R^T G R = G for the metric G, a change M L of the lattice L keeps them
+    when M commutes with every R^T; M is averaged over R^T M R^-T.
+    """
+    cells, atoms = len(x), image.shape[2]
+    length = x.shape[1] // 3 - atoms
+    out = np.zeros_like(x)
+    for c in range(cells):
+        weight = 1.0 / count[c]
+        basis = lattice[c].astype(np.float64)
+        inverse = np.linalg.inv(basis)
+        change = x[c, :9].astype(np.float64).reshape(3, 3)
+        change = change @ basis.T if transposed else change @ inverse
+        mean = np.zeros((3, 3))
+        for g in range(count[c]):
+            turn = rotation[c, g].astype(np.float64)
+            back = np.linalg.inv(turn)
+            mean += turn @ change @ back if transposed else turn.T @ change @ back.T
+            for i in range(atoms):
+                here, there = 3 * (length + i), 3 * (length + image[c, g, i])
+                if transposed:
+                    for k in range(3):
+                        out[c, here + k] += weight * (
+                            rotation[c, g, 0, k] * x[c, there]
+                            + rotation[c, g, 1, k] * x[c, there + 1]
+                            + rotation[c, g, 2, k] * x[c, there + 2]
+                        )
+                else:
+                    for k in range(3):
+                        out[c, there + k] += weight * (
+                            rotation[c, g, k, 0] * x[c, here]
+                            + rotation[c, g, k, 1] * x[c, here + 1]
+                            + rotation[c, g, k, 2] * x[c, here + 2]
+                        )
+        mean = weight * (mean @ inverse.T if transposed else mean @ basis)
+        for i in range(9):
+            out[c, i] = mean[i // 3, i % 3]
+    return out
+
+
+@njit(cache=True, inline="always")
+def _same(x: float, y: float) -> bool:
+    return abs(x - y - np.rint(x - y)) < TOLERANCE
+
+
+@njit(cache=True)
+def special_points(rotation: np.ndarray, translation: np.ndarray, grid: np.ndarray, most: int) -> np.ndarray:
+    """The points of a grid `[points, 3]` that most operations leave where they are, those with most first, at most `most`.
+
+    Of points that the operations turn into each other the first stays; only points that some operation beside identity keeps.
+    """
+    points = len(grid)
+    order = np.zeros(points, np.int64)
+    for p in range(points):
+        for g in range(len(rotation)):
+            kept = True
+            for k in range(3):
+                y = translation[g, k]
+                for m in range(3):
+                    y += rotation[g, k, m] * grid[p, m]
+                if not _same(y, grid[p, k]):
+                    kept = False
+                    break
+            order[p] += kept
+    chosen = np.empty((most, 3))
+    found = 0
+    for p in np.argsort(-order, kind="mergesort"):
+        if order[p] < 2 or found == most:
+            break
+        known = False
+        for g in range(len(rotation)):
+            y = translation[g].copy()
+            for k in range(3):
+                for m in range(3):
+                    y[k] += rotation[g, k, m] * grid[p, m]
+            for q in range(found):
+                if _same(y[0], chosen[q, 0]) and _same(y[1], chosen[q, 1]) and _same(y[2], chosen[q, 2]):
+                    known = True
+                    break
+            if known:
+                break
+        if not known:
+            chosen[found] = grid[p]
+            found += 1
+    return chosen[:found]
+
+
+@njit(cache=True)
+def _translation(rotation: np.ndarray, image: np.ndarray, frac: np.ndarray, out: np.ndarray, atom: int) -> None:
+    for k in range(3):
+        out[k] = frac[image[atom], k]
+        for m in range(3):
+            out[k] -= rotation[k, m] * frac[atom, m]
+
+
+@njit(cache=True)
+def _maps(
+    rotation: np.ndarray, translation: np.ndarray, frac: np.ndarray, shift: np.ndarray, image: np.ndarray, atoms: int
+) -> bool:
+    """Whether an operation takes the first `atoms` of `frac`, shifted, onto each other; writes which onto which."""
+    y = np.empty(3)
+    for i in range(atoms):
+        for k in range(3):
+            y[k] = translation[k] - shift[k]
+            for m in range(3):
+                y[k] += rotation[k, m] * (frac[i, m] + shift[m])
+        image[i] = -1
+        for j in range(atoms):
+            if _same(y[0], frac[j, 0]) and _same(y[1], frac[j, 1]) and _same(y[2], frac[j, 2]):
+                image[i] = j
+                break
+        if image[i] < 0:
+            return False
+    return True
+
+
+@njit(cache=True)
+def common_operations(
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    host: np.ndarray,
+    first: np.ndarray,
+    frac: np.ndarray,
+    atoms: np.ndarray,
+    shift: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which operations of each host also keep a sublattice that is put into it, and its images under them.
+
+    Host coordinates `[cells, slots * length, 3]`, `first` `[cells]` one of their atoms; sublattices `[cells, rows, 3]` of which
+    the first `atoms` are there, shifted by `shift` `[cells, 3]`. Returns masks `[cells, ops]` and images `[cells, ops, rows]`.
+    """
+    cells, ops = rotation.shape[:2]
+    kept, images = np.zeros((cells, ops), np.bool_), np.zeros((cells, ops, frac.shape[1]), np.int16)
+    translation, mine = np.empty(3), np.empty(frac.shape[1], np.int64)
+    for c in range(cells):
+        for g in range(count[c]):
+            _translation(rotation[c, g], image[c, g], host[c], translation, first[c])
+            kept[c, g] = _maps(rotation[c, g], translation, frac[c], shift[c], mine, atoms[c])
+            if kept[c, g]:
+                for i in range(frac.shape[1]):
+                    images[c, g, i] = mine[i] if i < atoms[c] else i
+    return kept, images
+
+
+@njit(cache=True)
+def symmetric_shifts(
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    host: np.ndarray,
+    first: np.ndarray,
+    frac: np.ndarray,
+    atoms: np.ndarray,
+    host_points: np.ndarray,
+    host_count: np.ndarray,
+    points: np.ndarray,
+    points_count: np.ndarray,
+    order: np.ndarray,
+    shifts: np.ndarray,
+) -> None:
+    """Write into `shifts` `[cells, k, 3]` origins of sublattices that keep at least two operations of the host.
+
+    A special point of the sublattice, `points` `[cells, q, 3]`, or one of its atoms comes onto a special point of the host,
+    `host_points` `[cells, p, 3]`; combinations are tried in the order of the random numbers `order` `[cells, p * (q + rows)]`,
+    and what is not found stays as it was.
+    """
+    translation, mine, shift = np.empty(3), np.empty(frac.shape[1], np.int64), np.empty(3)
+    wanted, q_most = shifts.shape[1], points.shape[1]
+    for c in range(len(rotation)):
+        found = 0
+        for n in np.argsort(order[c]):
+            p, q = n // (q_most + frac.shape[1]), n % (q_most + frac.shape[1])
+            if p >= host_count[c] or (q < q_most and q >= points_count[c]) or q - q_most >= atoms[c]:
+                continue
+            for k in range(3):
+                shift[k] = host_points[c, p, k] - (points[c, q, k] if q < q_most else frac[c, q - q_most, k])
+            kept = 0
+            for g in range(count[c]):
+                _translation(rotation[c, g], image[c, g], host[c], translation, first[c])
+                kept += _maps(rotation[c, g], translation, frac[c], shift, mine, atoms[c])
+                if kept == 2:
+                    break
+            if kept == 2:
+                for k in range(3):
+                    shifts[c, found, k] = shift[k]
+                found += 1
+                if found == wanted:
+                    break
+
+
+@njit(cache=True)
+def descend(
+    features: np.ndarray,
+    mask: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    cross: bool,
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    steps: int,
+    move: float,
+    strain: float,
+    growth: float,
+) -> None:
+    """Steps down the sum of squares by which first neighbours break their limits, for each cell until none is broken; in place.
+
+    Features `[cells, features]`, mask `[cells, slots, length]`, limits `[slots, slots]` in Å, operations as in `project`. A step
+    moves atoms by `move` Å and strains the cell by `strain` / atoms for each Å of the gradient; of its change of volume `growth`
+    is left.
+    """
+    slots, length = mask.shape[1:]
+    s, v, turn = np.empty(3), np.empty(3), np.empty((3, 3))
+    for c in range(len(features)):
+        atoms = mask[c].sum()
+        x = features[c : c + 1]
+        for _ in range(steps):
+            basis = x[0, :9].copy().reshape(1, 3, 3)
+            frac = x[:, 3 * length :].copy().reshape(1, slots, length, 3)
+            rows, shifts = first_neighbours(basis, frac, mask[c : c + 1], cross)
+            change, turn[:] = np.zeros_like(x), 0.0
+            broken = False
+            for r in range(len(rows)):
+                distance = _step(x, rows[r], shifts[r], length, s, v)
+                low, high = lower[rows[r, 2], rows[r, 5]], upper[rows[r, 2], rows[r, 5]]
+                if low <= distance <= high or distance < 1e-6:
+                    continue
+                broken = True
+                excess = 2 * ((low if distance < low else high) - distance) / distance
+                center, other = 3 * (length + rows[r, 3]), 3 * (length + rows[r, 6])
+                for i in range(3):
+                    change[0, center + i] -= move * excess * v[i]
+                    change[0, other + i] += move * excess * v[i]
+                    for j in range(3):
+                        turn[i, j] += strain / atoms * excess * v[i] * v[j]
+            if not broken:
+                break
+            trace = (1 - growth) * (turn[0, 0] + turn[1, 1] + turn[2, 2]) / 3
+            for i in range(3):
+                turn[i, i] -= trace
+            inverse = np.linalg.inv(basis[0])
+            for k in range(length, length * (slots + 1)):
+                for i in range(3):
+                    v[i] = change[0, 3 * k + i]
+                for i in range(3):
+                    change[0, 3 * k + i] = v[0] * inverse[0, i] + v[1] * inverse[1, i] + v[2] * inverse[2, i]
+            change[0, :9] = (basis[0] @ turn).reshape(9)
+            if count[c] > 1:
+                change = project(change, rotation[c : c + 1], image[c : c + 1], count[c : c + 1], basis, False)
+            x += change

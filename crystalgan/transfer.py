@@ -1,0 +1,159 @@
+"""The feature transfer between the two steps (section III.B.2): two pseudo-binaries become one ternary sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from crystalgan.cells import Cells
+from crystalgan.geometry import first_neighbours
+from crystalgan.symmetry import Symmetry, find_symmetry, special_points
+
+if TYPE_CHECKING:
+    from crystalgan.geometry import Limits
+
+SYMPREC = 0.05  # Å, of the parents: relaxed cells that spread no more than that are made exactly symmetric
+
+
+@dataclass(frozen=True)
+class Parents:
+    """A class as the transfer needs it: cells, volumes of atoms, and special points where symmetry is followed."""
+
+    cells: Cells
+    volumes: Tensor  # [2], of an atom of the shared element and of the metal, Å³
+    points: tuple[Tensor, Tensor] | None  # of the cells
+    metal_points: tuple[Tensor, Tensor] | None  # of their metals alone
+
+    @classmethod
+    def of(cls, cells: Cells, symmetry: bool) -> Parents:
+        """`cells` `[n]`, padded to the length that both classes have."""
+        if not symmetry:
+            return cls(cells, atomic_volumes(cells), None, None)
+        cells = find_symmetry(cells, SYMPREC)
+        points = (special_points(cells, metals_only, SYMPREC) for metals_only in (False, True))
+        return cls(cells, atomic_volumes(cells), *points)
+
+
+def atomic_volumes(cells: Cells) -> Tensor:
+    """Volumes `[2]` (Å³) of a shared atom and of a metal atom that add up to those of the cells, by least squares."""
+    from scipy.optimize import nnls
+
+    volume = torch.linalg.det(cells.lattice.double()).abs()
+    return torch.from_numpy(nnls(cells.mask.sum(-1).double().numpy(), volume.numpy())[0]).to(cells.lattice.dtype)
+
+
+def paper_transfer(into: Cells, other: Cells, slot: int, species: tuple[str, str, str]) -> Cells:
+    """The slots as they are: `into`'s lattice, shared atoms and metal, with `other`'s metal positions added.
+
+    Both are pseudo-binaries of two slots with one leading axis and of one length, row by row; `slot` (1 or 2) is where `into`'s
+    own metal goes among `species`, the other metal takes the remaining one.
+    """
+    return _put_together(into, into.lattice, other.frac[:, 1], other.mask[:, 1], slot, species)
+
+
+def _put_together(
+    into: Cells,
+    lattice: Tensor,
+    frac: Tensor,
+    mask: Tensor,
+    slot: int,
+    species: tuple[str, str, str],
+    symmetry: Symmetry | None = None,
+) -> Cells:
+    order = slice(None) if slot == 1 else slice(None, None, -1)
+    fracs, masks = (into.frac[:, 1], frac)[order], (into.mask[:, 1], mask)[order]
+    return Cells(lattice, torch.stack((into.frac[:, 0], *fracs), 1), torch.stack((into.mask[:, 0], *masks), 1), species, symmetry)
+
+
+def fit_transfer(
+    into: Cells,
+    other: Cells,
+    slot: int,
+    species: tuple[str, str, str],
+    parents: tuple[Parents, Parents],
+    rows: tuple[Tensor, Tensor],
+    limits: Limits,
+    shifts: Tensor,
+) -> Cells:
+    """As `paper_transfer`, but the lattice takes the volume of its atoms in both classes, and the sublattice the best origin.
+
+    The origin of the incoming sublattice is arbitrary in a crystal. Of `shifts` `[cells, k, 3]`, fractional and random, it takes
+    the one that breaks `limits` least. Where symmetry is followed, shifts that bring special points of both parents together,
+    and so keep operations of `into`, come in the place of random ones. `parents` and their `rows` are of `into` and of `other`.
+    """
+    frac, mask = other.frac[:, 1], other.mask[:, 1]
+    lattice = into.lattice * _growth(into, mask, parents)[:, None, None]
+    if into.symmetry:
+        shifts = _symmetric_shifts(into, into.symmetry, frac, mask, parents, rows, shifts)
+    count, trials, _ = shifts.shape
+    repeated = torch.arange(count).repeat_interleave(trials)
+    trial = (frac[repeated] + shifts.flatten(0, 1)[:, None]) * mask[repeated, :, None]
+    put = _put_together(replace(into, symmetry=None)[repeated], lattice[repeated], trial, mask[repeated], slot, species)
+    best = _violation(put, limits).view(count, trials).argmin(-1)
+    shift = shifts[torch.arange(count), best]
+    symmetry = _kept(into, into.symmetry, frac, mask, shift, slot, lattice) if into.symmetry else None
+    return _put_together(into, lattice, (frac + shift[:, None]) * mask[..., None], mask, slot, species, symmetry)
+
+
+def _growth(into: Cells, mask: Tensor, parents: tuple[Parents, Parents]) -> Tensor:
+    """By what every length grows, `[cells]`: shared atoms have the mean of their two volumes, weighted by the metals."""
+    shared, own, new = into.mask[:, 0].sum(-1), into.mask[:, 1].sum(-1), mask.sum(-1)
+    (shared_own, volume_own), (shared_new, volume_new) = (p.volumes for p in parents)
+    wanted = own * volume_own + new * volume_new + shared * (own * shared_own + new * shared_new) / (own + new)
+    return (wanted / torch.linalg.det(into.lattice).abs().clamp_min(1e-3)).pow(1 / 3).to(into.lattice.dtype)
+
+
+def _violation(cells: Cells, limits: Limits) -> Tensor:
+    """The sum of squares by which first neighbours break the limits, `[cells]`, Å²."""
+    with torch.no_grad():
+        near = first_neighbours(cells, limits.cross)
+        short, long, _ = limits.excess(near, 0.0)
+        return short.new_zeros(len(cells)).index_add(0, near.cell, short.square() + long.square())
+
+
+def _symmetric_shifts(
+    into: Cells,
+    symmetry: Symmetry,
+    frac: Tensor,
+    mask: Tensor,
+    parents: tuple[Parents, Parents],
+    rows: tuple[Tensor, Tensor],
+    shifts: Tensor,
+) -> Tensor:
+    """`shifts` with those in front replaced that bring special points together, as many as there are."""
+    from crystalgan.symmetry_kernels import symmetric_shifts
+
+    host, incoming = parents
+    assert host.points is not None
+    assert incoming.metal_points is not None
+    host_points, points = ([t[row] for t in p] for p, row in zip((host.points, incoming.metal_points), rows, strict=True))
+    trials = host_points[0].shape[1] * (points[0].shape[1] + frac.shape[1])
+    order = torch.rand(len(shifts), trials, generator=torch.Generator().manual_seed(int(shifts[0, 0, 0] * 2**30)))
+    out = shifts.double().clone()
+    arguments = (*_of_host(into, symmetry), frac.double(), mask.sum(-1), *host_points, *points, order, out)
+    symmetric_shifts(*(t.contiguous().numpy() for t in arguments))
+    return out.to(shifts.dtype)
+
+
+def _of_host(into: Cells, symmetry: Symmetry) -> tuple[Tensor, ...]:
+    """What the kernels ask of the host: operations, images, how many, coordinates, and the number of an atom."""
+    first = into.mask.flatten(1).to(torch.int8).argmax(-1)
+    return symmetry.rotation, symmetry.image, symmetry.count, into.frac.flatten(1, 2).double(), first
+
+
+def _kept(into: Cells, symmetry: Symmetry, frac: Tensor, mask: Tensor, shift: Tensor, slot: int, lattice: Tensor) -> Symmetry:
+    """The operations of the host that also keep the incoming sublattice, those that are left first."""
+    from crystalgan.symmetry_kernels import common_operations
+
+    arguments = (*_of_host(into, symmetry), frac.double(), mask.sum(-1), shift.double())
+    kept, incoming = (torch.from_numpy(x) for x in common_operations(*(t.contiguous().numpy() for t in arguments)))
+    length = frac.shape[1]
+    shared, own = symmetry.image.split(length, -1)
+    slots = (own, incoming + 2 * length) if slot == 1 else (incoming + length, own + length)
+    image = torch.cat((shared, *slots), -1)
+    order = kept.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    rotation = symmetry.rotation.gather(1, order[..., None, None].expand_as(symmetry.rotation))
+    return Symmetry(rotation, image.gather(1, order[..., None].expand_as(image)), kept.sum(-1), lattice)
