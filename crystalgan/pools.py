@@ -86,7 +86,9 @@ def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
     a, b = class_tensors(runs[0])
     larger = max(len(a), len(b))
     if stage.domains == "ternary":
-        size = config.transfer_pool or larger
+        batch = min(config.batch, larger)
+        ever_drawn = max(config.epochs2, 1) * math.ceil(larger / batch) * batch
+        size = min(config.transfer_pool or larger, ever_drawn)
         pools = []
         for run in runs:
             rng = torch.Generator().manual_seed(run.config.seed * 8)
