@@ -11,7 +11,8 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgan.build import SCAN, load_prototypes
 from crystalgan.classes import load_class
-from crystalgan.relax import HopelessError, Potential, load_chgnet, relax, scan_volume, single_point
+from crystalgan.potentials import Potential, load_chgnet
+from crystalgan.relax import HopelessError, relax, scan_volume, single_point
 
 
 @pytest.fixture(scope="module")
