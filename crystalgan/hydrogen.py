@@ -60,7 +60,7 @@ class Card:
     grams_per_litre: float
     shortest: float | None  # H-H, Å; None where a cell has none within 5 Å
     whole: Release | None  # to the most stable products without hydrogen
-    first: Release | None  # the first step that needs the least heat
+    first: Release | None  # the first step on the hull
 
 
 def weight_percent(formula: str, shared: str = "H") -> float:
@@ -96,10 +96,11 @@ def release_all(diagram: PhaseDiagram, formula: str, energy: float, shared: str 
     return _release(diagram, formula, energy, shared, 0.0)
 
 
-def release_first(diagram: PhaseDiagram, formula: str, energy: float, shared: str = "H") -> Release | None:
-    """The step to phases with less hydrogen that needs the least heat per mol H2: the first one when the cell is heated.
+def release_first(diagram: PhaseDiagram, formula: str, shared: str = "H") -> Release | None:
+    """The first step on the hull: the one from the stable phases of this composition that needs the least heat per mol H2.
 
-    Between two kinks of the hull along the line to the metals the enthalpy is a weighted mean, so only the kinks are asked.
+    A cell above the hull would fall apart without losing hydrogen, so the step begins on the hull. Between two kinks of the hull
+    along the line to the metals the enthalpy is a weighted mean, so only the kinks are asked.
     """
     from pymatgen.core import Composition
 
@@ -109,6 +110,7 @@ def release_first(diagram: PhaseDiagram, formula: str, energy: float, shared: st
         return None
     kinks = [c * (metals.num_atoms / _others(c, shared)) for c in diagram.get_critical_compositions(metals, whole)]
     left = [float(c[shared]) for c in kinks]
+    energy = float(diagram.get_hull_energy(whole))
     steps = [_release(diagram, formula, energy, shared, x) for x in left if x < whole[shared] - 1e-6]
     return min((step for step in steps if step), key=lambda step: step.enthalpy, default=None)
 
@@ -145,11 +147,10 @@ def shortest(structure: Structure, shared: str = "H") -> float | None:
 def card(structure: Structure, energy: float | None, diagram: PhaseDiagram | None, shared: str = "H") -> Card:
     """All of it for one cell; `energy` in eV per cell from the potential of the diagram, None where there is none."""
     formula = structure.formula
-    known = diagram is not None and energy is not None
     return Card(
         weight_percent(formula, shared),
         grams_per_litre(structure, shared),
         shortest(structure, shared),
-        release_all(diagram, formula, energy, shared) if known else None,  # type: ignore[arg-type]
-        release_first(diagram, formula, energy, shared) if known else None,  # type: ignore[arg-type]
+        release_all(diagram, formula, energy, shared) if diagram and energy is not None else None,
+        release_first(diagram, formula, shared) if diagram else None,
     )

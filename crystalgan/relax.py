@@ -97,7 +97,6 @@ def relax(
     from ase.constraints import FixSymmetry
     from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE, LBFGS
-    from pymatgen.io.ase import AseAtomsAdaptor
 
     steps = 0
     for method, limit in ((LBFGS, min(LBFGS_STEPS, max_steps)), (FIRE, max_steps)):
@@ -120,9 +119,7 @@ def relax(
     force = float(max((filtered.get_forces() ** 2).sum(axis=1)) ** 0.5)
     if not math.isfinite(force):
         raise ValueError(f"{potential.name} gave a force that is not finite for {structure.formula}")
-    relaxed = AseAtomsAdaptor.get_structure(atoms)
-    relaxed = type(structure)(relaxed.lattice, relaxed.species, relaxed.frac_coords)
-    return Relaxed(relaxed, energy, converged, steps, force)
+    return Relaxed(_structure(atoms), energy, converged, steps, force)
 
 
 def _note(atoms: Atoms, potential: str, frames: list[Frame] | None) -> None:
@@ -134,8 +131,12 @@ def _note(atoms: Atoms, potential: str, frames: list[Frame] | None) -> None:
 
 
 def _give_up(atoms: Atoms, hopeless: Callable[[Structure], str | None]) -> None:
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    reason = hopeless(AseAtomsAdaptor.get_structure(atoms))
+    reason = hopeless(_structure(atoms))
     if reason:
         raise HopelessError(reason)
+
+
+def _structure(atoms: Atoms) -> Structure:
+    from pymatgen.core import Structure
+
+    return Structure(atoms.cell.array, atoms.get_chemical_symbols(), atoms.positions, coords_are_cartesian=True)

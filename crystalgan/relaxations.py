@@ -118,13 +118,15 @@ def relax_candidates(
     jobs: int = 1,
     references: bool = False,
     others: Sequence[Path | str] = (),
+    refine: float | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, int]:
     """Relax the candidates that `which` selects (`archive.select`), those that are not relaxed like this yet.
 
     `references` relaxes the built-in elements and binaries as well, which the hull of a potential other than CHGNet needs, and
-    `others` are files of further phases. `progress(done, of, what)` is called after each. Returns counts over the selected
-    candidates: relaxed, converged, failed. Raises InputError for what cannot be used.
+    `others` are files of further phases. `refine` (Å) looks for a higher symmetry of what converged. `progress(done, of, what)`
+    is called after each. Returns counts over the selected candidates: relaxed, converged, failed. Raises InputError for what
+    cannot be used.
     """
     from crystalgan.stability import builtin_structures, other_structures
 
@@ -136,6 +138,8 @@ def relax_candidates(
     tasks += [Task(0, name, structure) for name, structure in named.items()]
     with run.hold("relax"):
         name = _relax(run, tasks, potential, settings, jobs, progress)
+        if refine is not None:
+            _refine(run, {row.id for row in rows}, name, potential, refine, jobs, progress)
     states = {row.candidate: row.state for row in relaxed_rows(run, name)}
     chosen = [states[row.id] for row in rows]
     failed = chosen.count("failed")
@@ -198,6 +202,68 @@ def perform(potential: str, settings: Settings, task: Task) -> Outcome:
     return Outcome(after, columns, {"reason": ""} | trajectory(frames))
 
 
+def _refine(
+    run: Run,
+    candidates: set[int],
+    name: str,
+    potential: str,
+    tolerance: float,
+    jobs: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> None:
+    """Look for a higher symmetry of the converged candidates, where that is not done yet."""
+    rows = {row.candidate: row for row in relaxed_rows(run, name) if row.candidate in candidates and row.state == "converged"}
+    tasks = [Task(i, "", structure_of(row)) for i, row in rows.items() if row.get("refined_at") != tolerance]
+    with _Workers(jobs) as workers:
+        for count, (task, outcome) in enumerate(workers.carry_out(partial(raised, potential, tolerance), tasks), 1):
+            row = rows[task.candidate]
+            refined = {"text": outcome.data["reason"] or _offer(outcome, row, tolerance)}
+            if outcome.columns.get("energy_per_atom", np.inf) <= row.energy_per_atom + SAME_ENERGY:
+                refined |= outcome.columns | outcome.data
+            open_relaxed(run).update(row.id, refined_at=tolerance, data=row.data | {"refined": refined})
+            if progress:
+                progress(len(rows) - len(tasks) + count, len(rows), f"{task.candidate}: {refined['text']}")
+
+
+def _offer(outcome: Outcome, row: AtomsRow, tolerance: float) -> str:
+    """How the symmetric cell compares with the one that it was made from."""
+    above = 1000 * (outcome.columns["energy_per_atom"] - row.energy_per_atom)
+    verdict = "no higher: here it is" if above <= 1000 * SAME_ENERGY else "higher: it is left as it was"
+    return f"Within {tolerance} Å it is {outcome.columns['spacegroup_symbol']}, and {above:+.1f} meV/atom, {verdict}"
+
+
+def raised(potential: str, tolerance: float, task: Task) -> Outcome:
+    """A relaxed cell put onto the sites of a higher symmetry and relaxed with it, in a worker."""
+    from crystalgan.relax import relax
+
+    before, found = symmetry(task.structure, TIGHT), symmetry(task.structure, tolerance)
+    if found.number <= before.number:
+        return failure(task, f"No symmetry above {before.symbol} within {tolerance} Å")
+    try:
+        cell = found.refined.get_primitive_structure()
+        result = relax(cell, _loaded(potential), FMAX, STEPS, partial(runaway, cell), keep_symmetry=TIGHT)
+    except Exception as error:  # noqa: BLE001 - as for any relaxation
+        return failure(task, f"{found.symbol} within {tolerance} Å did not relax ({error})")
+    if not result.converged:
+        return failure(task, f"{found.symbol} within {tolerance} Å did not converge")
+    after, kept = result.structure, symmetry(result.structure, TIGHT)
+    columns = {
+        "energy_per_atom": result.energy / len(after),
+        "spacegroup": kept.number,
+        "spacegroup_symbol": kept.symbol,
+    }
+    data = {"lattice": after.lattice.matrix, "frac": after.frac_coords, "numbers": np.array(after.atomic_numbers)}
+    return Outcome(after, columns, {"reason": ""} | data)
+
+
+def refined_of(row: AtomsRow) -> Structure:
+    """The cell of higher symmetry that a relaxed candidate became, where `row.data["refined"]` holds one."""
+    from pymatgen.core import Structure
+
+    refined = row.data["refined"]
+    return Structure(refined["lattice"], refined["numbers"], refined["frac"])
+
+
 def failure(task: Task, reason: str) -> Outcome:
     """The outcome of a structure that could not be relaxed; it stays as it was."""
     return Outcome(task.structure, {"state": "failed"}, {"reason": reason})
@@ -208,7 +274,7 @@ def _relaxed(task: Task, potential: Potential, settings: Settings, frames: list[
     from crystalgan.relax import HopelessError, relax
 
     keep = SYMPREC if settings.symmetry else None
-    check = partial(runaway, task.structure.volume)
+    check = partial(runaway, task.structure)
     result = relax(task.structure, potential, FMAX, settings.steps, check, keep_symmetry=keep, frames=frames)
     if settings.rattle:
         second: list[Frame] = []
@@ -222,18 +288,22 @@ def _relaxed(task: Task, potential: Potential, settings: Settings, frames: list[
     return result
 
 
-def runaway(volume: float, structure: Structure) -> str | None:
-    """Why a relaxation that started at this volume (Å³) leads nowhere, or None."""
-    change = structure.volume / volume
+def runaway(start: Structure, structure: Structure) -> str | None:
+    """Why a relaxation from `start` that has come to `structure` leads nowhere, or None."""
+    change = structure.volume / start.volume
     if not SHRUNK < change < SWOLLEN:
         return f"the volume became {change:.1f} times that at the start"
-    hydrogen = [i for i, site in enumerate(structure) if site.specie.symbol == "H"]
-    if len(hydrogen) > 1:
-        distance = structure.distance_matrix[np.ix_(hydrogen, hydrogen)]
-        shortest = float(distance[~np.eye(len(hydrogen), dtype=bool)].min())
-        if shortest < MOLECULE:
-            return f"hydrogen became a molecule, H-H {shortest:.2f} Å"
+    now = nearest_hydrogen(structure)
+    if now < MOLECULE < nearest_hydrogen(start):  # solid hydrogen is of molecules from the start
+        return f"hydrogen became a molecule, H-H {now:.2f} Å"
     return None
+
+
+def nearest_hydrogen(structure: Structure) -> float:
+    """The shortest distance of two hydrogen atoms, Å; infinite where there are not two in the cell."""
+    hydrogen = [i for i, site in enumerate(structure) if site.specie.symbol == "H"]
+    distance = structure.distance_matrix[np.ix_(hydrogen, hydrogen)]
+    return float(min(distance[~np.eye(len(hydrogen), dtype=bool)], default=np.inf))
 
 
 def shaken(structure: Structure, seed: int) -> Structure:

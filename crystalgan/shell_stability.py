@@ -30,6 +30,9 @@ def relax(
     phases: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="More phases of these elements: a file, folder or zip.")
     ] = None,
+    refine: Annotated[
+        float | None, typer.Option(min=1e-3, help="Look for a higher symmetry within so many Å afterwards; 0.1 or 0.3.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Relax cell and positions of candidates with a machine-learned potential; the candidates stay as they are."""
@@ -45,7 +48,9 @@ def relax(
             bar.update(done - bar.n)
 
         settings = relaxations.Settings(steps, rattle, symmetry)
-        counts = relaxations.relax_candidates(run_folder, select, potential, settings, jobs, references, phases or [], progress)
+        counts = relaxations.relax_candidates(
+            run_folder, select, potential, settings, jobs, references, phases or [], refine, progress
+        )
     lines = [f"{counts['relaxed']} candidates relaxed, {counts['converged']} of them converged, {counts['failed']} failed"]
     show(counts, lines, as_json)
 

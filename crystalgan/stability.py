@@ -100,8 +100,9 @@ def phases_of(run: Run, potential: str) -> list[Phase]:
     rows = [row for row in relaxed_rows(run, potential) if row.state == "converged"]
     if not rows:
         raise InputError(f"{run.folder}: nothing is relaxed with {potential} yet; run `crystalgan relax {run.folder}` first.")
-    own = [Phase(r.phase or f"candidate {r.candidate}", r.formula, r.energy_per_atom * r.natoms, r.candidate) for r in rows]
     version = rows[-1].version
+    rows = [row for row in rows if row.version == version]  # energies of two versions are those of two potentials
+    own = [Phase(r.phase or f"candidate {r.candidate}", r.formula, r.energy_per_atom * r.natoms, r.candidate) for r in rows]
     known = _builtin(run.species)
     named = {phase.name for phase in own}
     builtin = [
@@ -125,7 +126,7 @@ def products(diagram: PhaseDiagram, formula: str) -> list[tuple[str, float]]:
     composition = Composition(formula)
     named = {short(entry.composition.formula): share for entry, share in diagram.get_decomposition(composition).items()}
     out = [(name, float(share * composition.num_atoms / Composition(name).num_atoms)) for name, share in named.items()]
-    return sorted(out, key=lambda item: -item[1])
+    return sorted(out, key=lambda item: (-round(item[1], 6), item[0]))
 
 
 def short(formula: str) -> str:

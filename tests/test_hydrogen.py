@@ -68,7 +68,7 @@ def rocksalt(a):
 
 def test_density_and_nearest_hydrogen_of_rocksalt():
     structure = rocksalt(4.09)
-    assert grams_per_litre(structure) == pytest.approx(4 * 1.008 * 1.66054 / 4.09**3 * 1000)
+    assert grams_per_litre(structure) == pytest.approx(4 * 1.008 * 1.66054 / 4.09**3 * 1000, rel=1e-4)
     made = card(structure, None, None)
     assert made.shortest == pytest.approx(4.09 / math.sqrt(2))
     assert made.whole is made.first is None
@@ -77,7 +77,8 @@ def test_density_and_nearest_hydrogen_of_rocksalt():
 @pytest.fixture
 def magnesium_nickel():
     """Elements at 0 eV, MgH2 0.66 eV below them and Mg2Ni 0.3 eV."""
-    return [Phase("Mg", "Mg", 0.0), Phase("Ni", "Ni", 0.0), Phase("H2", "H2", 0.0), Phase("MgH2", "MgH2", -0.66), Phase("Mg2Ni", "Mg2Ni", -0.3)]  # fmt: skip
+    energies = {"Mg": 0.0, "Ni": 0.0, "H2": 0.0, "MgH2": -0.66, "Mg2Ni": -0.3}
+    return [Phase(formula, formula, energy) for formula, energy in energies.items()]
 
 
 def test_release_of_a_binary_is_its_formation_enthalpy(magnesium_nickel):
@@ -86,15 +87,15 @@ def test_release_of_a_binary_is_its_formation_enthalpy(magnesium_nickel):
     assert release.enthalpy == pytest.approx(0.66 * EV)
     assert release.products == [("Mg", pytest.approx(1.0))]
     assert release.hydrogen == pytest.approx(1.0)
-    assert release_first(diagram, "Mg2H4", -1.32) == release
+    assert release_first(diagram, "Mg2H4") == release
     assert release_all(diagram, "Mg2Ni", -0.3) is None
-    assert release_first(diagram, "H2", 0.0) is None
+    assert release_first(diagram, "H2") is None
 
 
 def test_release_of_a_ternary_in_steps(magnesium_nickel):
     """Mg2NiH6 at -1.8 eV loses one H2 towards 2 MgH2 + Ni, which takes 0.48 eV; then MgH2 gives its own, helped by Mg2Ni."""
     diagram = diagram_of([*magnesium_nickel, Phase("Mg2NiH6", "Mg2NiH6", -1.8)])
-    whole, first = release_all(diagram, "Mg2NiH6", -1.8), release_first(diagram, "Mg2NiH6", -1.8)
+    whole, first = release_all(diagram, "Mg2NiH6", -1.8), release_first(diagram, "Mg2NiH6")
     assert whole.enthalpy == pytest.approx((1.8 - 0.3) / 3 * EV)
     assert whole.products == [("Mg2Ni", pytest.approx(1.0))]
     assert first.enthalpy == pytest.approx((1.8 - 1.32) * EV)
