@@ -38,13 +38,16 @@ def above_hull(formulas: Sequence[str], energies: Sequence[float]) -> list[float
 
     `formulas` are those of whole cells, such as `Ti2H4`, and `energies` theirs in eV. The pure elements must be among them.
     """
-    phases = [Phase(formula, formula, energy) for formula, energy in zip(formulas, energies, strict=True)]
-    diagram = diagram_of(phases)
-    return [float(diagram.get_e_above_hull(entry)) for entry in diagram.all_entries]
+    from pymatgen.analysis.phase_diagram import PDEntry
+    from pymatgen.core import Composition
+
+    diagram = diagram_of([Phase(formula, formula, energy) for formula, energy in zip(formulas, energies, strict=True)])
+    entries = [PDEntry(Composition(formula), energy) for formula, energy in zip(formulas, energies, strict=True)]
+    return [float(diagram.get_e_above_hull(entry)) for entry in entries]
 
 
 def diagram_of(phases: Sequence[Phase]) -> PhaseDiagram:
-    """pymatgen's phase diagram of these phases, in their order; each entry carries the name of its phase."""
+    """pymatgen's phase diagram; each entry carries the name of its phase and, as `attribute`, the candidate."""
     from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
     from pymatgen.core import Composition
 
@@ -88,7 +91,7 @@ def other_structures(species: tuple[str, ...], paths: Sequence[Path | str]) -> d
         if not mine:
             why = left_out[0] if left_out else f"none of its {len(entries)} cells is of {'-'.join(species)} alone"
             raise InputError(f"{path}: holds no phase that competes ({why}).")
-        out |= {f"{Path(e.where).name} {e.structure.composition.reduced_formula}": e.structure for e in mine}
+        out |= {f"{Path(e.where).name} {short(e.structure.formula)}": e.structure for e in mine}
     return out
 
 
@@ -143,6 +146,15 @@ def short(formula: str) -> str:
 def in_words(parts: Sequence[tuple[str, float]]) -> str:
     """Products as a chemist writes them: `0.5 Pd2H + Ni`."""
     return " + ".join(name if abs(amount - 1) < 5e-3 else f"{amount:.3g} {name}" for name, amount in parts)
+
+
+def stability_of(run: Run, potential: str) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:
+    """The phase diagram of a run in a potential, `table_of` its relaxed candidates, and what hinders a diagram, in words."""
+    try:
+        diagram, problem = diagram_of(phases_of(run, potential)), ""
+    except InputError as error:
+        diagram, problem = None, str(error)
+    return diagram, table_of(run, potential, diagram), problem
 
 
 def table_of(run: Run, potential: str, diagram: PhaseDiagram | None) -> pd.DataFrame:

@@ -229,7 +229,7 @@ def test_other_phases_compete_and_what_is_missing_is_said(simple_run, tmp_path, 
     monkeypatch.setattr(stability, "_builtin", lambda _: elements)
     relax_candidates(simple_run, "1,2", EMT_NAME, references=True, others=[other])
     phases = phases_of(simple_run, "EMT")
-    assert {phase.name for phase in phases} >= {"H H2_hcp", "Pd fcc", "Ni fcc", "alloy.vasp PdNi", "candidate 1"}
+    assert {phase.name for phase in phases} >= {"H H2_hcp", "Pd fcc", "Ni fcc", "alloy.vasp NiPd", "candidate 1"}
     table = table_of(simple_run, "EMT", diagram_of(phases))
     expected = above_hull([p.formula for p in phases], [p.energy for p in phases])
     by_id = {p.candidate: e for p, e in zip(phases, expected, strict=True) if p.candidate}

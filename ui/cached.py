@@ -255,14 +255,9 @@ def relaxed_stamp(run: Run) -> float:
 
 @st.cache_resource(show_spinner=False, max_entries=20)  # drawn, never changed
 def _stability(folder: str, potential: str, changed: float) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:  # noqa: ARG001
-    from crystalgan.stability import diagram_of, phases_of, table_of
+    from crystalgan.stability import stability_of
 
-    run = Run.open(folder)
-    try:
-        diagram, problem = diagram_of(phases_of(run, potential)), ""
-    except InputError as error:
-        diagram, problem = None, str(error)
-    return diagram, table_of(run, potential, diagram), problem
+    return stability_of(Run.open(folder), potential)
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
