@@ -100,11 +100,12 @@ def phases_of(run: Run, potential: str) -> list[Phase]:
 
     InputError where nothing was relaxed with this potential, or elements and binaries were not.
     """
-    rows = [row for row in relaxed_rows(run, potential) if row.state == "converged"]
+    rows = [row for row in relaxed_rows(run, potential) if row.state != "failed"]
     if not rows:
         raise InputError(f"{run.folder}: nothing is relaxed with {potential} yet; run `crystalgan relax {run.folder}` first.")
     version = rows[-1].version
-    rows = [row for row in rows if row.version == version]  # energies of two versions are those of two potentials
+    # Energies of two versions are those of two potentials, and one that is still falling says nothing of what competes.
+    rows = [row for row in rows if row.version == version and row.state == "converged"]
     own = [Phase(r.phase or f"candidate {r.candidate}", r.formula, r.energy_per_atom * r.natoms, r.candidate) for r in rows]
     known = _builtin(run.species)
     named = {phase.name for phase in own}

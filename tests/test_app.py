@@ -670,6 +670,7 @@ def test_relax_button_starts_a_worker_and_shows_the_hull(monkeypatch, tmp_path):
     decide(run, [3], "kept")
     app.run()
     assert app.selectbox(key="relax_which").options[0] == "kept by you (1)"
+    app.selectbox(key="relax_which").set_value("kept").run()
     app.button(key="relax").click().run()
     assert not app.exception
     wait_for(lambda: not work.is_relaxing(run))
