@@ -265,6 +265,7 @@ def page() -> None:
     table = pd.DataFrame()
     try:
         table = cached.table(run)
+        table = cached.with_energies(run, table)
     except InputError as error:
         st.error(str(error))
     if not table.empty:

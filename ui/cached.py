@@ -247,6 +247,16 @@ def stability(run: Run, potential: str) -> tuple[PhaseDiagram | None, pd.DataFra
     return _stability(str(run.folder), potential, relaxed_stamp(run))
 
 
+def with_energies(run: Run, table: pd.DataFrame) -> pd.DataFrame:
+    """The candidates with a column `e_above_hull` (eV/atom) where some are relaxed, in CHGNet if it is there."""
+    names = potentials(str(run.folder), relaxed_stamp(run))
+    found = stability(run, names[0])[1] if names else table
+    if "above_hull" not in found:
+        return table
+    energies = found[["id", "above_hull"]].rename(columns={"above_hull": "e_above_hull"})
+    return table.merge(energies, how="left", on="id")
+
+
 def relaxed_stamp(run: Run) -> float:
     """When something was relaxed last, seconds; 0 while nothing was."""
     path = run.folder / "relaxed.db"
