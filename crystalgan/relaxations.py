@@ -132,6 +132,8 @@ def relax_candidates(
 
     run, settings = run if isinstance(run, Run) else Run.open(run), settings or Settings()
     rows = select(run, which)
+    if not rows:
+        raise InputError(f"{run.folder}: no candidate is selected by {which!r}; generate some, or select otherwise.")
     tasks = [Task(row.id, "", structure_of(row)) for row in rows]
     named = builtin_structures(run.species) if references else {}
     named |= other_structures(run.species, others)

@@ -176,6 +176,8 @@ def table_of(run: Run, potential: str, diagram: PhaseDiagram | None) -> pd.DataF
         reduced = short(row.formula)
         line: dict[str, Any] = {"id": row.candidate, "formula": reduced, "atoms": row.natoms} | row.key_value_pairs
         line["reason"] = row.data["reason"]
+        if diagram:
+            line |= dict.fromkeys(("formation_energy", "above_hull", "products", "enthalpy"))
         if row.state != "failed" and diagram:
             energy = row.energy_per_atom * row.natoms
             entry = PDEntry(Composition(row.formula), energy)

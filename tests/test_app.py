@@ -408,7 +408,7 @@ def test_comparing_says_how_far_it_is(monkeypatch, tmp_path, finished):
     run = Run(copied(finished, tmp_path))
     worker = subprocess.Popen(["/bin/sh", "-c", "sleep 60", "novelty"])
     try:
-        monkeypatch.setitem(work._processes(), str(run.folder), worker)
+        monkeypatch.setitem(work._processes(), str(run.folder / work.LOG), worker)
         (run.folder / work.LOG).write_text("\rcompared: 0 [00:00, ?]")
         app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name)
         assert app.get("progress")[0].proto.text == "Reading what is known ..."
@@ -650,6 +650,20 @@ def test_relaxed_candidates_are_shown_with_their_way(monkeypatch, relaxed_root):
     assert any("could not be relaxed" in text and "not finite" in text for text in said(app))
 
 
+def test_relaxing_says_how_far_it_is_and_what_went_wrong(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, "stability")
+    run = Run(tmp_path / "Pd-Ni-H_shipped")
+    worker = subprocess.Popen(["/bin/sh", "-c", "read line; exit 2"], stdin=subprocess.PIPE)
+    monkeypatch.setitem(work._processes(), str(run.folder / work.RELAX_LOG), worker)
+    (run.folder / work.RELAX_LOG).write_text("\rrelaxed:  25%|##  | 1/4 [00:11<00:33, 11.28s/, 1: converged]")
+    app.run()
+    assert app.get("progress")[0].proto.text == "1 of 4 relaxed"
+    worker.communicate(b"\n")
+    (run.folder / work.RELAX_LOG).write_text("crystalgan: CHGNet gives no energy for Xx; choose another potential.\n")
+    app.run()
+    assert [box.value for box in app.error] == ["CHGNet gives no energy for Xx; choose another potential."]
+
+
 def test_energies_go_along_in_the_export(relaxed_root, tmp_path):
     import pandas as pd
 
@@ -681,6 +695,8 @@ def test_relax_button_starts_a_worker_and_shows_the_hull(monkeypatch, tmp_path):
     assert len(app.get("plotly_chart")) == 2
     app.segmented_control(key="stability_view").set_value("Storage").run()
     assert not app.exception
+    app.switch_page("pages/explore.py").run()
+    assert app.dataframe[0].value["e_above_hull"].notna().sum() == 1
 
 
 @pytest.mark.slow

@@ -204,6 +204,11 @@ def test_an_unknown_potential_is_a_sentence(simple_run, potential, words):
     assert not relaxed_rows(simple_run)
 
 
+def test_nothing_selected_is_a_sentence(simple_run):
+    with pytest.raises(InputError, match="no candidate is selected by 'kept'"):
+        relax_candidates(simple_run, "kept", EMT_NAME)
+
+
 def test_an_unknown_element_is_a_sentence():
     with pytest.raises(InputError, match="EMT gives no energy for Mg, Ti; choose another"):
         about_potential(EMT_NAME, ("H", "Mg", "Ti"))

@@ -110,6 +110,10 @@ def _known(hydride: hydrogen.KnownHydride) -> str:
     return f"{hydride.formula} {hydride.weight_percent} wt%{heat_of}"
 
 
+def _bar(pressure: float) -> str:
+    return f"{pressure:,.0f}" if 10 <= pressure < 1e5 else f"{pressure:.2g}"
+
+
 def heat(enthalpy: float) -> str:
     """What an enthalpy of release (kJ/mol H2) means: where 1 bar is reached and the pressure at 25 °C, with their bands."""
     if enthalpy <= 0:
@@ -120,5 +124,5 @@ def heat(enthalpy: float) -> str:
     pressures = [hydrogen.pressure(enthalpy, entropy) for entropy in (low, high)]
     return (
         f"1 bar at about {kelvin - CELSIUS:.0f} °C ({coldest - CELSIUS:.0f} to {hottest - CELSIUS:.0f} °C); at 25 °C "
-        f"{pressures[0]:.1g} to {pressures[1]:.1g} bar. Bands: an entropy of {1000 * low:.0f} to {1000 * high:.0f} J/(mol K)."
+        f"{_bar(pressures[0])} to {_bar(pressures[1])} bar. Bands: an entropy of {1000 * low:.0f} to {1000 * high:.0f} J/(mol K)."
     )
