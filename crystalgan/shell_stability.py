@@ -39,6 +39,7 @@ def relax(
     from tqdm import tqdm
 
     from crystalgan import relaxations
+    from crystalgan.relaxing import Settings
 
     with tqdm(desc="relaxed", unit="", file=sys.stderr) as bar:
 
@@ -47,7 +48,7 @@ def relax(
             bar.set_postfix_str(what[:60])
             bar.update(done - bar.n)
 
-        settings = relaxations.Settings(steps, rattle, symmetry)
+        settings = Settings(steps, rattle, symmetry)
         counts = relaxations.relax_candidates(
             run_folder, select, potential, settings, jobs, references, phases or [], refine, progress
         )

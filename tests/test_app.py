@@ -619,7 +619,8 @@ def test_generating_that_fails_tells_why(monkeypatch, tmp_path, finished):
 @pytest.fixture(scope="module")
 def relaxed_root(tmp_path_factory):
     """A runs folder with the shipped run, two of whose candidates are relaxed in a quick potential, one in vain."""
-    from crystalgan.relaxations import Settings, relax_candidates
+    from crystalgan.relaxations import relax_candidates
+    from crystalgan.relaxing import Settings
 
     root = tmp_path_factory.mktemp("relaxed")
     run = Run(shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", root / "Pd-Ni-H_shipped"))

@@ -16,17 +16,14 @@ from pymatgen.core import Lattice, Structure
 from crystalgan import InputError
 from crystalgan.classes import load_class
 from crystalgan.database import load_candidate, structure_of
-from crystalgan.relaxations import (
+from crystalgan.relaxations import frame_of, refined_of, relax_candidates, relaxed_rows
+from crystalgan.relaxing import (
     FMAX,
     Settings,
     Task,
     about_potential,
-    frame_of,
     largest_displacement,
     raised,
-    refined_of,
-    relax_candidates,
-    relaxed_rows,
     runaway,
     shaken,
 )
