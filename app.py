@@ -12,6 +12,7 @@ PAGES = {
     "pair": ("Pair", ":material/grid_view:"),
     "train": ("Train", ":material/model_training:"),
     "explore": ("Explore", ":material/view_in_ar:"),
+    "stability": ("Stability", ":material/landscape:"),
     "compare": ("Compare", ":material/bar_chart:"),
     "export": ("Export", ":material/download:"),
 }

@@ -43,7 +43,8 @@ def relaxed_again(count: int, seed: int, stretch: float, rattle: float) -> dict[
     import torch
 
     from crystalgan.build import FINE_FMAX
-    from crystalgan.relax import load_chgnet, relax
+    from crystalgan.potentials import load_chgnet
+    from crystalgan.relax import relax
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

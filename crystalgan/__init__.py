@@ -38,6 +38,7 @@ _PUBLIC = {
     "candidates_table": "database",
     "load_candidate": "database",
     "export": "archive",
+    "relax_candidates": "relaxations",
     "examine": "doctor",
     "loss_figure": "plots",
     "distance_figure": "charts",

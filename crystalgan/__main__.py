@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from crystalgan import InputError, shell_data, shell_runs, shell_study
+from crystalgan import InputError, shell_data, shell_runs, shell_stability, shell_study
 
 app = typer.Typer(
     name="crystalgan",
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(shell_data.app)
 app.add_typer(shell_runs.app)
+app.add_typer(shell_stability.app)
 app.add_typer(shell_study.app)
 
 

@@ -123,6 +123,39 @@ def _provenance(run: Run, rows: list[AtomsRow]) -> dict[str, Any]:
     }
 
 
+ENERGIES = {  # column of a relaxed candidate -> of candidates.csv
+    "state": "relaxation",
+    "steps": "relaxation_steps",
+    "force": "force_left_eV_per_A",
+    "energy_per_atom": "energy_eV_per_atom",
+    "formation_energy": "formation_energy_eV_per_atom",
+    "above_hull": "above_hull_eV_per_atom",
+    "products": "decomposes_into",
+    "volume_change": "volume_change_percent",
+    "displacement": "largest_displacement_A",
+    "spacegroup_symbol": "relaxed_spacegroup",
+    "weight_percent": "hydrogen_wt_percent",
+    "enthalpy": "release_kJ_per_mol_H2",
+    "version": "potential_version",
+    "reason": "relaxation_failed_because",
+}
+
+
+def _energies(run: Run) -> dict[int, dict[str, Any]]:
+    """What every potential says of each relaxed candidate, by id; the column names end with the potential."""
+    from crystalgan.relaxations import potentials_of
+    from crystalgan.stability import stability_of
+
+    out: dict[int, dict[str, Any]] = {}
+    for potential in potentials_of(run):
+        _, table, _ = stability_of(run, potential)
+        for line in table.to_dict("records"):
+            named = {f"{title}_{potential}": line[name] for name, title in ENERGIES.items() if name in line}
+            rounded = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in named.items()}
+            out.setdefault(int(line["id"]), {}).update({n: "" if v == "nan" else v for n, v in rounded.items()})
+    return out
+
+
 def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
     text = io.StringIO()
     shortest = sorted({pair for row in rows for pair in row.data["shortest"]})
@@ -142,6 +175,8 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
         "matches",
     ]
     columns += [passed_key(rule) for rule in rules] + [f"shortest_{pair}_A" for pair in shortest]
+    energies = _energies(run)
+    columns += list(dict.fromkeys(name for line in energies.values() for name in line))
     columns += ["decision", "note", "parent_a", "parent_b", "run", "seed", "number", "refined_from", "refined_at_A"] + [
         f"verdict_{rule}" for rule in rules
     ]
@@ -150,6 +185,7 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
     for name, row in zip(names, rows, strict=True):
         details = {f"shortest_{pair}_A": f"{d:.4f}" for pair, d in row.data["shortest"].items()}
         details |= {f"verdict_{rule}": row.data["verdicts"][rule]["text"] for rule in rules}
+        details |= energies.get(row.id, {})
         fixed = {"id": row.id, "file": name, "formula": row.formula, "atoms": row.natoms, "volume_A3": f"{row.volume:.4f}"}
         writer.writerow(
             row.key_value_pairs

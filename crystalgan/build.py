@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from crystalgan.relax import Potential, Relaxed
+    from crystalgan.potentials import Potential
+    from crystalgan.relax import Relaxed
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_ATOMS_PER_KIND = 18  # larger types would more than double the tensors of every class for one cell
@@ -305,7 +306,7 @@ def _start_worker() -> None:
 
     import torch
 
-    from crystalgan.relax import load_chgnet
+    from crystalgan.potentials import load_chgnet
 
     global _potential  # noqa: PLW0603 - the model is loaded once for each worker process, not for each cell
     warnings.simplefilter("ignore")

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
     from ase import Atoms
-    from ase.calculators.calculator import Calculator
     from pymatgen.core import Structure
+
+    from crystalgan.potentials import Potential
 
 
 LBFGS_STEPS = 80
-
-
-@dataclass(frozen=True)
-class Potential:
-    """A calculator that knows its own name and version, so that every energy can say where it is from."""
-
-    name: str
-    version: str
-    calculator: Calculator
 
 
 @dataclass(frozen=True)
@@ -39,51 +30,13 @@ class Relaxed:
     force: float  # largest force left on an atom or the cell, eV/Å (ASE's cell filter counts both)
 
 
-def load_chgnet(device: str = "cpu") -> Potential:
-    """CHGNet with the weights in its wheel (Deng et al., Nature Machine Intelligence 5, 1031 (2023)).
+@dataclass(frozen=True)
+class Frame:
+    """One step of a relaxation."""
 
-    `device` is a torch device name. The calculator differentiates the energy once, by positions and lattice together, and only
-    where forces or stress are asked for: the package's own one does so twice, ready for a second derivative that no relaxation
-    needs, even for an energy alone (here 2 to 3 times faster, and memory does not grow).
-    """
-    import contextlib
-    import io
-    from importlib.metadata import version
-
-    import torch
-    from ase.calculators.calculator import Calculator, all_changes
-    from ase.stress import full_3x3_to_voigt_6_stress
-    from chgnet.model import CHGNet
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    with contextlib.redirect_stdout(io.StringIO()):  # the constructor prints; stdout belongs to --json
-        model = CHGNet.load(verbose=False, use_device=device).eval().requires_grad_(requires_grad=False)
-    model.graph_converter.set_isolated_atom_response("ignore")
-
-    class CHGNetEnergy(Calculator):
-        implemented_properties: ClassVar = ["energy", "free_energy", "forces", "stress"]
-
-        def calculate(
-            self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
-        ) -> None:
-            super().calculate(atoms, properties, system_changes)
-            assert atoms is not None
-            graph = model.graph_converter(AseAtomsAdaptor.get_structure(atoms)).to(device)
-            derive = not {"forces", "stress"}.isdisjoint(properties)
-            graph.lattice = graph.lattice.detach().requires_grad_(derive)
-            graph.atom_frac_coord = graph.atom_frac_coord.detach().requires_grad_(derive)
-            with torch.set_grad_enabled(derive):
-                per_atom = model([graph], task="e")["e"].sum()
-            energy = per_atom.item() * len(atoms)
-            self.results = {"energy": energy, "free_energy": energy}
-            if derive:
-                by_frac, by_lattice = torch.autograd.grad(per_atom * len(atoms), (graph.atom_frac_coord, graph.lattice))
-                lattice = np.asarray(atoms.cell)
-                stress = lattice.T @ by_lattice.double().cpu().numpy() / atoms.get_volume()  # dE/d(strain) / V
-                self.results["forces"] = -by_frac.double().cpu().numpy() @ np.linalg.inv(lattice).T
-                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
-
-    return Potential("CHGNet", f"{model.version} (chgnet {version('chgnet')})", CHGNetEnergy())
+    energy: float  # eV per cell
+    lattice: np.ndarray  # rows, Å
+    positions: np.ndarray  # Cartesian, Å
 
 
 def single_point(structure: Structure, potential: Potential) -> float:
@@ -130,23 +83,32 @@ def relax(
     max_steps: int = 300,
     hopeless: Callable[[Structure], str | None] | None = None,
     second_try: bool = True,
+    keep_symmetry: float | None = None,
+    frames: list[Frame] | None = None,
 ) -> Relaxed:
     """Relax cell and positions until no force exceeds `fmax` (eV/Å): a short L-BFGS, and FIRE where that does not get there.
 
     On the built-in prototypes L-BFGS needs half the steps of FIRE for the same minimum, yet one cell in thirty sends it astray;
     of 940 cells 6 converged with it after its 80th step, and FIRE, started again from the beginning for at most `max_steps`,
     brings nearly all others; `second_try` may forbid it. Every tenth step `hopeless` may give a reason to end in HopelessError.
+    The symmetry found within `keep_symmetry` (Å) is kept, none where it is None. `frames` receives the steps of the method whose
+    outcome is returned. Raises ValueError as soon as an energy is not finite.
     """
+    from ase.constraints import FixSymmetry
     from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE, LBFGS
-    from pymatgen.io.ase import AseAtomsAdaptor
 
     steps = 0
     for method, limit in ((LBFGS, min(LBFGS_STEPS, max_steps)), (FIRE, max_steps)):
         atoms: Any = structure.to_ase_atoms()
+        if keep_symmetry is not None:
+            atoms.set_constraint(FixSymmetry(atoms, keep_symmetry))
         atoms.calc = potential.calculator
+        if frames is not None:
+            frames.clear()
         filtered = FrechetCellFilter(atoms)
         optimizer = method(filtered, logfile=None)
+        optimizer.attach(_note, 1, atoms, potential.name, frames)
         if hopeless:
             optimizer.attach(_give_up, 10, atoms, hopeless)
         converged = bool(optimizer.run(fmax=fmax, steps=limit))
@@ -155,16 +117,26 @@ def relax(
             break
     energy = float(atoms.get_potential_energy())
     force = float(max((filtered.get_forces() ** 2).sum(axis=1)) ** 0.5)
-    if not (math.isfinite(energy) and math.isfinite(force)):
-        raise ValueError(f"{potential.name} gave an energy or force that is not finite for {structure.formula}")
-    relaxed = AseAtomsAdaptor.get_structure(atoms)
-    relaxed = type(structure)(relaxed.lattice, relaxed.species, relaxed.frac_coords)
-    return Relaxed(relaxed, energy, converged, steps, force)
+    if not math.isfinite(force):
+        raise ValueError(f"{potential.name} gave a force that is not finite for {structure.formula}")
+    return Relaxed(_structure(atoms), energy, converged, steps, force)
+
+
+def _note(atoms: Atoms, potential: str, frames: list[Frame] | None) -> None:
+    energy = float(atoms.get_potential_energy())
+    if not math.isfinite(energy):
+        raise ValueError(f"{potential} gave an energy that is not finite for {atoms.get_chemical_formula()}")
+    if frames is not None:
+        frames.append(Frame(energy, atoms.cell.array.copy(), atoms.positions.copy()))
 
 
 def _give_up(atoms: Atoms, hopeless: Callable[[Structure], str | None]) -> None:
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    reason = hopeless(AseAtomsAdaptor.get_structure(atoms))
+    reason = hopeless(_structure(atoms))
     if reason:
         raise HopelessError(reason)
+
+
+def _structure(atoms: Atoms) -> Structure:
+    from pymatgen.core import Structure
+
+    return Structure(atoms.cell.array, atoms.get_chemical_symbols(), atoms.positions, coords_are_cartesian=True)

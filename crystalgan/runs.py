@@ -8,6 +8,7 @@
 `step1/2.safetensors`  the networks at the end of each step
 `checkpoint.safetensors` networks, Adam's moments and random state of the step under way, in one file
 `candidates.db`        ASE database of candidates (`crystalgan.candidates`)
+`relaxed.db`           what became of them and of competing phases in a potential (`crystalgan.relaxations`)
 `known/`               known structures that the app compared them with, where it was given some
 ====================== ==========================================================================================
 """
@@ -47,6 +48,7 @@ FILES = (
     "step2.safetensors",
     "checkpoint.safetensors",
     "candidates.db",
+    "relaxed.db",
     "worker.log",
 )
 START_SECONDS = 60  # that a new process may take to import what it needs

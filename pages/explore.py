@@ -171,13 +171,6 @@ def keep_selection(shown: pd.DataFrame) -> None:
     st.session_state[table_key()] = {"selection": {"rows": [ids.index(i) for i in picked], "columns": [], "cells": []}}
 
 
-def from_address() -> None:
-    """The candidate that a link names."""
-    named = st.query_params.get("candidate", "")
-    if named.isdigit() and "candidate" not in st.session_state:
-        st.session_state["candidate"] = int(named)
-
-
 def show_verdicts(row: pd.Series, structure: Structure, verdicts: dict[str, str]) -> None:
     a, b, c = structure.lattice.abc
     alpha, beta, gamma = structure.lattice.angles
@@ -267,11 +260,12 @@ def page() -> None:
         st.info("No run yet. Choose two metals on the page Pair and train them; their ternary cells are shown here.")
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
-    from_address()
+    state.candidate_from_address()
     trained = run.status()["state"] == "finished"
     table = pd.DataFrame()
     try:
         table = cached.table(run)
+        table = cached.with_energies(run, table)
     except InputError as error:
         st.error(str(error))
     if not table.empty:

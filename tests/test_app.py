@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
 from crystalgan import Config, InputError, generate, table2, train
-from crystalgan.database import load_candidate
+from crystalgan.database import decide, load_candidate
 from crystalgan.exchange import known_folder
 from crystalgan.runs import SHIPPED, Run, list_runs
 from crystalgan.study import load_pair
@@ -23,7 +24,7 @@ from ui import cached, databases, work
 
 ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "app.py")
-PAGES = ("pair", "train", "explore", "compare", "export")
+PAGES = ("pair", "train", "explore", "stability", "compare", "export")
 WAIT = 60  # seconds
 
 
@@ -92,6 +93,7 @@ def copied(finished, root):
         ("pair", "Click two metals"),
         ("train", "Choose two metals on the page Pair"),
         ("explore", "No run yet"),
+        ("stability", "No run yet"),
         ("compare", "No run yet"),
         ("export", "No run yet"),
     ],
@@ -137,6 +139,8 @@ def test_damaged_run_folders_are_named_and_the_rest_usable(monkeypatch, tmp_path
     ("page", "name", "content"),
     [
         ("explore", "candidates.db", b"no database" * 100),
+        ("stability", "candidates.db", b"no database" * 100),
+        ("stability", "relaxed.db", b"no database" * 100),
         ("compare", "candidates.db", b"no database" * 100),
         ("compare", "classes.safetensors", b"{"),
         ("export", "candidates.db", b"no database" * 100),
@@ -404,7 +408,7 @@ def test_comparing_says_how_far_it_is(monkeypatch, tmp_path, finished):
     run = Run(copied(finished, tmp_path))
     worker = subprocess.Popen(["/bin/sh", "-c", "sleep 60", "novelty"])
     try:
-        monkeypatch.setitem(work._processes(), str(run.folder), worker)
+        monkeypatch.setitem(work._processes(), str(run.folder / work.LOG), worker)
         (run.folder / work.LOG).write_text("\rcompared: 0 [00:00, ?]")
         app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name)
         assert app.get("progress")[0].proto.text == "Reading what is known ..."
@@ -611,3 +615,100 @@ def test_generating_that_fails_tells_why(monkeypatch, tmp_path, finished):
     wait_for(lambda: not work.is_generating(Run(folder)))
     app.run()
     assert "step2.safetensors: damaged" in app.error[0].value
+
+
+@pytest.fixture(scope="module")
+def relaxed_root(tmp_path_factory):
+    """A runs folder with the shipped run, two of whose candidates are relaxed in a quick potential, one in vain."""
+    from crystalgan.relaxations import relax_candidates
+    from crystalgan.relaxing import Settings
+
+    root = tmp_path_factory.mktemp("relaxed")
+    run = Run(shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", root / "Pd-Ni-H_shipped"))
+    relax_candidates(run, "1,3", "ase.calculators.emt.EMT", Settings(steps=5))
+    relax_candidates(run, "2", "faulty.NotANumber")
+    return root
+
+
+def test_stability_invites_to_relax(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, "stability")
+    assert any("Press Relax" in text for text in said(app))
+    assert app.selectbox(key="relax_which").options[0].startswith("the first ten good ones")
+
+
+def test_relaxed_candidates_are_shown_with_their_way(monkeypatch, relaxed_root):
+    app = open_page(monkeypatch, relaxed_root, "stability", candidate="3")
+    assert app.segmented_control(key="energies_of").options == ["EMT", "NotANumber"]
+    assert app.dataframe[0].value["id"].tolist() == [1, 3]
+    assert any("not relaxed with EMT" in text for text in said(app))
+    assert any("**3: NiPdH** · not converged in 10 steps" in text.value for text in app.markdown)
+    slider = app.select_slider(key="step_Pd-Ni-H_shipped-EMT-3")
+    slider.set_value(slider.options[0]).run()
+    assert not app.exception
+    app.segmented_control(key="relaxed_show").set_value("Hydrogen").run()
+    assert {metric.label: metric.value for metric in app.metric}["hydrogen"] == "0.61 wt%"
+    app.segmented_control(key="energies_of").set_value("NotANumber").run()
+    assert not app.exception
+    assert any("could not be relaxed" in text and "not finite" in text for text in said(app))
+
+
+def test_relaxing_says_how_far_it_is_and_what_went_wrong(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, "stability")
+    run = Run(tmp_path / "Pd-Ni-H_shipped")
+    worker = subprocess.Popen(["/bin/sh", "-c", "read line; exit 2"], stdin=subprocess.PIPE)
+    monkeypatch.setitem(work._processes(), str(run.folder / work.RELAX_LOG), worker)
+    (run.folder / work.RELAX_LOG).write_text("\rrelaxed:  25%|##  | 1/4 [00:11<00:33, 11.28s/, 1: converged]")
+    app.run()
+    assert app.get("progress")[0].proto.text == "1 of 4 relaxed"
+    worker.communicate(b"\n")
+    (run.folder / work.RELAX_LOG).write_text("crystalgan: CHGNet gives no energy for Xx; choose another potential.\n")
+    app.run()
+    assert [box.value for box in app.error] == ["CHGNet gives no energy for Xx; choose another potential."]
+
+
+def test_energies_go_along_in_the_export(relaxed_root, tmp_path):
+    import pandas as pd
+
+    from crystalgan.archive import export
+
+    export(relaxed_root / "Pd-Ni-H_shipped", tmp_path / "x.zip", "1,2,4")
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        table = pd.read_csv(io.BytesIO(archive.read("candidates.csv"))).set_index("id")
+    assert table["relaxation_EMT"].fillna("").tolist() == ["unfinished", "", ""]
+    assert table["energy_eV_per_atom_EMT"].notna().tolist() == [True, False, False]
+    assert "not finite" in table["relaxation_failed_because_NotANumber"][2]
+
+
+@pytest.mark.slow
+def test_relax_button_starts_a_worker_and_shows_the_hull(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, "stability")
+    run = Run(tmp_path / "Pd-Ni-H_shipped")
+    decide(run, [3], "kept")
+    app.run()
+    assert app.selectbox(key="relax_which").options[0] == "kept by you (1)"
+    app.selectbox(key="relax_which").set_value("kept").run()
+    app.button(key="relax").click().run()
+    assert not app.exception
+    wait_for(lambda: not work.is_relaxing(run))
+    app.run()
+    assert not said(app)
+    assert app.dataframe[0].value["id"].tolist() == [3]
+    assert app.dataframe[0].value["above_hull"][0] == pytest.approx(0.05, abs=0.03)
+    assert len(app.get("plotly_chart")) == 2
+    app.segmented_control(key="stability_view").set_value("Storage").run()
+    assert not app.exception
+    app.switch_page("pages/explore.py").run()
+    assert app.dataframe[0].value["e_above_hull"].notna().sum() == 1
+
+
+@pytest.mark.slow
+def test_relaxing_is_stopped_by_its_button(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path, "stability")
+    run = Run(tmp_path / "Pd-Ni-H_shipped")
+    app.button(key="relax").click().run()
+    assert work.is_relaxing(run)
+    work.stop_relaxing(run)
+    wait_for(lambda: not work.is_relaxing(run))
+    app.run()
+    assert not app.error
+    assert not app.exception

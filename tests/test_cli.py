@@ -15,7 +15,7 @@ from pymatgen.core import Structure
 from test_classes import BAD, PD_H, poscar
 
 from crystalgan.__main__ import main
-from crystalgan.runs import Run
+from crystalgan.runs import SHIPPED, Run
 
 
 @pytest.fixture
@@ -139,6 +139,8 @@ def test_every_command_has_help(crystalgan):
         "train",
         "resume",
         "generate",
+        "relax",
+        "stability",
         "export",
         "build-classes",
         "table2",
@@ -156,6 +158,7 @@ def bad_inputs(tmp_path, run):
     empty.mkdir()
     one.mkdir()
     (one / "only.vasp").write_text(poscar(PD_H))
+    shipped = shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", tmp_path / "shipped")
     cases = {
         "empty folder": (("train", "Pd", "Ni", "--a", empty), str(empty)),
         "one cell": (("train", "Pd", "Ni", "--a", one), str(one)),
@@ -168,6 +171,9 @@ def bad_inputs(tmp_path, run):
         "no run": (("generate", tmp_path / "nothing"), str(tmp_path / "nothing")),
         "not a run": (("resume", empty), str(empty / "config.json")),
         "damaged run": (("generate", run), str(run / "config.json")),
+        "nothing relaxed": (("stability", shipped), "nothing is relaxed with CHGNet"),
+        "a potential of no name": (("relax", shipped, "--potential", "chgnett"), "chgnett"),
+        "rattled and symmetric": (("relax", shipped, "--rattle", "--symmetry"), "--rattle"),
         "not an element to build": (("build-classes", "Pdd"), "Pdd"),
     }
     for name in ("cut.vasp", "partial.cif", "nohydrogen.vasp", "metals.vasp"):
@@ -206,6 +212,18 @@ def test_bad_input_is_one_sentence_and_exit_code_2(crystalgan, tmp_path):
         assert "Traceback" not in err, name
         assert not out, name
     assert not runs.exists() or not list(runs.iterdir())
+
+
+@pytest.mark.slow
+def test_relaxed_candidates_and_their_hull(crystalgan, tmp_path):
+    run = shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", tmp_path / "run")
+    code, out, err = crystalgan("relax", run, "--select", "3", "--json")
+    assert (code, json.loads(out)) == (0, {"relaxed": 1, "converged": 1, "failed": 0})
+    assert "3: converged" in err
+    (row,) = json.loads(crystalgan("stability", run, "--json")[1])["candidates"]
+    assert (row["id"], row["state"], row["potential"]) == (3, "converged", "CHGNet")
+    assert 0 < row["above_hull"] < 0.1
+    assert "eV/atom above hull" in crystalgan("stability", run)[1]
 
 
 @pytest.mark.slow

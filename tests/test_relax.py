@@ -11,7 +11,8 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgan.build import SCAN, load_prototypes
 from crystalgan.classes import load_class
-from crystalgan.relax import HopelessError, Potential, load_chgnet, relax, scan_volume, single_point
+from crystalgan.potentials import Potential, load_chgnet
+from crystalgan.relax import HopelessError, relax, scan_volume, single_point
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_a_potential_without_finite_energies_is_an_error():
     structure = Structure(Lattice.cubic(3), ["Pd"], [[0, 0, 0]])
     with pytest.raises(ValueError, match="broken gives no finite energy for Pd1"):
         scan_volume(structure, potential, SCAN)
-    with pytest.raises(ValueError, match="not finite for Pd1"):
+    with pytest.raises(ValueError, match="energy that is not finite for Pd"):
         relax(structure, potential)
 
 

@@ -17,6 +17,8 @@ from crystalgan.runs import Run
 if TYPE_CHECKING:
     import numpy as np
     import plotly.graph_objects as go
+    from ase.db.row import AtomsRow
+    from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
 
     from crystalgan.describe import Symmetry
@@ -238,3 +240,47 @@ def prepare(root: str) -> str:
     except InputError as error:
         return str(error)
     return ""
+
+
+def stability(run: Run, potential: str) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:
+    """The phase diagram of a run in a potential, its relaxed candidates, and what hinders the diagram, in words."""
+    return _stability(str(run.folder), potential, relaxed_stamp(run))
+
+
+def with_energies(run: Run, table: pd.DataFrame) -> pd.DataFrame:
+    """The candidates with a column `e_above_hull` (eV/atom) where some are relaxed, in CHGNet if it is there."""
+    names = potentials(str(run.folder), relaxed_stamp(run))
+    found = stability(run, names[0])[1] if names else table
+    if "above_hull" not in found:
+        return table
+    energies = found[["id", "above_hull"]].rename(columns={"above_hull": "e_above_hull"})
+    return table.merge(energies, how="left", on="id")
+
+
+def relaxed_stamp(run: Run) -> float:
+    """When something was relaxed last, seconds; 0 while nothing was."""
+    path = run.folder / "relaxed.db"
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+@st.cache_resource(show_spinner=False, max_entries=20)  # drawn, never changed
+def _stability(folder: str, potential: str, changed: float) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:  # noqa: ARG001
+    from crystalgan.stability import stability_of
+
+    return stability_of(Run.open(folder), potential)
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def potentials(folder: str, changed: float) -> list[str]:  # noqa: ARG001 - the cache's key
+    """The potentials that structures of a run were relaxed with."""
+    from crystalgan.relaxations import potentials_of
+
+    return potentials_of(Run.open(folder))
+
+
+@st.cache_resource(show_spinner=False, max_entries=100)
+def relaxed(folder: str, potential: str, number: int, changed: float) -> AtomsRow | None:  # noqa: ARG001 - the cache's key
+    """What became of a candidate in a potential; None where it was not relaxed."""
+    from crystalgan.relaxations import relaxed_rows
+
+    return next(iter(relaxed_rows(Run.open(folder), potential, number)), None)

@@ -147,6 +147,13 @@ def _run_chosen() -> None:
     show_run(st.session_state["choose_run"])
 
 
+def candidate_from_address() -> None:
+    """Take the candidate that a link names, at the first visit."""
+    named = st.query_params.get("candidate", "")
+    if named.isdigit() and "candidate" not in st.session_state:
+        st.session_state["candidate"] = int(named)
+
+
 def show_run(name: str) -> None:
     """Make this run the one that pages show."""
     st.session_state["run"] = name

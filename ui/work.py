@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from crystalgan.runs import Run, list_runs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-LOG = "generate.log"
+LOG, RELAX_LOG = "generate.log", "relax.log"
 COMMAND = [sys.executable, "-m", "crystalgan"]
 PROGRESS = re.compile(r"(\d+)(?:/(\d+))? \[")  # of a bar on stderr, whose total may not be known
 
@@ -83,7 +84,7 @@ def in_words(seconds: float) -> str:
 
 @st.cache_resource
 def _processes() -> dict[str, subprocess.Popen[bytes]]:
-    """The processes that make candidates, by run folder: one for all pages and visitors."""
+    """The processes that work on candidates, by their log in the run folder: one for all pages and visitors."""
     return {}
 
 
@@ -194,16 +195,16 @@ def known_option(run: Run) -> list[str]:
     return ["--known", str(known)] if known.exists() else []
 
 
-def _start(run: Run, arguments: Sequence[str]) -> None:
-    """Let one process at a time work on a run's candidates."""
-    if is_generating(run):
+def _start(run: Run, arguments: Sequence[str], log: str = LOG) -> None:
+    """Let one process at a time make a run's candidates, and one relax them."""
+    if _is_at_work(run, log):
         return
-    with (run.folder / LOG).open("wb") as log:
-        _processes()[str(run.folder)] = subprocess.Popen(  # noqa: S603 - our own module
-            [*COMMAND, *arguments, "--json", *known_option(run)],
+    with (run.folder / log).open("wb") as out:
+        _processes()[str(run.folder / log)] = subprocess.Popen(  # noqa: S603 - our own module
+            [*COMMAND, *arguments, "--json"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=log,
+            stderr=out,
             start_new_session=True,
             env=_environment(),
         )
@@ -211,38 +212,57 @@ def _start(run: Run, arguments: Sequence[str]) -> None:
 
 def start_generate(run: Run, number: int) -> None:
     """Make candidates until the run holds this many, unless a process is at it already."""
-    _start(run, ["generate", str(run.folder), "-n", str(number)])
+    _start(run, ["generate", str(run.folder), "-n", str(number), *known_option(run)])
 
 
 def start_comparing(run: Run) -> None:
     """Compare a run's candidates with what is known, unless a process is at work already."""
-    _start(run, ["novelty", str(run.folder)])
+    _start(run, ["novelty", str(run.folder), *known_option(run)])
+
+
+def start_relaxing(run: Run, ids: Sequence[int], options: Sequence[str]) -> None:
+    """Relax these candidates, unless a process is at it already; `options` are those of `crystalgan relax`."""
+    _start(run, ["relax", str(run.folder), "--select", ",".join(map(str, ids)), *options], RELAX_LOG)
+
+
+def stop_relaxing(run: Run) -> None:
+    """End the process that relaxes; what is done is kept, and the rest is taken up when it is asked for again."""
+    _processes()[str(run.folder / RELAX_LOG)].terminate()
+
+
+def is_relaxing(run: Run) -> bool:
+    """Whether a process that this app started is relaxing candidates of the run now."""
+    return _is_at_work(run, RELAX_LOG)
 
 
 def is_comparing(run: Run) -> bool:
     """Whether the process at work compares."""
-    process = _processes().get(str(run.folder))
+    process = _processes().get(str(run.folder / LOG))
     return process is not None and "novelty" in process.args and is_generating(run)  # type: ignore[operator]
 
 
 def is_generating(run: Run) -> bool:
     """Whether a process that this app started is making candidates of the run now."""
-    process = _processes().get(str(run.folder))
+    return _is_at_work(run, LOG)
+
+
+def _is_at_work(run: Run, log: str) -> bool:
+    process = _processes().get(str(run.folder / log))
     return process is not None and process.poll() is None
 
 
-def counted(run: Run) -> tuple[int, int] | None:
-    """Candidates made or compared, and of how many, from the process's progress bar; None before the first."""
-    found = re.findall(r"(\d+)/(\d+) \[", _text(run.folder / LOG))
+def counted(run: Run, log: str = LOG) -> tuple[int, int] | None:
+    """Candidates that are done, and of how many, from the process's progress bar; None before the first."""
+    found = re.findall(r"(\d+)/(\d+) \[", _text(run.folder / log))
     return (int(found[-1][0]), int(found[-1][1])) if found else None
 
 
-def problem(run: Run) -> str | None:
-    """The sentence that the last making of candidates ended with, if it failed."""
-    process = _processes().get(str(run.folder))
-    if process is None or not process.poll():
+def problem(run: Run, log: str = LOG) -> str | None:
+    """The sentence that the last work on candidates ended with, if it failed; being stopped is no failure."""
+    process = _processes().get(str(run.folder / log))
+    if process is None or not process.poll() or process.returncode == -signal.SIGTERM:
         return None
-    return _last_sentence(_text(run.folder / LOG)) or f"Making candidates ended with exit code {process.returncode}."
+    return _last_sentence(_text(run.folder / log)) or f"The work on candidates ended with exit code {process.returncode}."
 
 
 def _text(path: Path) -> str:

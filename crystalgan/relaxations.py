@@ -1,0 +1,169 @@
+"""Relaxed candidates of a run and the phases that compete with them, in `relaxed.db`, an ASE database beside `candidates.db`.
+
+Candidates stay as they were made; what became of each is one row here, written as soon as it is known, so that work that is
+killed goes on where it was. Structures are relaxed in processes of their own: one that crashes harms no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from sqlite3 import DatabaseError
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crystalgan import InputError
+from crystalgan.archive import select
+from crystalgan.database import structure_of
+from crystalgan.relaxing import Outcome, Settings, Task, Workers, about_potential, perform, raised
+from crystalgan.runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ase.db.core import Database
+    from ase.db.row import AtomsRow
+    from pymatgen.core import Structure
+
+SAME_ENERGY = 0.001  # eV/atom
+
+
+def open_relaxed(run: Run) -> Database:
+    """The database of what was relaxed; InputError when the file is damaged."""
+    from ase.db import connect
+
+    path = run.folder / "relaxed.db"
+    try:
+        database = connect(path, type="db")
+        database.count()
+    except (DatabaseError, OSError) as error:
+        raise InputError(f"{path}: damaged ({error}); move it away and relax the candidates again.") from None
+    return database
+
+
+def relaxed_rows(run: Run, potential: str | None = None, candidate: int | None = None) -> list[AtomsRow]:
+    """What was relaxed, of one potential and one candidate where they are given; none where nothing was."""
+    if not (run.folder / "relaxed.db").exists():
+        return []
+    wanted: dict[str, Any] = {"potential": potential, "candidate": candidate}
+    return list(open_relaxed(run).select(**{name: value for name, value in wanted.items() if value is not None}))
+
+
+def potentials_of(run: Run) -> list[str]:
+    """The potentials that structures of a run were relaxed with, CHGNet first."""
+    return sorted({row.potential for row in relaxed_rows(run)}, key=lambda name: (name != "CHGNet", name))
+
+
+def relax_candidates(
+    run: Run | Path | str,
+    which: str = "good",
+    potential: str = "chgnet",
+    settings: Settings | None = None,
+    jobs: int = 1,
+    references: bool = False,
+    others: Sequence[Path | str] = (),
+    refine: float | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, int]:
+    """Relax the candidates that `which` selects (`archive.select`), those that are not relaxed like this yet.
+
+    `references` relaxes the built-in elements and binaries as well, which the hull of a potential other than CHGNet needs, and
+    `others` are files of further phases. `refine` (Å) looks for a higher symmetry of what converged. `progress(done, of, what)`
+    is called after each. Returns counts over the selected candidates: relaxed, converged, failed. Raises InputError for what
+    cannot be used.
+    """
+    from crystalgan.stability import builtin_structures, other_structures
+
+    run, settings = run if isinstance(run, Run) else Run.open(run), settings or Settings()
+    rows = select(run, which)
+    if not rows:
+        raise InputError(f"{run.folder}: no candidate is selected by {which!r}; generate some, or select otherwise.")
+    tasks = [Task(row.id, "", structure_of(row)) for row in rows]
+    named = builtin_structures(run.species) if references else {}
+    named |= other_structures(run.species, others)
+    tasks += [Task(0, name, structure) for name, structure in named.items()]
+    with run.hold("relax"):
+        name = _relax(run, tasks, potential, settings, jobs, progress)
+        if refine is not None:
+            _refine(run, {row.id for row in rows}, name, potential, refine, jobs, progress)
+    states = {row.candidate: row.state for row in relaxed_rows(run, name)}
+    chosen = [states[row.id] for row in rows]
+    failed = chosen.count("failed")
+    return {"relaxed": len(chosen) - failed, "converged": chosen.count("converged"), "failed": failed}
+
+
+def _relax(
+    run: Run,
+    tasks: list[Task],
+    potential: str,
+    settings: Settings,
+    jobs: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> str:
+    """Relax what is not done; returns the name of the potential."""
+    with Workers(jobs) as workers:
+        name, version = workers.ask(about_potential, potential, run.species)
+        about = {"potential": name, "version": version, "settings": str(settings)}
+        done = {(r.candidate, r.phase) for r in relaxed_rows(run, name) if (r.version, r.settings) == (version, str(settings))}
+        left = [task for task in tasks if (task.candidate, task.phase) not in done]
+        for count, (task, outcome) in enumerate(workers.carry_out(partial(perform, potential, settings), left), 1):
+            _write(run, task, replace(outcome, columns=outcome.columns | about))
+            if progress:
+                said = outcome.data["reason"] or outcome.columns["state"]
+                progress(len(tasks) - len(left) + count, len(tasks), f"{task.phase or task.candidate}: {said}")
+    return str(name)
+
+
+def _write(run: Run, task: Task, outcome: Outcome) -> None:
+    """Replace the row of a structure and potential."""
+    with (database := open_relaxed(run)):
+        same = {"candidate": task.candidate, "phase": task.phase, "potential": outcome.columns["potential"]}
+        database.delete([row.id for row in database.select(include_data=False, **same)])
+        database.write(outcome.structure.to_ase_atoms(), key_value_pairs=outcome.columns | same, data=outcome.data)
+
+
+def _refine(
+    run: Run,
+    candidates: set[int],
+    name: str,
+    potential: str,
+    tolerance: float,
+    jobs: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> None:
+    """Look for a higher symmetry of the converged candidates, where that is not done yet."""
+    rows = {row.candidate: row for row in relaxed_rows(run, name) if row.candidate in candidates and row.state == "converged"}
+    tasks = [Task(i, "", structure_of(row)) for i, row in rows.items() if row.get("refined_at") != tolerance]
+    with Workers(jobs) as workers:
+        for count, (task, outcome) in enumerate(workers.carry_out(partial(raised, potential, tolerance), tasks), 1):
+            row = rows[task.candidate]
+            refined = {"text": outcome.data["reason"] or _offer(outcome, row, tolerance)}
+            if outcome.columns.get("energy_per_atom", np.inf) <= row.energy_per_atom + SAME_ENERGY:
+                refined |= outcome.columns | outcome.data
+            open_relaxed(run).update(row.id, refined_at=tolerance, data=row.data | {"refined": refined})
+            if progress:
+                progress(len(rows) - len(tasks) + count, len(rows), f"{task.candidate}: {refined['text']}")
+
+
+def _offer(outcome: Outcome, row: AtomsRow, tolerance: float) -> str:
+    """How the symmetric cell compares with the one that it was made from."""
+    above = 1000 * (outcome.columns["energy_per_atom"] - row.energy_per_atom)
+    verdict = "no higher: here it is" if above <= 1000 * SAME_ENERGY else "higher: it is left as it was"
+    return f"Within {tolerance} Å it is {outcome.columns['spacegroup_symbol']}, and {above:+.1f} meV/atom, {verdict}"
+
+
+def refined_of(row: AtomsRow) -> Structure:
+    """The cell of higher symmetry that a relaxed candidate became, where `row.data["refined"]` holds one."""
+    from pymatgen.core import Structure
+
+    refined = row.data["refined"]
+    return Structure(refined["lattice"], refined["numbers"], refined["frac"])
+
+
+def frame_of(row: AtomsRow, k: int) -> Structure:
+    """The cell of the k-th frame that was kept of a relaxation."""
+    from pymatgen.core import Structure
+
+    return Structure(row.data["lattices"][k], row.symbols, row.data["positions"][k], coords_are_cartesian=True)

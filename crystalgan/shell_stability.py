@@ -1,0 +1,81 @@
+"""Commands that ask whether candidates hold together: relax, stability. Each is a few lines over the core."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003 - Typer reads it
+from typing import Annotated
+
+import typer
+
+from crystalgan.shell import Json, RunFolder, show
+
+app = typer.Typer()
+
+Potential = Annotated[str, typer.Option(help="chgnet, sevennet, or an ASE calculator as package.module.Class.")]
+
+
+@app.command()
+def relax(
+    run_folder: RunFolder,
+    select: Annotated[str, typer.Option(help="good (keep the rule), kept (by your decision), all, or ids: 3,17.")] = "good",
+    potential: Potential = "chgnet",
+    jobs: Annotated[int, typer.Option(help="Processes that relax at once, one thread each.")] = 1,
+    steps: Annotated[int, typer.Option(help="Most steps of one relaxation.")] = 300,
+    rattle: Annotated[bool, typer.Option("--rattle", help="Relax, shake, relax again: off saddle points.")] = False,
+    symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the symmetry found within 0.1 Å.")] = False,
+    references: Annotated[
+        bool, typer.Option("--references", help="The built-in elements and binaries too; CHGNet's are there.")
+    ] = False,
+    phases: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="More phases of these elements: a file, folder or zip.")
+    ] = None,
+    refine: Annotated[
+        float | None, typer.Option(min=1e-3, help="Look for a higher symmetry within so many Å afterwards; 0.1 or 0.3.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Relax cell and positions of candidates with a machine-learned potential; the candidates stay as they are."""
+    from tqdm import tqdm
+
+    from crystalgan import relaxations
+    from crystalgan.relaxing import Settings
+
+    with tqdm(desc="relaxed", unit="", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(what[:60])
+            bar.update(done - bar.n)
+
+        settings = Settings(steps, rattle, symmetry)
+        counts = relaxations.relax_candidates(
+            run_folder, select, potential, settings, jobs, references, phases or [], refine, progress
+        )
+    lines = [f"{counts['relaxed']} candidates relaxed, {counts['converged']} of them converged, {counts['failed']} failed"]
+    show(counts, lines, as_json)
+
+
+@app.command()
+def stability(
+    run_folder: RunFolder,
+    potential: Annotated[str, typer.Option(help="The potential whose energies count, by the name that relaxed cells carry.")] = (
+        "CHGNet"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Energy above the convex hull, products and stored hydrogen of the relaxed candidates, the most stable first."""
+    from crystalgan.runs import Run
+    from crystalgan.stability import diagram_of, phases_of, table_of
+
+    run = Run.open(run_folder)
+    table = table_of(run, potential, diagram_of(phases_of(run, potential)))
+    rows = [{k: None if v != v else v for k, v in row.items()} for row in table.to_dict("records")]  # noqa: PLR0124 - NaN
+    lines = [f"{'no.':>5} {'formula':12} {'eV/atom above hull':>18} {'wt% H':>6} {'kJ/mol H2':>9}  decomposes into"]
+    lines += [
+        f"{row['id']:5} {row['formula']:12} {row['above_hull']:18.3f} {row['weight_percent']:6.2f} "
+        f"{'' if row['enthalpy'] is None else format(row['enthalpy'], '.1f'):>9}  {row['products']}"
+        for row in rows
+        if row["state"] != "failed"
+    ]
+    show({"candidates": rows}, lines, as_json)

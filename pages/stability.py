@@ -1,0 +1,208 @@
+"""Relax candidates, see whether they hold together, how far above the hull they are, how much hydrogen they store."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from crystalgan import InputError
+from crystalgan.stability_charts import hull_figure, storage_figure
+from ui import cached, relaxed, state, vet, work
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.phase_diagram import PhaseDiagram
+
+    from crystalgan.runs import Run
+
+POTENTIALS = {"CHGNet": "chgnet"} | ({"SevenNet": "sevennet"} if importlib.util.find_spec("sevenn") else {})
+PLAIN = {"displaylogo": False}
+SECONDS = 10  # that a candidate takes to relax, about
+
+
+def choices(run: Run, table: pd.DataFrame) -> dict[str, tuple[str, list[int]]]:
+    """What may be relaxed: in words, and as ids."""
+    good = table[f"passed_{run.rule.name}"].astype(bool) & table["unique"].astype(bool) & (table["decision"] != "rejected")
+    here = set(table["id"])
+    groups = {
+        "kept": ("kept by you", table["id"][table["decision"] == "kept"].tolist()),
+        "picked": ("selected on the page Explore", [i for i in st.session_state.get("picked", []) if i in here]),
+        "first": ("the first ten good ones", table["id"][good].tolist()[:10]),
+        "good": ("all good ones: keep the rule, unique, not rejected", table["id"][good].tolist()),
+        "all": ("all", table["id"].tolist()),
+    }
+    return {name: (f"{words} ({len(ids)})", ids) for name, (words, ids) in groups.items() if ids}
+
+
+def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 - a container
+    """The popover that starts relaxations."""
+    with place.popover("Relax", icon=":material/compress:", type="primary" if not cached.relaxed_stamp(run) else "secondary"):
+        groups = choices(run, table)
+        which = st.selectbox("Candidates", list(groups), format_func=lambda name: groups[name][0], key="relax_which")
+        potential = st.selectbox("Potential", list(POTENTIALS), key="relax_potential", help="It gives every energy on this page.")
+        way = st.selectbox(
+            "How",
+            ["as it is", "rattled", "symmetry kept"],
+            key="relax_how",
+            help="Rattled: relaxed, shaken by 0.08 Å and 1 % strain, relaxed again; finds the way off saddle points and takes "
+            "twice as long. Symmetry kept: that found within 0.1 Å.",
+        )
+        references = potential != "CHGNet" and st.toggle(
+            "Elements and binaries too", value=True, key="relax_references", help="The hull needs them once in every potential."
+        )
+        refine = st.selectbox(
+            "Look for a higher symmetry",
+            [0.1, 0.3, None],
+            format_func=lambda x: "no" if x is None else f"within {x} Å",
+            key="relax_refine",
+            help="A relaxed cell that is nearly symmetric is put onto its sites and relaxed again with that symmetry; it is "
+            "offered where its energy is no higher.",
+        )
+        ids = groups[which][1]
+        st.caption(f"About {work.in_words(SECONDS * len(ids))} for {len(ids)}, less where some are relaxed like this already.")
+        if st.button("Relax", type="primary", key="relax", width="stretch"):
+            options = {"rattled": ["--rattle"], "symmetry kept": ["--symmetry"]}.get(way, [])
+            options = [*options, "--potential", POTENTIALS[potential], *(["--references"] if references else [])]
+            options += ["--refine", str(refine)] if refine else []
+            work.start_relaxing(run, ids, options)
+            st.rerun()
+
+
+@work.saying_errors()
+def show_progress(run: Run) -> None:
+    """A bar while candidates are relaxed; the page is refreshed when they are."""
+    if not work.is_relaxing(run):
+        st.rerun()
+    done, total = work.counted(run, work.RELAX_LOG) or (0, 0)
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    left.progress(done / total if total else 0.0, f"{done} of {total} relaxed" if total else "Loading the potential ...")
+    if right.button("Stop", icon=":material/stop_circle:", key="stop_relaxing", help="What is done is kept."):
+        work.stop_relaxing(run)
+        st.rerun()
+
+
+def show_table(table: pd.DataFrame) -> int:
+    """The relaxed candidates; returns the id of the chosen one."""
+    ids = [int(i) for i in table["id"]]
+    config: dict[str, Any] = {
+        "id": st.column_config.NumberColumn("no.", width=50, pinned=True),
+        "formula": st.column_config.TextColumn("formula", width=95, pinned=True),
+        "above_hull": st.column_config.NumberColumn("above hull", format="%.3f", help="Energy above the convex hull, eV/atom."),
+        "formation_energy": st.column_config.NumberColumn("formation", format="%.3f", help="Against the elements, eV/atom."),
+        "weight_percent": st.column_config.NumberColumn("wt% H", format="%.2f"),
+        "enthalpy": st.column_config.NumberColumn("kJ/mol H2", format="%.0f", help="Release of all hydrogen."),
+        "spacegroup_symbol": st.column_config.TextColumn("group", help="Space group after relaxation, 0.1 Å."),
+        "volume_change": st.column_config.NumberColumn("volume", format="%+.0f %%"),
+        "displacement": st.column_config.NumberColumn("moved / Å", format="%.2f", help="Largest displacement of an atom."),
+        "state": st.column_config.TextColumn("relaxation"),
+        "products": st.column_config.TextColumn("decomposes into", width="medium"),
+        "reason": st.column_config.TextColumn("why not"),
+    }
+    current = st.session_state.get("candidate")
+    event: Any = st.dataframe(
+        table[[column for column in config if column in table]],
+        column_config=config,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        height=275,
+        row_height=29,
+        placeholder="",
+        key="relaxed_table",
+    )
+    rows = [i for i in event["selection"]["rows"] if i < len(ids)]
+    if rows and st.session_state.get("relaxed_row") != ids[rows[0]]:  # a click in the table
+        st.session_state["relaxed_row"] = current = ids[rows[0]]
+    current = current if current in ids else ids[0]
+    vet.show_candidate(current)
+    return current
+
+
+def clicked(event: Any, key: str) -> None:  # noqa: ANN401 - what Streamlit returns
+    """Show the candidate whose point was clicked in a figure."""
+    points = [point["customdata"][0] for point in event["selection"]["points"] if "customdata" in point]
+    if points and st.session_state.get(key) != points:
+        st.session_state[key] = points
+        vet.show_candidate(int(points[0]))
+        st.rerun()
+
+
+def show_figures(run: Run, diagram: PhaseDiagram, table: pd.DataFrame, current: int) -> None:
+    views = ["Hull", "Storage"]
+    view = st.segmented_control("Look at", views, default="Hull", key="stability_view", required=True)
+    if view == "Storage":
+        figure, key = storage_figure(table, current), "storage"
+    else:
+        figure, key = hull_figure(diagram, table, run.species, current), "hull"
+    clicked(st.plotly_chart(figure, key=key, on_select="rerun", selection_mode="points", config=PLAIN), f"{key}_point")
+
+
+def show_relaxed(run: Run, potential: str) -> None:
+    diagram, table, problem = cached.stability(run, potential)
+    if table.empty:
+        st.info(f"No candidate is relaxed with {potential} yet.")
+        return
+    left, right = st.columns([5, 6], gap="medium")
+    with left:
+        current = show_table(table)
+        if diagram:
+            show_figures(run, diagram, table, current)
+        else:
+            st.warning(problem)
+    row = cached.relaxed(str(run.folder), potential, current, cached.relaxed_stamp(run))
+    with right:
+        if row is None:
+            return
+        before, _ = cached.candidate_of(run, current)
+        if row.state != "failed":
+            relaxed.outcome(row)
+        view = st.segmented_control("Show", ["Way", "Hydrogen"], default="Way", key="relaxed_show", required=True)
+        if view == "Way" or row.state == "failed":
+            relaxed.way(run, row, before)
+        else:
+            relaxed.storage(run, row, diagram)
+
+
+@work.saying_errors()
+def page() -> None:
+    left, right = st.columns([5, 6], gap="medium", vertical_alignment="bottom")
+    with left:
+        state.header("Stability", "Does it hold together, how stable is it, how much hydrogen does it store?")
+    place = right.container(horizontal=True, vertical_alignment="bottom")
+    runs = state.open_runs()
+    run = state.choose_run(runs, place, "collapsed")
+    if run is None:
+        st.info("No run yet. Choose two metals on the page Pair and train them; their ternary cells can be relaxed here.")
+        st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
+        return
+    state.candidate_from_address()
+    table = pd.DataFrame()
+    try:
+        table = cached.table(run)
+    except InputError as error:
+        st.error(str(error))
+    if table.empty:
+        st.info("This run holds no candidates to relax. Generate some on the page Explore.")
+        return
+    if problem := work.problem(run, work.RELAX_LOG):
+        st.error(problem)
+    if work.is_relaxing(run):
+        st.fragment(show_progress, run_every=1)(run)
+    else:
+        relax_form(run, table, place)
+    potentials = cached.potentials(str(run.folder), cached.relaxed_stamp(run))
+    if not potentials:
+        st.info(
+            "Nothing is relaxed yet. Press Relax: some candidates take a minute or two, and it goes on when you leave the page."
+        )
+        return
+    potential = potentials[0]
+    if len(potentials) > 1:
+        potential = place.segmented_control("Energies", potentials, default=potential, key="energies_of", required=True)
+    show_relaxed(run, potential)
+
+
+state.through_app()
+page()

@@ -1,0 +1,24 @@
+"""Potentials that go wrong, by their dotted names: each relaxation imports them in a process of its own."""
+
+import os
+
+import numpy as np
+from ase.calculators.emt import EMT
+
+
+class Crashes(EMT):
+    """Ends its process on cells of more than 9 atoms."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        if len(atoms) > 9:
+            os._exit(9)
+        super().calculate(atoms, properties, system_changes)
+
+
+class NotANumber(EMT):
+    """An energy that is not finite for cells of more than one atom."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        if len(atoms) > 1:
+            self.results["energy"] = np.nan
