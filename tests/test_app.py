@@ -693,7 +693,7 @@ def test_relax_button_starts_a_worker_and_shows_the_hull(monkeypatch, tmp_path):
     app.run()
     assert not said(app)
     assert app.dataframe[0].value["id"].tolist() == [3]
-    assert app.dataframe[0].value["above_hull"][0] == pytest.approx(0.05, abs=0.03)
+    assert 0 <= app.dataframe[0].value["above_hull"][0] < 0.2  # eV/atom
     assert len(app.get("plotly_chart")) == 2
     app.segmented_control(key="stability_view").set_value("Storage").run()
     assert not app.exception
