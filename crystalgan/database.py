@@ -38,16 +38,16 @@ def rule_names(run: Run) -> list[str]:
     return list(dict.fromkeys(("paper", "learned", run.rule.name)))
 
 
-def open_database(run: Run) -> Database:
-    """The run's ASE database; InputError when the file is damaged."""
+def open_database(run: Run, name: str = "candidates.db", again: str = "generate the candidates again") -> Database:
+    """An ASE database of the run; InputError when the file is damaged, with how to make it `again`."""
     from ase.db import connect
 
-    path = run.folder / "candidates.db"
+    path = run.folder / name
     try:
         database = connect(path, type="db")
         database.count()
     except (DatabaseError, OSError) as error:
-        raise InputError(f"{path}: damaged ({error}); move it away and generate the candidates again.") from None
+        raise InputError(f"{path}: damaged ({error}); move it away and {again}.") from None
     return database
 
 

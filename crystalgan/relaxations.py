@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from sqlite3 import DatabaseError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalgan import InputError
 from crystalgan.archive import select
-from crystalgan.database import structure_of
+from crystalgan.database import open_database, structure_of
 from crystalgan.relaxing import Outcome, Settings, Task, Workers, about_potential, perform, raised
 from crystalgan.runs import Run
 
@@ -32,15 +31,7 @@ SAME_ENERGY = 0.001  # eV/atom
 
 def open_relaxed(run: Run) -> Database:
     """The database of what was relaxed; InputError when the file is damaged."""
-    from ase.db import connect
-
-    path = run.folder / "relaxed.db"
-    try:
-        database = connect(path, type="db")
-        database.count()
-    except (DatabaseError, OSError) as error:
-        raise InputError(f"{path}: damaged ({error}); move it away and relax the candidates again.") from None
-    return database
+    return open_database(run, "relaxed.db", "relax the candidates again")
 
 
 def relaxed_rows(run: Run, potential: str | None = None, candidate: int | None = None) -> list[AtomsRow]:

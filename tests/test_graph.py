@@ -34,21 +34,18 @@ def generator(scale=0.3, **settings):
 
 @pytest.mark.parametrize("cutoff", [2.5, 4.0, 6.0])
 def test_edges_are_pymatgens_neighbours(cutoff):
-    structures = [
-        s for s in random_crystals(np.random.default_rng(3), 120) if min(s.lattice.reciprocal_lattice.inv_matrix.diagonal()) > 0
-    ]
+    structures = random_crystals(np.random.default_rng(3), 120)
     cells = raw_cells(structures)
-    spacings = [1 / np.linalg.norm(s.lattice.inv_matrix, axis=0).max() for s in structures]
     edges = Edges.of(cells.features[None, None], stacked([cells[None]]), cutoff)
     found = Counter(edges.who[:, 0].tolist())
     tested = 0
-    for c, (structure, spacing) in enumerate(zip(structures, spacings, strict=True)):
+    for c, structure in enumerate(structures):
         reduced = structure.get_reduced_structure()
         thin = 1 / np.linalg.norm(reduced.lattice.inv_matrix, axis=0).max()
         if thin < cutoff / 3.9:  # thinner cells have their images cut off
             continue
         tested += 1
-        assert 2 * found[c] == len(structure.get_neighbor_list(cutoff, numerical_tol=1e-8)[0]), (c, spacing)
+        assert 2 * found[c] == len(structure.get_neighbor_list(cutoff, numerical_tol=1e-8)[0])
     assert tested > 20
 
 
