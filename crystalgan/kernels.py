@@ -93,48 +93,54 @@ def _prepare(lattice: np.ndarray, change: np.ndarray, back: np.ndarray, metric: 
                 lengths[k] += SHIFTS[k, i] * metric[i, j] * SHIFTS[k, j]
 
 
-@njit(cache=True, inline="always")
-def _wrap(x: float) -> float:
-    return x - np.rint(x)
+@njit(cache=True, fastmath=True)
+def _squares(coords: np.ndarray, a: int, end: int, metric: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> None:
+    """Squared lengths of the shortest images of the differences of atom a to the atoms a + 1 to `end`, in a reduced basis.
 
-
-@njit(cache=True)
-def _square(x0: float, x1: float, x2: float, metric: np.ndarray, lengths: np.ndarray, itself: bool) -> float:
-    """Squared length of the shortest image of a wrapped difference x in a reduced basis; `itself`: zero does not count.
-
-    With u = x G the 27 images are at |x + n|^2 = x.u + n G n +- 2 u.n; the 13 products u.n are written out.
+    With x the wrapped difference and u = x G the 27 images are at |x + n|^2 = x.u + n G n +- 2 u.n; the 13 products u.n are
+    written out, in a loop that the compiler makes vectors of.
     """
-    u0 = metric[0, 0] * x0 + metric[0, 1] * x1 + metric[0, 2] * x2
-    u1 = metric[1, 0] * x0 + metric[1, 1] * x1 + metric[1, 2] * x2
-    u2 = metric[2, 0] * x0 + metric[2, 1] * x1 + metric[2, 2] * x2
-    plus, minus = u0 + u1, u0 - u1
-    least = min(lengths[0] - 2 * abs(u2), lengths[2] - 2 * abs(u1), lengths[8] - 2 * abs(u0))
-    least = min(least, lengths[1] - 2 * abs(u1 - u2), lengths[3] - 2 * abs(u1 + u2))
-    least = min(least, lengths[7] - 2 * abs(u0 - u2), lengths[9] - 2 * abs(u0 + u2))
-    least = min(least, lengths[5] - 2 * abs(minus), lengths[4] - 2 * abs(minus - u2), lengths[6] - 2 * abs(minus + u2))
-    least = min(least, lengths[11] - 2 * abs(plus), lengths[10] - 2 * abs(plus - u2), lengths[12] - 2 * abs(plus + u2))
-    if not itself and least > 0:
-        least = 0.0
-    return x0 * u0 + x1 * u1 + x2 * u2 + least
+    m00, m01, m02, m11, m12, m22 = metric[0, 0], metric[0, 1], metric[0, 2], metric[1, 1], metric[1, 2], metric[2, 2]
+    l0, l1, l2, l3, l4, l5, l6 = lengths[0], lengths[1], lengths[2], lengths[3], lengths[4], lengths[5], lengths[6]
+    l7, l8, l9, l10, l11, l12 = lengths[7], lengths[8], lengths[9], lengths[10], lengths[11], lengths[12]
+    a0, a1, a2 = coords[0, a], coords[1, a], coords[2, a]
+    for b in range(a + 1, end):
+        x0, x1, x2 = coords[0, b] - a0, coords[1, b] - a1, coords[2, b] - a2
+        x0, x1, x2 = x0 - np.rint(x0), x1 - np.rint(x1), x2 - np.rint(x2)
+        u0 = m00 * x0 + m01 * x1 + m02 * x2
+        u1 = m01 * x0 + m11 * x1 + m12 * x2
+        u2 = m02 * x0 + m12 * x1 + m22 * x2
+        plus, minus = u0 + u1, u0 - u1
+        least = min(0.0, l0 - 2 * abs(u2), l2 - 2 * abs(u1), l8 - 2 * abs(u0))
+        least = min(least, l1 - 2 * abs(u1 - u2), l3 - 2 * abs(u1 + u2))
+        least = min(least, l7 - 2 * abs(u0 - u2), l9 - 2 * abs(u0 + u2))
+        least = min(least, l5 - 2 * abs(minus), l4 - 2 * abs(minus - u2), l6 - 2 * abs(minus + u2))
+        least = min(least, l11 - 2 * abs(plus), l10 - 2 * abs(plus - u2), l12 - 2 * abs(plus + u2))
+        out[b] = x0 * u0 + x1 * u1 + x2 * u2 + least
 
 
 @njit(cache=True)
-def _image(a: np.ndarray, b: np.ndarray, itself: bool, metric: np.ndarray, lengths: np.ndarray, shift: np.ndarray) -> None:
-    """Write into `shift` the lattice vector that brings `b` nearest to `a`."""
+def _image(coords: np.ndarray, a: int, b: int, square: float, metric: np.ndarray, lengths: np.ndarray, shift: np.ndarray) -> None:
+    """Write into `shift` the lattice vector that brings `b` nearest to `a`, another atom, at a known squared distance."""
     for i in range(3):
-        shift[i] = -np.rint(b[i] - a[i])
-    x0, x1, x2 = b[0] - a[0] + shift[0], b[1] - a[1] + shift[1], b[2] - a[2] + shift[2]
+        shift[i] = -np.rint(coords[i, b] - coords[i, a])
+    x0, x1, x2 = (
+        coords[0, b] - coords[0, a] + shift[0],
+        coords[1, b] - coords[1, a] + shift[1],
+        coords[2, b] - coords[2, a] + shift[2],
+    )
     u0 = metric[0, 0] * x0 + metric[0, 1] * x1 + metric[0, 2] * x2
     u1 = metric[1, 0] * x0 + metric[1, 1] * x1 + metric[1, 2] * x2
     u2 = metric[2, 0] * x0 + metric[2, 1] * x1 + metric[2, 2] * x2
-    least, best, sign = np.inf if itself else 0.0, -1, 0.0
+    if x0 * u0 + x1 * u1 + x2 * u2 <= square * (1 + TOLERANCE):
+        return  # as of most
+    least, best, sign = np.inf, -1, 0.0
     for k in range(len(SHIFTS)):
         along = u0 * SHIFTS[k, 0] + u1 * SHIFTS[k, 1] + u2 * SHIFTS[k, 2]
         if lengths[k] - 2 * abs(along) < least:
             least, best, sign = lengths[k] - 2 * abs(along), k, -1.0 if along > 0 else 1.0
-    if best >= 0:
-        for i in range(3):
-            shift[i] += sign * SHIFTS[best, i]
+    for i in range(3):
+        shift[i] += sign * SHIFTS[best, i]
 
 
 @njit(cache=True)
@@ -147,34 +153,29 @@ def _spacings(metric: np.ndarray) -> tuple[float, float, float]:
 
 
 @njit(cache=True)
-def _search(coords: np.ndarray, shared: int, cross: bool, metric: np.ndarray, lengths: np.ndarray, who: np.ndarray) -> None:
-    """The nearest to each atom, in a reduced basis: `who[i]` within its group, `who[atoms + i]` in the other group; -1 for none.
+def _search(
+    coords: np.ndarray, shared: int, cross: bool, metric: np.ndarray, lengths: np.ndarray, best: np.ndarray, who: np.ndarray
+) -> None:
+    """The nearest to each atom, in a reduced basis: `who[i]` within its group, `who[atoms + i]` in the other one; -1 for none.
 
     The first `shared` atoms are one group, the others the other.
     """
-    atoms = len(coords)
-    best = np.full(2 * atoms, np.inf)
-    who[:] = -1
-    h0, h1, h2 = _spacings(metric)
+    atoms = coords.shape[1]
+    best[:], who[:] = np.inf, -1
+    least = lengths.min()
+    for a in range(atoms):  # to begin with, its own images, which are as far from every atom
+        if np.isfinite(least + coords[0, a] + coords[1, a] + coords[2, a]):
+            best[a], who[a] = least, a
+    square = np.empty(atoms)
     for a in range(atoms):
-        for b in range(a, atoms):
-            between = a < shared <= b
-            if between and not cross:
-                break
-            row = a + atoms if between else a
-            worst = best[row] if between else max(best[a], best[b])
-            x0, x1, x2 = (
-                _wrap(coords[b, 0] - coords[a, 0]),
-                _wrap(coords[b, 1] - coords[a, 1]),
-                _wrap(coords[b, 2] - coords[a, 2]),
-            )
-            if x0 * x0 * h0 > worst or x1 * x1 * h1 > worst or x2 * x2 * h2 > worst:
-                continue
-            square = _square(x0, x1, x2, metric, lengths, a == b)
-            if square < best[row]:
-                best[row], who[row] = square, b
-            if not between and square < best[b]:
-                best[b], who[b] = square, a
+        end = atoms if cross or a >= shared else shared
+        _squares(coords, a, end, metric, lengths, square)
+        for b in range(a + 1, end):
+            row = a + atoms if a < shared <= b else a
+            if square[b] < best[row]:
+                best[row], who[row] = square[b], b
+            if row == a and square[b] < best[b]:
+                best[b], who[b] = square[b], a
 
 
 @njit(cache=True)
@@ -187,28 +188,34 @@ def first_neighbours(lattices: np.ndarray, frac: np.ndarray, mask: np.ndarray, c
     """
     cells, slots, length = mask.shape
     most = slots * length
+    occupied, points = mask.reshape(cells, most), frac.reshape(cells, most, 3)
     rows, shifts = np.empty((2 * mask.sum(), 7), np.int64), np.empty((2 * mask.sum(), 3))
     count, number = 0, 0
     change, back, metric, lengths = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3)), np.empty(len(SHIFTS))
-    coords, place, who, shift = np.empty((most, 3)), np.empty(most, np.int64), np.empty(2 * most, np.int64), np.empty(3)
+    coords, place, who, shift = np.empty((3, most)), np.empty(most, np.int64), np.empty(2 * most, np.int64), np.empty(3)
+    best, slot = np.empty(2 * most), np.empty(most, np.int64)
     for cell in range(cells):
         _prepare(lattices[cell].astype(np.float64), change, back, metric, lengths)
         atoms, shared = 0, 0
         for k in range(most):
-            if mask[cell, k // length, k % length]:
-                x = frac[cell, k // length, k % length]
+            if occupied[cell, k]:
+                x0, x1, x2 = points[cell, k, 0], points[cell, k, 1], points[cell, k, 2]
                 for i in range(3):
-                    coords[atoms, i] = x[0] * back[0, i] + x[1] * back[1, i] + x[2] * back[2, i]
-                place[atoms] = k
+                    coords[i, atoms] = x0 * back[0, i] + x1 * back[1, i] + x2 * back[2, i]
+                place[atoms], slot[atoms] = k, k // length
                 atoms += 1
                 shared += k < length
-        _search(coords[:atoms], shared, cross, metric, lengths, who[: 2 * atoms])
+        _search(coords[:, :atoms], shared, cross, metric, lengths, best[: 2 * atoms], who[: 2 * atoms])
+        own = SHIFTS[lengths.argmin()]
         for row in range(2 * atoms):
             if who[row] >= 0:
-                a, b = row % atoms, who[row]
-                _image(coords[a], coords[b], a == b, metric, lengths, shift)
-                rows[count, 0], rows[count, 1], rows[count, 2], rows[count, 3] = cell, number + a, place[a] // length, place[a]
-                rows[count, 4], rows[count, 5], rows[count, 6] = number + b, place[b] // length, place[b]
+                a, b = row if row < atoms else row - atoms, who[row]
+                if a == b:
+                    shift[:] = own
+                else:
+                    _image(coords, a, b, best[row], metric, lengths, shift)
+                rows[count, 0], rows[count, 1], rows[count, 2], rows[count, 3] = cell, number + a, slot[a], place[a]
+                rows[count, 4], rows[count, 5], rows[count, 6] = number + b, slot[b], place[b]
                 for i in range(3):
                     shifts[count, i] = shift[0] * change[0, i] + shift[1] * change[1, i] + shift[2] * change[2, i]
                 count += 1

@@ -81,12 +81,11 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's context
-        layers = len(ctx.saved_tensors) // 2
+        layers, lead = len(ctx.saved_tensors) // 2, grad.shape[:2]
         inputs, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
         of_input, of_parameters = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
-        by_parameters: list[Tensor | None] = [None] * (2 * layers)
-        by_input = _back(grad, inputs, weights, by_parameters if of_parameters else None, of_input)
-        return by_input, None, *(None if g is None else g.unflatten(0, grad.shape[:2]) for g in by_parameters)
+        by_input, _, by_parameters = _back(grad, inputs, weights, of_input, of_parameters)
+        return by_input, None, *([g.unflatten(0, lead) for g in by_parameters] or [None] * (2 * layers))
 
 
 class _RoundTrip(torch.autograd.Function):
@@ -127,17 +126,17 @@ class _RoundTrip(torch.autograd.Function):
         occupied, occupied_back, *rest = ctx.saved_tensors
         layers = len(rest) // 3
         inputs, inputs_back, weights = rest[:layers], rest[layers : 2 * layers], rest[2 * layers :]
-        by_parameters: list[Tensor | None] = [None] * (2 * layers)
         symmetry, symmetry_back = ctx.symmetries or (None, None)
         of_change = symmetry_back.project(of_back, transposed=True) if symmetry_back else of_back
-        through = _back(of_change * occupied_back, inputs_back, weights, by_parameters, of_input=True)
+        through, of_outputs, _ = _back(of_change * occupied_back, inputs_back, weights, of_input=True, of_parameters=False)
         assert through is not None
         total = of_new + (through.add_(of_back) if ctx.residual else through).flip(1)
         of_change = symmetry.project(total, transposed=True) if symmetry else total
-        by_input = _back(of_change * occupied, inputs, weights, by_parameters, ctx.needs_input_grad[0])
+        of_input, earlier = ctx.needs_input_grad[0], (inputs_back, of_outputs)
+        by_input, _, by_parameters = _back(of_change * occupied, inputs, weights, of_input, True, earlier)
         if by_input is not None and ctx.residual:
             by_input = by_input.add_(total)
-        return by_input, None, None, None, None, *(g.unflatten(0, of_new.shape[:2]) for g in by_parameters if g is not None)
+        return by_input, None, None, None, None, *(g.unflatten(0, of_new.shape[:2]) for g in by_parameters)
 
 
 def _flat(parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -158,24 +157,34 @@ def _through(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> tuple[Te
 
 
 def _back(
-    grad: Tensor, inputs: Sequence[Tensor], weights: Sequence[Tensor], by_parameters: list[Tensor | None] | None, of_input: bool
-) -> Tensor | None:
-    """The gradient of the input, where it is asked for; those of weights and then biases are added to `by_parameters`."""
+    grad: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    of_input: bool,
+    of_parameters: bool,
+    earlier: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
+) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
+    """The gradients of the input, of what each layer puts out, and of weights and then biases, where they are asked for.
+
+    `earlier`: inputs and gradients of another pass through the same layers, which count for the weights as well; each layer's
+    are added while its sum is still in the processor's cache.
+    """
     layers, lead = len(weights), grad.shape[:2]
     grad = grad.flatten(0, 1)
+    of_outputs, by_weights, by_biases = [], [], []
     for i in reversed(range(layers)):
-        if by_parameters is not None:
-            by_weight, by_bias = by_parameters[i], by_parameters[layers + i]
-            if by_weight is None or by_bias is None:
-                by_parameters[i], by_parameters[layers + i] = inputs[i].mT @ grad, grad.sum(1, keepdim=True)
-            else:
-                by_weight.baddbmm_(inputs[i].mT, grad)
-                by_bias.add_(grad.sum(1, keepdim=True))
+        of_outputs.append(grad)
+        if of_parameters:
+            by_weights.append(inputs[i].mT @ grad)
+            by_biases.append(grad.sum(1, keepdim=True))
+            if earlier:
+                by_weights[-1].baddbmm_(earlier[0][i].mT, earlier[1][i])
+                by_biases[-1].add_(earlier[1][i].sum(1, keepdim=True))
         if i or of_input:
             grad = grad @ weights[i].mT
         if i:
-            grad = torch.ops.aten.threshold_backward(grad, inputs[i], 0)
-    return grad.unflatten(0, lead) if of_input else None
+            torch.ops.aten.threshold_backward.grad_input(grad, inputs[i], 0, grad_input=grad)
+    return grad.unflatten(0, lead) if of_input else None, of_outputs[::-1], by_weights[::-1] + by_biases[::-1]
 
 
 class Generator(nn.Module):

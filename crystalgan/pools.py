@@ -71,6 +71,8 @@ class Data:
 
 def shuffled(size: int, count: int, rng: torch.Generator) -> Tensor:
     """`count` rows of `size` in random order, every row once before any twice."""
+    if count <= size:
+        return torch.randperm(size, generator=rng)[:count]
     return torch.cat([torch.randperm(size, generator=rng) for _ in range(math.ceil(count / size))])[:count]
 
 

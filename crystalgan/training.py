@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,10 +23,11 @@ from crystalgan.rules import paper_rule, read_rule
 from crystalgan.runs import Run, Stopped, TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from crystalgan.cells import Cells
     from crystalgan.classes import BinaryClass
+    from crystalgan.geometry import Limits
     from crystalgan.rules import Rule
 
     Progress = Callable[[int, int, int, dict[str, float]], None]  # step, epoch, epochs, terms
@@ -155,6 +157,7 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
     nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs, data.units)
     optimizers = {name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")}
     limits = runs[0].rule.for_slots(data.x.species)
+    stops = [str(run.folder / "stop") for run in runs]
     epoch, before = _load_checkpoint(runs, stage, nets, optimizers, rngs)
     last, started, shown = epochs(config, stage), time.monotonic(), 0.0
 
@@ -162,22 +165,13 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
         return before + time.monotonic() - started
 
     with ExitStack() as stack:
-        # One line at a time goes out whole, so that a reader, or a kill, meets no more than one half-written line.
-        files = [stack.enter_context((run.folder / "metrics.jsonl").open("a", buffering=1)) for run in runs]
+        files = [stack.enter_context((run.folder / "metrics.jsonl").open("a")) for run in runs]
         while epoch < last:
             sums: methods.Terms = {}
-            for start, real, seen in data.batches(rngs, config.batch):
-                made = methods.forward(nets, start)
-                terms = methods.discriminator_terms(nets, seen, made)
-                _update(optimizers["discriminators"], terms.values(), config.clip)
-                nets.discriminators.requires_grad_(False)
-                generator = methods.generator_terms(nets, start, real, made, config, limits if stage.constrained else None)
-                weighted = [config.weight(stage.number, name) * term for name, term in generator.items()]
-                _update(optimizers["generators"], weighted, config.clip)
-                nets.discriminators.requires_grad_(True)
-                terms |= generator
-                sums = {k: sums.get(k, 0) + v.detach() for k, v in terms.items()}
-            means = {k: (v / data.updates(config.batch)).tolist() for k, v in sums.items()}
+            for batch in data.batches(rngs, config.batch):
+                terms, made = _learn(nets, optimizers, batch, stage, config, limits)
+                sums = {k: sums.get(k, 0) + v for k, v in terms.items()}
+            means = dict(zip(sums, (torch.stack(tuple(sums.values())) / data.updates(config.batch)).tolist(), strict=True))
             if stage.number == 2 and epoch % WATCH_EVERY == 0:
                 means["valid"] = keeps(made.b.flattened(), limits).view(len(runs), -1).double().mean(-1).tolist()
             _check_finite(means, stage, epoch, config)
@@ -185,10 +179,15 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
             for k, file in enumerate(files):
                 line = {"step": stage.number, "epoch": epoch} | {name: values[k] for name, values in means.items()}
                 file.write(json.dumps(line) + "\n")
-            asked = any((run.folder / "stop").exists() for run in runs)
-            if epoch % config.checkpoint_every == 0 or asked:
+            asked = any(map(os.path.exists, stops))
+            due = time.monotonic() - shown > STATUS_SECONDS or epoch == last
+            saving = epoch % config.checkpoint_every == 0 or asked
+            if due or saving:  # no checkpoint without the lines before it: a kill may come at any time
+                for file in files:
+                    file.flush()
+            if saving:
                 _save_checkpoint(runs, stage, epoch, seconds(), nets, optimizers, rngs)
-            if time.monotonic() - shown > STATUS_SECONDS or epoch == last:
+            if due:
                 _set_all(runs, "running", step=stage.number, epoch=epoch, seconds=seconds())
                 shown = time.monotonic()
             if progress:
@@ -200,6 +199,30 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
         (run.folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
+def _learn(
+    nets: Networks,
+    optimizers: dict[str, torch.optim.Adam],
+    batch: tuple[Cells, Cells, Cells],
+    stage: Stage,
+    config: Config,
+    limits: Limits,
+) -> tuple[methods.Terms, methods.Made]:
+    """One step of the discriminators and one of the generators; the losses before them, and what was made of the batch."""
+    start, real, shown = batch
+    made = methods.forward(nets, start)
+    terms = methods.discriminator_terms(nets, shown, made)
+    _update(optimizers["discriminators"], terms.values(), [1.0] * len(terms), config.clip)
+    judges = optimizers["discriminators"].param_groups[0]["params"]
+    for parameter in judges:
+        parameter.requires_grad_(False)
+    of_generators = methods.generator_terms(nets, start, real, made, config, limits if stage.constrained else None)
+    weights = [config.weight(stage.number, name) for name in of_generators]
+    _update(optimizers["generators"], of_generators.values(), weights, config.clip)
+    for parameter in judges:
+        parameter.requires_grad_(True)
+    return {name: term.detach() for name, term in (terms | of_generators).items()}, made
+
+
 def epochs(config: Config, stage: Stage) -> int:
     """The number of epochs of a stage."""
     return config.epochs1 if stage.number == 1 else config.epochs2
@@ -209,26 +232,27 @@ def _adam(module: torch.nn.Module, config: Config) -> torch.optim.Adam:
     return torch.optim.Adam(module.parameters(), config.learning_rate, (config.beta1, 0.999), fused=True)
 
 
-def _update(optimizer: torch.optim.Optimizer, terms: Iterable[Tensor], clip: float) -> None:
-    """One step down the sum over terms and runs: the runs' weights are separate, and so are their gradients.
+def _update(optimizer: torch.optim.Optimizer, terms: Collection[Tensor], weights: Sequence[float], clip: float) -> None:
+    """One step down the weighted sum over terms and runs: the runs' weights are separate, and so are their gradients.
 
     With `clip` the gradient of each run is no longer than that.
     """
-    optimizer.zero_grad()
-    torch.stack(tuple(terms)).sum().backward()
+    parameters = optimizer.param_groups[0]["params"]
+    by_terms = [torch.full_like(term, weight) for term, weight in zip(terms, weights, strict=True)]
+    gradients = torch.autograd.grad(tuple(terms), parameters, by_terms)
     if clip:
-        for group in optimizer.param_groups:
-            gradients = [p.grad for p in group["params"] if p.grad is not None]
-            square = sum(g.flatten(1).square().sum(1) for g in gradients)
-            scale = (clip / torch.as_tensor(square).sqrt().clamp_min(1e-12)).clamp_max(1.0)
-            for g in gradients:
-                g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
+        square = sum(g.flatten(1).square().sum(1) for g in gradients)
+        scale = (clip / torch.as_tensor(square).sqrt().clamp_min(1e-12)).clamp_max(1.0)
+        for g in gradients:
+            g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
     optimizer.step()
 
 
 def _check_finite(means: dict[str, list[float]], stage: Stage, epoch: int, config: Config) -> None:
     for name, values in means.items():
-        if not all(math.isfinite(value) for value in values):
+        if not math.isfinite(sum(values)):
             raise TrainingError(
                 f"The loss {name} of step {stage.number} is not finite at epoch {epoch + 1} ({values}); what was written before "
                 f"is kept. Lower the learning rate ({config.learning_rate}) or the weight of this term."
