@@ -57,21 +57,26 @@ class Seen(Generic[Label]):
             ratio = reduced.lengths / other.lengths
             if len(reduced.structure) != len(other.structure) or max(ratio.max(), 1 / ratio.min()) > 1 + self.matcher.ltol:
                 continue
-            if self.matcher.fit(reduced.structure, other.structure, skip_structure_reduction=True):
+            # What `fit` does with structures that are reduced already, but for two copies of both.
+            match = self.matcher._match(reduced.structure, other.structure, fu=1, break_on_match=True)  # noqa: SLF001
+            if match is not None and match[0] <= self.matcher.stol:
                 return label, reduced
         return None, reduced
 
 
 @dataclass(frozen=True)
 class _Reduced:
-    """The primitive, Niggli-reduced cell, and the lengths of its vectors by the cube root of its volume."""
+    """The primitive, Niggli-reduced cell, of unit volume per atom, and the lengths of its vectors by the cube root of its volume."""
 
     structure: Structure
     lengths: np.ndarray
 
     @classmethod
     def of(cls, structure: Structure) -> _Reduced:
-        reduced = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+        reduced = structure.get_reduced_structure(reduction_algo="niggli")
+        if reduced.composition.get_reduced_composition_and_factor()[1] > 1:  # what holds one formula unit is primitive
+            reduced = reduced.get_primitive_structure()
+        reduced.scale_lattice(len(reduced))
         return cls(reduced, np.sort(reduced.lattice.abc) / reduced.volume ** (1 / 3))
 
 
