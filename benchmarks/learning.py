@@ -25,12 +25,12 @@ from scipy.stats import wasserstein_distance
 
 from crystalgan import methods
 from crystalgan.candidates import SYMPREC
-from crystalgan.cells import Cells, decode, space_group, stacked
+from crystalgan.cells import Cells, decode, space_group
 from crystalgan.classes import BinaryClass, load_class
 from crystalgan.config import Config
 from crystalgan.geometry import first_neighbours, keeps, refine
 from crystalgan.matching import Seen
-from crystalgan.pools import Pool, class_tensors, load_networks, union, units_of
+from crystalgan.pools import class_tensors, load_networks, transferred, union, units_of
 from crystalgan.training import train
 
 if TYPE_CHECKING:
@@ -109,13 +109,14 @@ def compare(run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int) -> di
     }
     limits = run.rule.for_slots(run.species, torch.float64)
     run.save("classes.safetensors", tensors)
+    origins, to_b = torch.rand(len(pairs), run.config.origins, 3, generator=rng), torch.ones(len(pairs), dtype=torch.bool)
     started = time.process_time()
-    pool = Pool.draw(run, pairs, rng)
-    drawing = (time.process_time() - started) / 2  # both directions are drawn, one is used
-    x, real = pool.x.to(torch.float64), invariants(union(*class_tensors(run)).to(torch.float64), units)
+    start, _ = transferred(run, pairs, origins, to_b)
+    drawing = time.process_time() - started
+    x, real = start.to(torch.float64), invariants(union(*class_tensors(run)).to(torch.float64), units)
     started = time.process_time()
-    made = methods.forward(nets, stacked([pool.x[None], pool.y[None]])).b[0].to(torch.float64)
-    making = drawing + (time.process_time() - started) / 4  # two directions, there and back
+    made = methods.one_way(nets, start, 0).to(torch.float64)
+    making = drawing + time.process_time() - started
     out = {}
 
     def note(name: str, before: float, call: Callable[[], Cells]) -> None:

@@ -26,7 +26,7 @@ from crystalgan.cells import Cells, decode
 from crystalgan.classes import BinaryClass, load_class
 from crystalgan.config import Config
 from crystalgan.geometry import first_neighbours
-from crystalgan.pools import Pool, pair_order
+from crystalgan.pools import pair_order, transferred
 from crystalgan.training import train, train_seeds
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def candidate_like(count: int, atoms: int) -> Cells:
         run: Run = train("Pd", "Ni", Config(epochs1=1, epochs2=1, origins=2), folder)
         rng = torch.Generator().manual_seed(0)
         pairs = pair_order(*run.classes(), 0.0, rng)
-        x = Pool.draw(run, pairs, rng).x
+        x, _ = transferred(run, pairs, torch.rand(len(pairs), 2, 3, generator=rng), torch.ones(len(pairs), dtype=torch.bool))
     x = x[x.mask.sum((1, 2)) == atoms]
     return x[torch.arange(count) % len(x)]
 

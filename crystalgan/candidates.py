@@ -19,7 +19,7 @@ from crystalgan.describe import symmetry
 from crystalgan.geometry import judge, keeps, learned_rule, refine
 from crystalgan.matching import Seen, known_structures
 from crystalgan.methods import METHODS
-from crystalgan.pools import Pool, class_tensors, load_networks, noise, pair_order, shuffled, union
+from crystalgan.pools import class_tensors, load_networks, noise, pair_order, shuffled, transferred, union
 from crystalgan.rules import Rule, paper_rule
 from crystalgan.runs import Run
 from crystalgan.symmetry import joined
@@ -69,17 +69,19 @@ def make(run: Run, block: int, seed: int) -> Batch:
 
 
 def _ternary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:
-    pool = Pool.draw(run, pairs, rng)
-    made = methods.forward(load_networks(run, 2), stacked([pool.x[None], pool.y[None]]))
-    return _choose(to_b, made.b[0], made.a[0])
+    origins = torch.rand(len(pairs), run.config.origins, 3, generator=rng)
+    nets = load_networks(run, 2)
+    starts = transferred(run, pairs, origins, to_b)
+    return _merged(to_b, *(methods.one_way(nets, start, domain) for domain, start in enumerate(starts)))
 
 
 def _binary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:  # noqa: ARG001 - step 1 draws nothing
     """Pseudo-binaries of step 1, each with the metal of the domain that it was translated into."""
     a, b = class_tensors(run)
-    made = methods.forward(load_networks(run, 1), stacked([a[pairs[:, 0]][None], b[pairs[:, 1]][None]]))
-    in_b, in_a = replace(made.b[0], species=b.species), replace(made.a[0], species=a.species)
-    return _choose(to_b, union(a[:0], in_b), union(in_a, b[:0]))
+    nets = load_networks(run, 1)
+    in_b = replace(methods.one_way(nets, a[pairs[to_b, 0]], 0), species=b.species)
+    in_a = replace(methods.one_way(nets, b[pairs[~to_b, 1]], 1), species=a.species)
+    return _merged(to_b, union(a[:0], in_b), union(in_a, b[:0]))
 
 
 def _from_noise(run: Run, rng: torch.Generator) -> Cells:
@@ -88,14 +90,12 @@ def _from_noise(run: Run, rng: torch.Generator) -> Cells:
     return methods.forward(load_networks(run, 1), stacked([start])).b[0]
 
 
-def _choose(first: Tensor, a: Cells, b: Cells) -> Cells:
-    """Row by row from `a` where `first`, from `b` elsewhere."""
-
-    def pick(x: Tensor, y: Tensor) -> Tensor:
-        return torch.where(first.view(-1, *[1] * (x.ndim - 1)), x, y)
-
-    symmetry = joined([a.symmetry, b.symmetry], lambda both: pick(*both)) if a.symmetry and b.symmetry else None
-    return Cells(pick(a.lattice, b.lattice), pick(a.frac, b.frac), pick(a.mask, b.mask), a.species, symmetry)
+def _merged(to_b: Tensor, b: Cells, a: Cells) -> Cells:
+    """The cells of `b` where `to_b`, and those of `a` elsewhere, each in their order."""
+    order = torch.cat((to_b.nonzero(), (~to_b).nonzero())).squeeze(-1).argsort()
+    lattice, frac, mask = (torch.cat((getattr(b, name), getattr(a, name)))[order] for name in ("lattice", "frac", "mask"))
+    symmetry = joined([b.symmetry, a.symmetry], torch.cat).map(lambda t: t[order]) if b.symmetry and a.symmetry else None
+    return Cells(lattice, frac, mask, b.species, symmetry)
 
 
 def rules_of(run: Run) -> dict[str, Rule]:

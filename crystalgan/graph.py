@@ -110,20 +110,26 @@ class GraphGenerator(nn.Module):
 
     def forward(self, cells: Cells) -> tuple[Cells, Cells]:
         """New cells from `[runs, domains, batch]`, and their way back."""
-        new = self._through(cells)
-        return new, self._through(swapped(new))
+        new = _along(cells, self.tables)
+        return new, _along(swapped(new), self.tables)
 
-    def _through(self, cells: Cells) -> Cells:
-        features = cells.features
-        most = torch.tensor([MOST_MOVE, MOST_STRAIN]).view(2, 1, 1)
-        tables = torch.nn.functional.pad(most * (self.tables / most).tanh(), (0, 1))  # nothing at the cutoff
-        for k, table in enumerate(tables.unbind(2)):
-            if k % REBUILD == 0:
-                edges = Edges.of(features, cells, CUTOFF)
-            features = _Step.apply(features, table, edges)
-        if cells.symmetry:  # kept but for rounding, and for edges at the very cutoff that one twin has and the other has not
-            features = cells.features + _Project.apply(features - cells.features, cells.symmetry)
-        return cells.with_features(features)
+    def one_way(self, cells: Cells, domain: int) -> Cells:
+        """New cells from `[runs, 1, batch]` of one domain, without their way back."""
+        return _along(cells, self.tables[:, domain : domain + 1])
+
+
+def _along(cells: Cells, tables: Tensor) -> Cells:
+    """Cells `[runs, domains, batch]` after all steps, by raw tables."""
+    features = cells.features
+    most = torch.tensor([MOST_MOVE, MOST_STRAIN]).view(2, 1, 1)
+    tables = torch.nn.functional.pad(most * (tables / most).tanh(), (0, 1))  # nothing at the cutoff
+    for k, table in enumerate(tables.unbind(2)):
+        if k % REBUILD == 0:
+            edges = Edges.of(features, cells, CUTOFF)
+        features = _Step.apply(features, table, edges)
+    if cells.symmetry:  # kept but for rounding, and for edges at the very cutoff that one twin has and the other has not
+        features = cells.features + _Project.apply(features - cells.features, cells.symmetry)
+    return cells.with_features(features)
 
 
 class AtomDiscriminator(nn.Module):

@@ -66,7 +66,7 @@ class Seen(Generic[Label]):
 
 @dataclass(frozen=True)
 class _Reduced:
-    """The primitive, Niggli-reduced cell, of unit volume per atom, and the lengths of its vectors by the cube root of its volume."""
+    """The primitive, Niggli-reduced cell at unit volume per atom; its lengths are by the cube root of its volume."""
 
     structure: Structure
     lengths: np.ndarray

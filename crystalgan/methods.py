@@ -58,7 +58,9 @@ class Networks(nn.Module):
         noise = stage.domains == "noise"  # which has no neighbours, and stays noise if a correction is added to it
         domains = 1 if noise else 2
         if noise or config.generator == "mlp":
-            self.generators: nn.Module = Generator(config, slots, length, rngs, domains, config.residual and not noise)
+            self.generators: Generator | GraphGenerator = Generator(
+                config, slots, length, rngs, domains, config.residual and not noise
+            )
         else:
             self.generators = GraphGenerator(config, slots, rngs, domains)
         if noise or config.discriminator == "mlp":
@@ -89,6 +91,12 @@ class Made:
 def forward(nets: Networks, start: Cells) -> Made:
     """Eqs. 1, 2 (step 1) and 15, 16 (step 2); from noise x alone becomes a cell."""
     return Made(*nets.generators(start))
+
+
+def one_way(nets: Networks, cells: Cells, domain: int) -> Cells:
+    """What `forward` makes of cells with one leading axis as those of one domain, for networks of one run and two domains."""
+    made: Cells = nets.generators.one_way(cells[None, None], domain)
+    return made[0, 0]
 
 
 def discriminator_terms(nets: Networks, shown: Cells, made: Made) -> Terms:

@@ -106,16 +106,9 @@ class _RoundTrip(torch.autograd.Function):
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         weights, biases = _flat(parameters[:layers]), _flat(parameters[layers:])
-        occupied_back = occupied.flip(1)
-        new, inputs = _through(x, weights, biases)
-        new = new.mul_(occupied)
-        new = symmetries[0].project(new) if symmetries else new
-        new = new.add_(x) if residual else new
-        start = new.flip(1)
-        back, inputs_back = _through(start, weights, biases)
-        back = back.mul_(occupied_back)
-        back = symmetries[1].project(back) if symmetries else back
-        back = back.add_(start) if residual else back
+        occupied_back, (symmetry, symmetry_back) = occupied.flip(1), symmetries or (None, None)
+        new, inputs = _generated(x, occupied, residual, symmetry, weights, biases)
+        back, inputs_back = _generated(new.flip(1), occupied_back, residual, symmetry_back, weights, biases)
         ctx.save_for_backward(occupied, occupied_back, *inputs, *inputs_back, *weights)
         ctx.residual, ctx.symmetries = residual, symmetries
         return new, back
@@ -154,6 +147,16 @@ def _through(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> tuple[Te
         if i < len(weights) - 1:
             x.relu_()
     return x.unflatten(0, lead), inputs
+
+
+def _generated(
+    x: Tensor, occupied: Tensor, residual: bool, symmetry: Symmetry | None, weights: list[Tensor], biases: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """What generators of these layers make of `[runs, domains, batch, features]`, and the input of each layer."""
+    new, inputs = _through(x, weights, biases)
+    new = new.mul_(occupied)
+    new = symmetry.project(new) if symmetry else new
+    return new.add_(x) if residual else new, inputs
 
 
 def _back(
@@ -216,6 +219,12 @@ class Generator(nn.Module):
         symmetries = (cells.symmetry, other.symmetry) if cells.symmetry and other.symmetry else None
         new, back = _RoundTrip.apply(cells.features, cells.occupied, self.residual, symmetries, len(weights), *weights, *biases)
         return cells.with_features(new), other.with_features(back)
+
+    def one_way(self, cells: Cells, domain: int) -> Cells:
+        """New cells from `[runs, 1, batch]` of one of two domains, without their way back."""
+        weights, biases = (_flat([layer[:, domain : domain + 1] for layer in layers]) for layers in self.mlp.layers)
+        new, _ = _generated(cells.features, cells.occupied, self.residual, cells.symmetry, weights, biases)
+        return cells.with_features(new)
 
 
 class Discriminator(nn.Module):

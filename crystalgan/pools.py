@@ -95,8 +95,8 @@ def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
         for run in runs:
             rng = torch.Generator().manual_seed(run.config.seed * 8)
             order = pair_order(a, b, config.favour_large, rng)
-            pools.append(Pool.draw(run, order[torch.arange(size) % len(order)], rng))
-        x, y = (_stack([getattr(pool, name) for pool in pools]) for name in ("x", "y"))
+            pools.append(_pool(run, order[torch.arange(size) % len(order)], rng))
+        x, y = (_stack(pool) for pool in zip(*pools, strict=True))
         atoms = config.discriminator == "atoms"
         both = union(a, b)
         return Data(
@@ -166,30 +166,31 @@ def union(a: Cells, b: Cells) -> Cells:
     return Cells(torch.cat((a.lattice, b.lattice)), frac, mask, species)
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Transferred cells and the parents that each came from."""
+@torch.no_grad()
+def transferred(run: Run, pairs: Tensor, origins: Tensor, to_b: Tensor) -> tuple[Cells, Cells]:
+    """Transferred cells: AHB_g of the pairs of parents that are `to_b`, and BHA_g of the others; they have gone through step 1.
 
-    x: Cells  # AHB_g, [n]
-    y: Cells  # BHA_g, [n]
-    parent_a: Tensor  # [n], row of class A
-    parent_b: Tensor  # [n], row of class B
+    Pairs are rows of both classes `[n, 2]`; `origins` `[n, k, 3]` are random fractional shifts that `fit` chooses from.
+    """
+    (a, b), nets, species = parents(run), load_networks(run, 1), run.species
+    i, j = pairs.T
+    in_b, in_a = methods.one_way(nets, a.cells[i], 0), methods.one_way(nets, b.cells[j], 1)
+    x, y = ((in_b[to_b], in_a[to_b]), (in_a[~to_b], in_b[~to_b]))
+    if run.config.transfer == "paper":
+        return paper_transfer(*x, 2, species), paper_transfer(*y, 1, species)
+    limits = completed(run).for_slots(species)
+    rows_x, rows_y = (i[to_b], j[to_b]), (j[~to_b], i[~to_b])
+    return (
+        fit_transfer(*x, 2, species, (a, b), rows_x, limits, origins[to_b]),
+        fit_transfer(*y, 1, species, (b, a), rows_y, limits, origins[~to_b]),
+    )
 
-    @classmethod
-    def draw(cls, run: Run, pairs: Tensor, rng: torch.Generator) -> Pool:
-        """Pairs of parents, rows of both classes `[n, 2]`, through step 1 and the feature transfer."""
-        a, b = parents(run)
-        nets = load_networks(run, 1)
-        i, j = pairs.T
-        with torch.no_grad():
-            made = methods.forward(nets, stacked([a.cells[i][None], b.cells[j][None]]))
-        in_b, in_a, species = made.b[0], made.a[0], run.species
-        if run.config.transfer == "paper":
-            return cls(paper_transfer(in_b, in_a, 2, species), paper_transfer(in_a, in_b, 1, species), i, j)
-        limits = completed(run).for_slots(species)
-        shifts = torch.rand(2, len(pairs), run.config.origins, 3, generator=rng)
-        x = fit_transfer(in_b, in_a, 2, species, (a, b), (i, j), limits, shifts[0])
-        return cls(x, fit_transfer(in_a, in_b, 1, species, (b, a), (j, i), limits, shifts[1]), i, j)
+
+def _pool(run: Run, pairs: Tensor, rng: torch.Generator) -> tuple[Cells, Cells]:
+    """What step 2 of a run trains on: both ways of transferring each pair of parents."""
+    shifts = torch.rand(2, len(pairs), run.config.origins, 3, generator=rng)
+    to_b = torch.arange(2 * len(pairs)) < len(pairs)
+    return transferred(run, pairs.repeat(2, 1), shifts.flatten(0, 1), to_b)
 
 
 def pair_order(a: Cells, b: Cells, favour_large: float, rng: torch.Generator) -> Tensor:
