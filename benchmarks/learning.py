@@ -4,7 +4,8 @@ python -m benchmarks.learning [--pairs Pd-Ni Mg-Ti] [--parents 50] [--seeds 3] [
 
 One in five cells of each class is held out of training. Pairs of held-out parents go through step 1 and the transfer, with
 several origins each. All methods start from there: the raw transfer, the same at the scale that breaks the rule least,
-projected gradient descent on the geometric loss by 25, 60 and 200 steps, and the GAN followed by the same descent.
+projected gradient descent on the geometric loss by 25, 60 and 200 steps, the same from a start with the noise that the GAN's
+generator takes in, and the GAN followed by the same descent.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from crystalgan.classes import BinaryClass, load_class
 from crystalgan.config import Config
 from crystalgan.geometry import first_neighbours, keeps, refine
 from crystalgan.matching import Seen
-from crystalgan.pools import class_tensors, load_networks, transferred, union, units_of
+from crystalgan.pools import class_tensors, disturbed, load_networks, transferred, union, units_of
 from crystalgan.training import train
 
 if TYPE_CHECKING:
@@ -115,8 +116,11 @@ def compare(run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int) -> di
     drawing = time.process_time() - started
     x, real = start.to(torch.float64), invariants(union(*class_tensors(run)).to(torch.float64), units)
     started = time.process_time()
-    made = methods.one_way(nets, start, 0).to(torch.float64)
-    making = drawing + time.process_time() - started
+    noised = disturbed(start[None], run.config.noise, [rng])[0]
+    noising = drawing + time.process_time() - started
+    started = time.process_time()
+    made = methods.one_way(nets, noised, 0).to(torch.float64)
+    making = noising + time.process_time() - started
     out = {}
 
     def note(name: str, before: float, call: Callable[[], Cells]) -> None:
@@ -128,6 +132,8 @@ def compare(run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int) -> di
     note("scaled", drawing, lambda: scaled(x, limits))
     for steps in DESCENTS:
         note(f"descent {steps}", drawing, partial(refine, x, limits, steps, run.config.margin))
+    for steps in AFTER[1:]:
+        note(f"noise, descent {steps}", noising, partial(refine, noised.to(torch.float64), limits, steps, run.config.margin))
     for steps in AFTER:
         note(f"GAN + {steps}", making, partial(refine, made, limits, steps, run.config.margin))
     return out
@@ -139,6 +145,7 @@ def main() -> None:
     parser.add_argument("--parents", type=int, default=50, help="pairs of held-out parents")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=1000)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings other than the default ones")
     given = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {}
@@ -147,7 +154,9 @@ def main() -> None:
         for seed in range(given.seeds):
             parts = [split(load_class(metal), seed) for metal in pair.split("-")]
             with tempfile.TemporaryDirectory() as folder:
-                run = train(parts[0][0], parts[1][0], Config(epochs1=given.epochs, epochs2=given.epochs, seed=seed), Path(folder))
+                settings = dict(word.split("=") for word in given.set)
+                config = Config.of({"epochs1": given.epochs, "epochs2": given.epochs, "seed": seed} | settings)
+                run = train(parts[0][0], parts[1][0], config, Path(folder))
                 held = tuple(unseen.cells() for _, unseen in parts)
                 rng = torch.Generator().manual_seed(seed)
                 every = torch.cartesian_prod(*(torch.arange(len(c)) for c in held))

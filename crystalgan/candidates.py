@@ -19,7 +19,7 @@ from crystalgan.describe import symmetry
 from crystalgan.geometry import judge, keeps, learned_rule, refine
 from crystalgan.matching import Seen, known_structures
 from crystalgan.methods import METHODS
-from crystalgan.pools import class_tensors, load_networks, noise, pair_order, shuffled, transferred, union
+from crystalgan.pools import class_tensors, disturbed, load_networks, noise, pair_order, shuffled, transferred, union
 from crystalgan.rules import Rule, paper_rule
 from crystalgan.runs import Run
 from crystalgan.symmetry import joined
@@ -71,7 +71,7 @@ def make(run: Run, block: int, seed: int) -> Batch:
 def _ternary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:
     origins = torch.rand(len(pairs), run.config.origins, 3, generator=rng)
     nets = load_networks(run, 2)
-    starts = transferred(run, pairs, origins, to_b)
+    starts = [disturbed(start[None], run.config.noise, [rng])[0] for start in transferred(run, pairs, origins, to_b)]
     return _merged(to_b, *(methods.one_way(nets, start, domain) for domain, start in enumerate(starts)))
 
 

@@ -51,14 +51,19 @@ class Config:
     lambda_reconstruction2: float = _setting(1.0, "lambda_2 and lambda_4 of eq. 25: how much step 2 heeds the way back")
     lambda_geo1: float = _setting(30.0, "lambda_5 of eq. 25: weight of distances that are too short", "1/Å²")
     lambda_geo2: float = _setting(30.0, "lambda_6 of eq. 25: weight of distances that are too long", "1/Å²")
-    lambda_volume: float = _setting(3.0, "of a term that is not in the paper: a cell keeps the volume of its transferred cell")
+    lambda_volume: float = _setting(30.0, "of a term that is not in the paper: a cell keeps the volume of its transferred cell")
     residual: bool = _setting(True, "a generator puts out its input plus a correction that starts near zero")
     spectral_norm: bool = _setting(True, "every layer of a discriminator has a spectral norm of at most one")
     transfer: Literal["fit", "paper"] = _setting("fit", "how step 2's input is put together from two pseudo-binaries")
     symmetry: bool = _setting(
         True, "the parents' symmetry is followed: `fit` looks for origins that keep some, and networks keep it"
     )
-    origins: int = _setting(16, "origins that `fit` chooses from")
+    origins: int = _setting(4, "origins that `fit` tries")
+    noise: float = _setting(
+        0.3,
+        "random displacements that a generator of step 2 starts from, standard deviation; strains are a third of this number",
+        "Å",
+    )
     favour_large: float = _setting(2.0, "parents are drawn with a chance that grows as their number of atoms to this power")
     transfer_pool: int = _setting(
         2048, "transferred samples that step 2 trains on; 0: as many as the larger class has cells", "cells"
@@ -77,7 +82,7 @@ class Config:
         for name in ("batch", "steps", "layers", "width", "origins", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
-        for name in ("epochs1", "epochs2", "transfer_pool", "refine", "seed", "margin", "learning_rate", "clip"):
+        for name in ("epochs1", "epochs2", "transfer_pool", "refine", "seed", "margin", "noise", "learning_rate", "clip"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative.")
 
@@ -101,6 +106,7 @@ class Config:
             "spectral_norm": False,
             "transfer": "paper",
             "symmetry": False,
+            "noise": 0.0,
             "favour_large": 0.0,
             "transfer_pool": 0,
             "geometric_loss": "literal",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHORTEST_SHARED = 1.5  # Å; closer atoms of the shared element are a molecule, of which nothing is learned
 POSITION_STEP, STRAIN_STEP = 0.25, 0.1  # of `refine`: Å and strain for each Å² of the loss
-GROWTH = 0.15  # what is left of a strain's change of volume: a cell that may grow keeps the limits so, and holds voids
+GROWTH = 0.05  # what is left of a strain's change of volume: a cell that may grow keeps the limits so, and holds voids
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Data:
     y: Cells
     larger: int
     noise: bool = False
+    disturbance: float = 0.0  # Å, see `disturbed`
     units: Tensor | None = None  # see `units_of`
     parents: tuple[Cells, Cells] | None = None  # both classes in the slots of x and y, where discriminators are shown those
 
@@ -59,6 +60,7 @@ class Data:
                 real = stacked([y])
                 yield stacked([noise(x, rngs)]), real, real
             else:
+                x, y = (disturbed(cells, self.disturbance, rngs) for cells in (x, y))
                 real = stacked([y, x])
                 yield stacked([x, y]), real, self._shown(rngs, batch) or real
 
@@ -83,6 +85,24 @@ def noise(cells: Cells, rngs: Sequence[torch.Generator]) -> Cells:
     return replace(cells, lattice=lattice, frac=frac * cells.mask.unsqueeze(-1))
 
 
+def disturbed(cells: Cells, amount: float, rngs: Sequence[torch.Generator]) -> Cells:
+    """Cells `[runs, batch]` with random displacements of `amount` Å and strains of a third of that number, each kind Gaussian.
+
+    Volumes stay but for second order, and so does the symmetry of cells that have one to follow.
+    """
+    if not amount:
+        return cells
+    shapes = (cells.frac.shape[1:], cells.lattice.shape[1:])
+    draws = (torch.stack([torch.randn(shape, generator=rng) for rng in rngs]) * amount for shape in shapes)
+    moves, strains = (draw.to(cells.lattice.dtype) for draw in draws)
+    strains = strains / 3
+    strains = (strains + strains.mT) / 2
+    strains = strains - strains.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(3)
+    frac = (moves @ torch.linalg.inv(cells.lattice)[..., None, :, :]) * cells.mask[..., None]
+    change = replace(cells, lattice=cells.lattice @ strains, frac=frac, symmetry=None).features
+    return cells.with_features(cells.features + (cells.symmetry.project(change) if cells.symmetry else change))
+
+
 def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
     """The pools of a stage for a stack of runs on the same classes; step 2 needs step 1's networks."""
     a, b = class_tensors(runs[0])
@@ -99,9 +119,8 @@ def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
         x, y = (_stack(pool) for pool in zip(*pools, strict=True))
         atoms = config.discriminator == "atoms"
         both = union(a, b)
-        return Data(
-            x, y, larger, units=units_of(a, b, 3) if atoms else None, parents=(both[: len(a)], both[len(a) :]) if atoms else None
-        )
+        units, shown = (units_of(a, b, 3), (both[: len(a)], both[len(a) :])) if atoms else (None, None)
+        return Data(x, y, larger, disturbance=config.noise, units=units, parents=shown)
     if stage.domains == "noise":
         both = union(a, b)
         return Data(_repeat(both, len(runs)), _repeat(both, len(runs)), len(both), noise=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crystalgan.geometry import Limits
 
 SYMPREC = 0.05  # Å, of the parents: relaxed cells that spread no more than that are made exactly symmetric
+CROWDED = 0.5  # of a lower limit: atoms so near are on top of each other, and have no direction to be moved apart in
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,22 @@ def fit_transfer(
     limits: Limits,
     shifts: Tensor,
 ) -> Cells:
-    """As `paper_transfer`, but the lattice takes the volume of its atoms in both classes, and the sublattice the best origin.
+    """As `paper_transfer`, but the lattice takes the volume of its atoms in both classes, and the sublattice another origin.
 
     The origin of the incoming sublattice is arbitrary in a crystal. Of `shifts` `[cells, k, 3]`, fractional and random, it takes
-    the one that breaks `limits` least. Where symmetry is followed, shifts that bring special points of both parents together,
-    and so keep operations of `into`, come in the place of random ones. `parents` and their `rows` are of `into` and of `other`.
+    the first that puts no atoms on top of each other, or the one that breaks `limits` least. Where symmetry is followed, shifts
+    that bring special points of both parents together, and so keep operations of `into`, come in the place of random ones.
+    `parents` and their `rows` are of `into` and of `other`.
     """
     frac, mask = other.frac[:, 1], other.mask[:, 1]
     lattice = into.lattice * _growth(into, mask, parents)[:, None, None]
-    if into.symmetry:
+    if into.symmetry and len(into):
         shifts = _symmetric_shifts(into, into.symmetry, frac, mask, parents, rows, shifts)
     count, trials, _ = shifts.shape
     repeated = torch.arange(count).repeat_interleave(trials)
     trial = (frac[repeated] + shifts.flatten(0, 1)[:, None]) * mask[repeated, :, None]
     put = _put_together(replace(into, symmetry=None)[repeated], lattice[repeated], trial, mask[repeated], slot, species)
-    best = _violation(put, limits).view(count, trials).argmin(-1)
+    best = _preference(put, limits, trials)
     shift = shifts[torch.arange(count), best]
     symmetry = _kept(into, into.symmetry, frac, mask, shift, slot, lattice) if into.symmetry else None
     return _put_together(into, lattice, (frac + shift[:, None]) * mask[..., None], mask, slot, species, symmetry)
@@ -106,12 +108,20 @@ def _growth(into: Cells, mask: Tensor, parents: tuple[Parents, Parents]) -> Tens
     return (wanted / torch.linalg.det(into.lattice).abs().clamp_min(1e-3)).pow(1 / 3).to(into.lattice.dtype)
 
 
-def _violation(cells: Cells, limits: Limits) -> Tensor:
-    """The sum of squares by which first neighbours break the limits, `[cells]`, Å²."""
+def _preference(cells: Cells, limits: Limits, trials: int) -> Tensor:
+    """The number of the trial to take, `[cells]`: the first without atoms on top of each other, else the one that breaks least.
+
+    Cells are `trials` in a row of each. The one that breaks least of all is often the same: taking it costs variety, and what a
+    first one breaks is mended later.
+    """
     with torch.no_grad():
         near = first_neighbours(cells, limits.cross)
         short, long, _ = limits.excess(near, 0.0)
-        return short.new_zeros(len(cells)).index_add(0, near.cell, short.square() + long.square())
+        broken = short.new_zeros(len(cells)).index_add(0, near.cell, short.square() + long.square())
+        closest = short.new_full((len(cells),), torch.inf)
+        closest = closest.scatter_reduce(0, near.cell, near.distance / limits.of(near)[0].clamp_min(1e-3), "amin")
+    order = torch.arange(trials, dtype=broken.dtype).repeat(len(cells) // trials) / trials
+    return torch.where(closest > CROWDED, order, 1 + broken).view(-1, trials).argmin(-1)
 
 
 def _symmetric_shifts(

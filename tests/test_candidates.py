@@ -80,14 +80,15 @@ def test_duplicates_are_those_of_the_structure_matcher(small_run):
     shaken = [s.copy().perturb(0.02) for s in structures[:10]]
     for s in shaken:
         s.apply_strain(rng.uniform(-0.02, 0.02, 3))
-    everything = structures + shaken
+    larger = [s.copy().perturb(0.3).make_supercell([[2, 0, 0], [0, 1, 0], [0, 1, 1]]) for s in structures[10:25]]
+    everything = structures + shaken + larger
     finder = Seen[int]()
     found = [finder.find_or_add(s, i) for i, s in enumerate(everything)]
     matcher = StructureMatcher()
     for i, twin in enumerate(found):
         firsts = [j for j in range(i) if found[j] is None and matcher.fit(everything[i], everything[j])]
         assert twin == (firsts[0] if firsts else None)
-    assert all(twin is not None for twin in found[len(structures) :])
+    assert all(twin is not None for twin in found[len(structures) : len(structures) + len(shaken)])
 
 
 @pytest.mark.parametrize(("file_format", "ending"), [("poscar", ".vasp"), ("cif", ".cif"), ("extxyz", ".extxyz")])

@@ -89,6 +89,14 @@ def test_generator_is_equivariant(start):
         np.testing.assert_allclose(np.sort(one.distance_matrix.ravel()), np.sort(two.distance_matrix.ravel()), atol=1e-5)
 
 
+def test_one_way_is_the_first_half_of_the_round_trip(start):
+    net = generator()
+    new = net(start)[0]
+    for domain in (0, 1):
+        alone = net.one_way(start[:, domain : domain + 1], domain)
+        torch.testing.assert_close(alone.features[:, 0], new.features[:, domain])
+
+
 def test_generator_keeps_symmetry_and_run_k_is_what_it_is_alone(palladium):
     cells = find_symmetry(palladium.cells(), 0.05)
     both = stacked([cells[None], cells[None]])

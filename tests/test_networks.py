@@ -91,6 +91,10 @@ def test_the_round_trip_is_two_generators_one_after_the_other(residual):
     torch.testing.assert_close(new.features, expected[0])
     torch.testing.assert_close(back.features, expected[1])
     assert torch.equal(back.mask, start.mask.flip(1))
+    for domain in (0, 1):
+        torch.testing.assert_close(
+            generator.one_way(start[:, domain : domain + 1], domain).features[:, 0], expected[0][:, domain]
+        )
 
     weights = [torch.randn_like(y) for y in expected]
     wanted = torch.autograd.grad(sum((w * y).sum() for w, y in zip(weights, expected, strict=True)), [x, *parameters])
