@@ -90,8 +90,9 @@ class Cells:
         return cells
 
     def gathered(self, rows: Tensor) -> Cells:
-        """Cells `[runs, batch]` of a pool `[runs, pool]`, by their rows `[runs, batch]`."""
-        flat = (rows + torch.arange(0, self.lattice.shape[1] * len(rows), self.lattice.shape[1])[:, None]).flatten()
+        """Cells `[runs, ...]` of a pool `[runs, pool]`, by their rows `[runs, ...]`."""
+        first = torch.arange(0, self.lattice.shape[1] * len(rows), self.lattice.shape[1])
+        flat = (rows + first.view(-1, *[1] * (rows.ndim - 1))).flatten()
 
         def rows_of(tensor: Tensor) -> Tensor:
             return tensor.flatten(0, 1).index_select(0, flat).unflatten(0, rows.shape)
@@ -262,8 +263,13 @@ def stacked(domains: Sequence[Cells]) -> Cells:
 
 
 def swapped(cells: Cells) -> Cells:
-    """The domains of `[runs, domains, batch]` in reverse order."""
+    """The domains of `[runs, domains, batch]` in reverse order; kept with cells that have no gradient."""
+    if "swapped" in cells.__dict__:
+        kept: Cells = cells.__dict__["swapped"]
+        return kept
     symmetry = cells.symmetry.map(lambda t: t.flip(1)) if cells.symmetry else None
     other = Cells.from_features(cells.features.flip(1), cells.mask.flip(1), cells.species, symmetry)
     other.__dict__["occupied"] = cells.occupied.flip(1)
+    if not other.features.requires_grad:
+        cells.__dict__["swapped"] = other
     return other

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from crystalgan import InputError, methods
-from crystalgan.cells import Cells, stacked
+from crystalgan.cells import Cells, stacked, swapped
 from crystalgan.geometry import first_neighbours, learned_rule
 from crystalgan.graph import SHARED_LENGTH
 from crystalgan.methods import METHODS, Networks, Stage
@@ -50,19 +50,27 @@ class Data:
         cell once before any twice.
         """
         updates, batch = self.updates(batch), min(batch, self.larger)
-        x_index, y_index = (
-            torch.stack([shuffled(pool.lattice.shape[1], updates * batch, rng) for rng in rngs]) for pool in (self.x, self.y)
-        )
+        sizes, count = [pool.lattice.shape[1] for pool in (self.x, self.y)], updates * batch
+        of_x, of_y = (torch.stack([shuffled(size, count, rng) for rng in rngs])[:, None] for size in sizes)
         for i in range(updates):
             part = slice(i * batch, (i + 1) * batch)
-            x, y = self.x.gathered(x_index[:, part]), self.y.gathered(y_index[:, part])
             if self.noise:
-                real = stacked([y])
-                yield stacked([noise(x, rngs)]), real, real
+                real = self.y.gathered(of_y[..., part])
+                yield noise(self.x.gathered(of_x[..., part]), rngs), real, real
             else:
-                x, y = (disturbed(cells, self.disturbance, rngs) for cells in (x, y))
-                real = stacked([y, x])
-                yield stacked([x, y]), real, self._shown(rngs, batch) or real
+                rows = torch.cat((of_x[..., part], of_y[..., part] + sizes[0]), 1)
+                start = disturbed(self._both.gathered(rows), self.disturbance, rngs)
+                real = swapped(start)
+                yield start, real, self._shown(rngs, batch) or real
+
+    @cached_property
+    def _both(self) -> Cells:
+        """The cells of x and then those of y, which takes the names of x: one pool to draw both from at once."""
+        parts = (torch.cat((getattr(self.x, name), getattr(self.y, name)), 1) for name in ("lattice", "frac", "mask"))
+        lattice, frac, mask = parts
+        symmetries = [cells.symmetry for cells in (self.x, self.y) if cells.symmetry]
+        symmetry = joined(symmetries, lambda tensors: torch.cat(tensors, 1)) if len(symmetries) == 2 else None
+        return Cells(lattice, frac, mask, self.x.species, symmetry)
 
     def _shown(self, rngs: Sequence[torch.Generator], batch: int) -> Cells | None:
         if self.parents is None:
@@ -86,7 +94,7 @@ def noise(cells: Cells, rngs: Sequence[torch.Generator]) -> Cells:
 
 
 def disturbed(cells: Cells, amount: float, rngs: Sequence[torch.Generator]) -> Cells:
-    """Cells `[runs, batch]` with random displacements of `amount` Å and strains of a third of that number, each kind Gaussian.
+    """Cells `[runs, ..., batch]` with Gaussian displacements of `amount` Å and Gaussian strains of a third of that number.
 
     Volumes stay but for second order, and so does the symmetry of cells that have one to follow.
     """
