@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -174,3 +175,36 @@ def _draw(out: Path | None, figure: Callable[[], Figure]) -> None:
         figure().write_html(out, include_plotlyjs=True)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); give another path with --out.") from None
+
+
+@app.command()
+def race(
+    a: Annotated[str, typer.Argument(help="One metal.")],
+    b: Annotated[str, typer.Argument(help="The other metal.")],
+    minutes: Annotated[float, typer.Option(help="CPU minutes of each method and seed, making and relaxing together.")] = 10.0,
+    seeds: Annotated[int, typer.Option(help="Times that each method has these minutes.")] = 1,
+    types: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="Known ternary structures, whose metals are swapped as well.")
+    ] = None,
+    epochs: Epochs = None,
+    settings: Settings = None,
+    runs: Runs = Path("runs"),
+    jobs: Annotated[int, typer.Option(help="Processes at once, one thread each.")] = 1,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Candidates against random structures with symmetry (PyXtal), swapped metals and ASE's random search: hits a CPU minute."""
+    from crystalgan import race as core
+    from crystalgan import study_charts
+    from crystalgan.rivals import METHODS
+    from crystalgan.study import load_pair
+
+    if missing := [name for name in ("pyxtal", "ase_ga") if find_spec(name) is None]:
+        raise InputError(f"The race needs {' and '.join(missing)}; pip install '.[race]'.")
+    config = config_of("default", settings or [], epochs1=epochs, epochs2=epochs)
+    one, other = load_pair(f"{a}-{b}", None, None, config.shared)
+    known = core.ternary_types(types or [], config.shared, (one.metal, other.metal))
+    with _bar(len(METHODS) * seeds) as done:
+        result = core.race(one, other, config, runs, minutes, seeds, jobs, known, done)
+    _draw(out, lambda: study_charts.race_figure([result]))
+    show(result, core.as_text(result), as_json)

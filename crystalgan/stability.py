@@ -78,6 +78,12 @@ def builtin_structures(species: tuple[str, ...]) -> dict[str, Structure]:
     return {name: structure for name, structure, _ in _builtin(species)}
 
 
+def builtin_phases(species: tuple[str, ...]) -> list[Phase]:
+    """The built-in elements and binaries of these elements, with the energies of the potential that they were made with."""
+    known = _builtin(species)
+    return [Phase(name, s.formula.replace(" ", ""), info["energy_per_atom"] * len(s)) for name, s, info in known]
+
+
 def other_structures(species: tuple[str, ...], paths: Sequence[Path | str]) -> dict[str, Structure]:
     """The structures in a user's files that hold no other elements, by file; InputError for a file without any."""
     from crystalgan.readers import read_entries

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.plots import OKABE_ITO
+from crystalgan.race import title as race_title
 from crystalgan.table2 import paper_counts
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ METHOD_NAMES = {
     "unconstrained": "CrystalGAN<br>without constraints",
     "crystalgan": "CrystalGAN",
 }
+RACERS = {"crystalgan": "CrystalGAN", "pyxtal": "PyXtal", "substitution": "swapped metals", "ase": "ASE random"}
 VALIDITY = {"valid paper": "keep paper", "valid learned": "keep learned", "valid cdvae": "keep CDVAE", "unique": "unique"}
 
 
@@ -107,4 +109,24 @@ def validity_figure(measured: dict[str, dict[str, float | None]]) -> go.Figure:
         figure.add_trace(bar)
     figure.update_yaxes(range=(0, 102), ticksuffix=" %")
     figure.update_layout(height=300, margin={"l": 55, "r": 10, "t": 10, "b": 30}, legend={"orientation": "h", "y": -0.15})
+    return figure
+
+
+def race_figure(results: list[dict[str, Any]]) -> go.Figure:
+    """Hits a CPU minute by method, one panel a pair; `results` as `race` gives them."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(1, len(results), subplot_titles=[race_title(result) for result in results], horizontal_spacing=0.07)
+    for column, result in enumerate(results, 1):
+        found = result["methods"]
+        names = [RACERS.get(method, method) for method in found]
+        for colour, limit in zip((OKABE_ITO[0], OKABE_ITO[4]), ("0.1", "0.05"), strict=True):
+            rates = [one[f"hits_{limit}"] / one["cpu_minutes"] for one in found.values()]
+            bars = _bars(f"within {limit} eV/atom of the hull", names, rates, colour)
+            bars.showlegend, bars.legendgroup = column == 1, limit
+            figure.add_trace(bars, 1, column)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title="hits a CPU minute", row=1, col=1)
+    margin = {"l": 55, "r": 10, "t": 40, "b": 40}
+    figure.update_layout(height=360, margin=margin, legend={"orientation": "h", "y": -0.25}, bargap=0.3)
     return figure

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from crystalgan import InputError, table2
+from crystalgan import InputError, race, table2
 from crystalgan.charts import distance_figure, pairs_of
 from crystalgan.metrics import metric
-from crystalgan.study_charts import table2_figure, validity_figure
+from crystalgan.study_charts import race_figure, table2_figure, validity_figure
 from ui import cached, state, work
 
 if TYPE_CHECKING:
@@ -109,6 +109,36 @@ def show_table2() -> None:
     )
 
 
+def show_race() -> None:
+    st.subheader("The race", anchor=False)
+    results = race.results(cached.runs_folder())
+    if not results:
+        st.caption(
+            "Candidates against random structures, swapped metals and random search, relaxed alike in the same CPU time. Have it "
+            f"run in a shell, and it is shown here: `crystalgan race Pd Ni --minutes 10 --runs {cached.runs_folder()}`"
+        )
+        return
+    chosen = st.selectbox("Result", range(len(results)), format_func=lambda k: race.title(results[k]), key="race")
+    result = results[chosen]
+    left, right = st.columns(2, gap="medium")
+    left.plotly_chart(race_figure([result]), key="race_figure", config=PLAIN)
+    names = ("relaxed", "converged", "valid", "unique", "new", "hits_0.1", "hits_0.05", "cpu_minutes")
+    rows = [{"method": method} | {name: found[name] for name in names} for method, found in result["methods"].items()]
+    right.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        column_config={
+            "valid": st.column_config.NumberColumn(help="Keep the learned rule as they were made."),
+            "unique": st.column_config.NumberColumn(help="Different cells after relaxation, of those that converged."),
+            "new": st.column_config.NumberColumn(help="Of these, ternaries that match no known structure."),
+            "hits_0.1": st.column_config.NumberColumn("within 0.1", help="New ones within 0.1 eV/atom of the hull."),
+            "hits_0.05": st.column_config.NumberColumn("within 0.05", help="New ones within 0.05 eV/atom of the hull."),
+            "cpu_minutes": st.column_config.NumberColumn("CPU min", format="%.1f", help="Making and relaxing; not training."),
+        },
+    )
+    right.caption(f"The run took {result['training_minutes']:.1f} CPU minutes to train.")
+
+
 @work.saying_errors()
 def page() -> None:
     state.header("Compare", "Runs side by side: what their candidates are worth, and how each number is found.")
@@ -134,6 +164,7 @@ def page() -> None:
         else:
             st.info("Choose runs that hold candidates; they are generated on the page Explore.")
     show_table2()
+    show_race()
 
 
 state.through_app()

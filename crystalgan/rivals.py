@@ -1,0 +1,167 @@
+"""Where candidates can come from: the trained run, and what a chemist would do without it. Endless streams of ternary cells.
+
+All but the run's own are given its compositions, in its order, and the volume that its atoms have in both classes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pymatgen.core import Structure
+
+Composition = tuple[int, int, int]  # atoms of the shared element and of both metals
+
+GROUP_TRIES = 5  # space groups that PyXtal is asked for in turn before a composition is given up
+CLOSEST = 0.7  # of the sum of covalent radii: how near ASE's random atoms may be
+REPEATS = {"P": 1, "A": 2, "B": 2, "C": 2, "I": 2, "R": 3, "F": 4}  # primitive cells in a conventional one, by centring
+LARGEST = 3  # times a parent's cell in which metals are swapped
+
+
+@dataclass(frozen=True)
+class Field:
+    """What every method is given."""
+
+    run: Path
+    species: tuple[str, str, str]
+    compositions: tuple[Composition, ...]
+    volumes: tuple[float, float, float]  # of an atom of each species, Å³
+    hosts: tuple[Structure, ...]  # cells of both classes, and known ternary ones of a user's, whose metals are swapped
+    seed: int
+
+    def volume(self, composition: Composition) -> float:
+        """The usual volume of so many atoms, Å³."""
+        return sum(n * v for n, v in zip(composition, self.volumes, strict=True))
+
+    def symbols(self, composition: Composition) -> list[str]:
+        """The elements of the atoms, one after the other."""
+        return [symbol for symbol, n in zip(self.species, composition, strict=True) for _ in range(n)]
+
+
+def compositions_of(run: Any, count: int, seed: int) -> tuple[Composition, ...]:  # noqa: ANN401 - `Run`, imported late
+    """The compositions of the first cells that a run draws."""
+    from crystalgan.candidates import BLOCK, make
+
+    blocks = [make(run, block, seed).cells.mask.sum(-1).tolist() for block in range(-(-count // BLOCK))]
+    return tuple((h, a, b) for h, a, b in itertools.chain(*blocks))[:count]
+
+
+def from_the_run(field: Field) -> Iterator[Structure]:
+    """The run's own cells: those that keep its rule and repeat no earlier one."""
+    import torch
+
+    from crystalgan.candidates import make
+    from crystalgan.cells import decode
+    from crystalgan.geometry import keeps
+    from crystalgan.matching import Seen
+    from crystalgan.runs import Run
+
+    run, seen = Run.open(field.run), Seen[int]()
+    limits = run.rule.for_slots(run.species, torch.float64)
+    for block in itertools.count():
+        cells = make(run, block, field.seed).cells
+        for structure in decode(cells[keeps(cells, limits)]):
+            if seen.find_or_add(structure, 0) is None:
+                yield structure
+
+
+def from_pyxtal(field: Field) -> Iterator[Structure]:
+    """Random cells with the symmetry of a random space group that the composition allows (Fredericks et al., CPC 261, 107810)."""
+    from pyxtal import pyxtal
+    from pyxtal.msg import Comp_CompatibilityError, VolumeError
+
+    rng = np.random.default_rng(field.seed)
+    for composition in itertools.cycle(field.compositions):
+        there = [n > 0 for n in composition]
+        species = list(itertools.compress(field.species, there))
+        for group, repeats in rng.permutation(_groups(composition))[:GROUP_TRIES].tolist():
+            cell = pyxtal()
+            counts = [n * repeats for n in itertools.compress(composition, there)]
+            try:
+                cell.from_random(3, group, species, counts, random_state=int(rng.integers(2**31)))
+            except (Comp_CompatibilityError, VolumeError, RuntimeError, ValueError):
+                continue
+            if cell.valid:
+                yield cell.to_pymatgen().get_primitive_structure()
+                break
+
+
+@cache
+def _groups(composition: Composition) -> list[tuple[int, int]]:
+    """Space groups above P1 whose sites can hold a composition, each with the primitive cells in its conventional one."""
+    from pyxtal.symmetry import Group
+
+    out = []
+    for number in range(2, 231):
+        group = Group(number)
+        repeats = REPEATS[group.symbol[0]]
+        if group.check_compatible([n * repeats for n in composition if n])[0]:
+            out.append((number, repeats))
+    return out
+
+
+def by_substitution(field: Field) -> Iterator[Structure]:
+    """Metals swapped at random in cells of both classes, and in a user's ternary ones, that have the composition's sites.
+
+    Compositions without such a cell are passed over.
+    """
+    rng = np.random.default_rng(field.seed)
+    counts = [(sum(s.specie.symbol == field.species[0] for s in host), len(host)) for host in field.hosts]
+    for composition in itertools.cycle(field.compositions):
+        shared, atoms = composition[0], sum(composition)
+        fitting = [
+            (host, atoms // size)
+            for host, (own, size) in zip(field.hosts, counts, strict=True)
+            if not atoms % size and atoms // size <= LARGEST and own * (atoms // size) == shared
+        ]
+        if not fitting:
+            continue
+        host, repeats = fitting[rng.integers(len(fitting))]
+        cell = host.copy().make_supercell(rng.permutation([repeats, 1, 1]).tolist())
+        metals = [i for i, site in enumerate(cell) if site.specie.symbol != field.species[0]]
+        for place, i in enumerate(rng.permutation(metals)):
+            cell.replace(int(i), field.species[1] if place < composition[1] else field.species[2])
+        yield cell.scale_lattice(field.volume(composition))
+
+
+def from_ase(field: Field) -> Iterator[Structure]:
+    """Random positions in random cells, atoms no nearer than 0.7 of their covalent radii: ASE's start of a genetic search."""
+    from ase import Atoms
+    from ase.data import atomic_numbers
+    from ase_ga.startgenerator import StartGenerator
+    from ase_ga.utilities import CellBounds, closest_distances_generator
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    rng = np.random.RandomState(field.seed)
+    apart = closest_distances_generator([atomic_numbers[symbol] for symbol in field.species], ratio_of_covalent_radii=CLOSEST)
+    bounds = CellBounds({"phi": [35, 145], "chi": [35, 145], "psi": [35, 145], "a": [2, 20], "b": [2, 20], "c": [2, 20]})
+    for composition in itertools.cycle(field.compositions):
+        generator = StartGenerator(
+            Atoms(pbc=True),
+            field.symbols(composition),
+            apart,
+            box_volume=field.volume(composition),
+            number_of_variable_cell_vectors=3,
+            cellbounds=bounds,
+            test_too_far=False,
+            rng=rng,
+        )
+        found = generator.get_new_candidate(maxiter=200)
+        if found is not None:
+            yield AseAtomsAdaptor.get_structure(Atoms(found.symbols, found.positions, cell=found.cell, pbc=True))
+
+
+METHODS: dict[str, Callable[[Field], Iterator[Structure]]] = {
+    "crystalgan": from_the_run,
+    "pyxtal": from_pyxtal,
+    "substitution": by_substitution,
+    "ase": from_ase,
+}
