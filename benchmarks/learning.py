@@ -128,6 +128,7 @@ def compare(run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int) -> di
         cells = call()
         out[name] = score(cells, before + time.process_time() - start, limits, units, real)
 
+    refine(x[:2], limits, 1, run.config.margin)  # compiled on its first call, which is nobody's time
     note("raw transfer", drawing, lambda: x)
     note("scaled", drawing, lambda: scaled(x, limits))
     for steps in DESCENTS:

@@ -187,8 +187,12 @@ def _sum(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def results(root: Path) -> list[dict[str, Any]]:
     """What `race` found in this folder of runs, the newest first."""
-    files = sorted((root / FOLDER).glob("*/race-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [read_json(path) for path in files]
+    paths = sorted((root / FOLDER).glob("*/race-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    found = {path: read_json(path) for path in paths}
+    for path, result in found.items():
+        if not {"pair", "minutes", "seeds", "methods"} <= result.keys():
+            raise InputError(f"{path}: damaged (no result of a race); delete it and run the race again.")
+    return list(found.values())
 
 
 def title(result: dict[str, Any]) -> str:

@@ -174,6 +174,17 @@ def test_several_runs_side_by_side_and_table2(monkeypatch, tmp_path, finished):
     app.run()
     assert app.dataframe[-1].value["paper"].tolist() == [0, 0, 4, 9]
     assert "1 seed of 1 + 1 epochs" in app.selectbox(key="table2").options[0]
+    assert any("crystalgan race" in text.value for text in app.caption)
+    counts = {"relaxed": 9, "converged": 8, "valid": 7, "unique": 6, "new": 5, "hits_0.1": 4, "hits_0.05": 3, "cpu_minutes": 2.0}
+    result = {"pair": "Pd-Ni", "shared": "H", "minutes": 2, "seeds": 1, "training_minutes": 1.5, "methods": {"pyxtal": counts}}
+    (tmp_path / "race" / "some").mkdir(parents=True)
+    (tmp_path / "race" / "some" / "race-2-1.json").write_text(json.dumps(result))
+    app.run()
+    assert app.dataframe[-1].value["hits_0.1"].tolist() == [4]
+    assert "2 CPU minutes" in app.selectbox(key="race").options[0]
+    (tmp_path / "race" / "some" / "race-2-1.json").write_text("{}")
+    app.run()
+    assert any("race-2-1.json: damaged" in box.value for box in app.error)
     (found,) = tmp_path.glob("table2/*/table2.json")
     for text in ("{", "{}"):
         found.write_text(text)
