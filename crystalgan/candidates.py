@@ -50,19 +50,28 @@ class Batch:
 def make(run: Run, block: int, seed: int) -> Batch:
     """One block of new cells of a finished run's method, float64."""
     rng = torch.Generator().manual_seed(seed * 1_000_003 + block)
-    last = METHODS[run.config.method][-1]
-    if last.domains == "noise":
-        cells, pairs = _from_noise(run, rng), torch.full((BLOCK, 2), -1)
-    else:
-        order = pair_order(*run.classes(), run.config.favour_large, torch.Generator().manual_seed(seed))
-        numbers = torch.arange(block * BLOCK, (block + 1) * BLOCK)
-        pairs = order[numbers % len(order)]
-        to_b = (numbers + numbers // len(order)) % 2 == 0  # both generators in turn, and the other one when a pair comes again
-        cells = (_ternary if last.domains == "ternary" else _binary)(run, pairs, to_b, rng)
+    if METHODS[run.config.method][-1].domains == "noise":
+        return _batch(run, _from_noise(run, rng), torch.full((BLOCK, 2), -1))
+    order = pair_order(*run.classes(), run.config.favour_large, torch.Generator().manual_seed(seed))
+    numbers = torch.arange(block * BLOCK, (block + 1) * BLOCK)
+    to_b = (numbers + numbers // len(order)) % 2 == 0  # both generators in turn, and the other one when a pair comes again
+    return make_from(run, order[numbers % len(order)], to_b, rng)
+
+
+def make_from(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Batch:
+    """New cells of a finished run of cells with two domains, float64, from rows of both classes `[n, 2]`.
+
+    They are made by the generator from A to B where `to_b`, and by the other one elsewhere.
+    """
+    make_cells = _ternary if METHODS[run.config.method][-1].domains == "ternary" else _binary
+    return _batch(run, make_cells(run, pairs, to_b, rng), pairs)
+
+
+def _batch(run: Run, cells: Cells, pairs: Tensor) -> Batch:
     cells = cells.to(torch.float64)
     limits = run.rule.for_slots(cells.species, torch.float64)
     raw = keeps(cells, limits).tolist()
-    if last.constrained:
+    if METHODS[run.config.method][-1].constrained:
         cells = refine(cells, limits, run.config.refine, run.config.margin)
     parent_a, parent_b = pairs.T.tolist()
     return Batch(cells, parent_a, parent_b, raw)

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
+    from crystalgan.candidates import Batch
+    from crystalgan.runs import Run
+
 Composition = tuple[int, int, int]  # atoms of the shared element and of both metals
 
 GROUP_TRIES = 5  # space groups that PyXtal is asked for in turn before a composition is given up
 CLOSEST = 0.7  # of the sum of covalent radii: how near ASE's random atoms may be
 REPEATS = {"P": 1, "A": 2, "B": 2, "C": 2, "I": 2, "R": 3, "F": 4}  # primitive cells in a conventional one, by centring
+SOME = 50  # cells that are made at once where all have one composition
 LARGEST = 3  # times a parent's cell in which metals are swapped
 
 
@@ -36,6 +40,7 @@ class Field:
     volumes: tuple[float, float, float]  # of an atom of each species, Å³
     hosts: tuple[Structure, ...]  # cells of both classes, and known ternary ones of a user's, whose metals are swapped
     seed: int
+    only: bool = False  # nothing but these compositions, of the run's cells too
 
     def volume(self, composition: Composition) -> float:
         """The usual volume of so many atoms, Å³."""
@@ -66,11 +71,31 @@ def from_the_run(field: Field) -> Iterator[Structure]:
 
     run, seen = Run.open(field.run), Seen[int]()
     limits = run.rule.for_slots(run.species, torch.float64)
-    for block in itertools.count():
-        cells = make(run, block, field.seed).cells
-        for structure in decode(cells[keeps(cells, limits)]):
+    for batch in _targeted(run, field) if field.only else (make(run, block, field.seed) for block in itertools.count()):
+        for structure in decode(batch.cells[keeps(batch.cells, limits)]):
             if seen.find_or_add(structure, 0) is None:
                 yield structure
+
+
+def _targeted(run: Run, field: Field) -> Iterator[Batch]:
+    """Cells of the field's compositions: from all pairs of parents that have these numbers of atoms, again and again."""
+    import torch
+
+    from crystalgan.candidates import make_from
+
+    a, b = run.classes()
+    (h_a, m_a), (h_b, m_b) = (cells.mask.sum(-1).T for cells in (a, b))
+    fitting = []
+    for h, n_a, n_b in field.compositions:  # metals change places: a cell of A takes the other metal in, and keeps its hydrogen
+        metals = (m_b == n_a)[None] & (m_a == n_b)[:, None]
+        for to_b, shared in ((1, (h_a == h)[:, None]), (0, (h_b == h)[None])):
+            pairs = (metals & shared).nonzero()
+            fitting.append(torch.cat((pairs, torch.full((len(pairs), 1), to_b)), 1))
+    every = torch.cat(fitting)
+    rng = torch.Generator().manual_seed(field.seed)
+    while len(every):
+        rows = every[torch.randint(len(every), (SOME,), generator=rng)]
+        yield make_from(run, rows[:, :2], rows[:, 2] == 1, rng)
 
 
 def from_pyxtal(field: Field) -> Iterator[Structure]:

@@ -199,8 +199,7 @@ def race(
     from crystalgan.rivals import METHODS
     from crystalgan.study import load_pair
 
-    if missing := [name for name in ("pyxtal", "ase_ga") if find_spec(name) is None]:
-        raise InputError(f"The race needs {' and '.join(missing)}; pip install '.[race]'.")
+    _need_rivals()
     config = config_of("default", settings or [], epochs1=epochs, epochs2=epochs)
     one, other = load_pair(f"{a}-{b}", None, None, config.shared)
     known = core.ternary_types(types or [], config.shared, (one.metal, other.metal))
@@ -208,3 +207,31 @@ def race(
         result = core.race(one, other, config, runs, minutes, seeds, jobs, known, done)
     _draw(out, lambda: study_charts.race_figure([result]))
     show(result, core.as_text(result), as_json)
+
+
+@app.command()
+def rediscover(
+    file: Annotated[
+        Path, typer.Argument(help="Known ternary structures: extended XYZ, pymatgen JSON or any other that is read.")
+    ],
+    minutes: Annotated[float, typer.Option(help="CPU minutes of each method for each structure.")] = 2.0,
+    epochs: Epochs = None,
+    settings: Settings = None,
+    runs: Runs = Path("runs"),
+    jobs: Annotated[int, typer.Option(help="Processes at once, one thread each.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Look for known ternaries that no training has seen, among relaxed cells of their composition; and let the rivals do so."""
+    from crystalgan import rediscovery as core
+
+    _need_rivals()
+    config = config_of("default", settings or [], epochs1=epochs, epochs2=epochs)
+    known = core.known_ternaries(file, config.shared)
+    with _bar(len(known)) as done:
+        result = core.rediscover(known, config, runs, minutes, jobs, done)
+    show(result, core.as_text(result), as_json)
+
+
+def _need_rivals() -> None:
+    if missing := [name for name in ("pyxtal", "ase_ga") if find_spec(name) is None]:
+        raise InputError(f"This needs {' and '.join(missing)}; pip install '.[race]'.")
