@@ -134,8 +134,9 @@ def spend(method: str, field: Field, minutes: float) -> tuple[list[tuple[Structu
     rows = []
     started = time.process_time()
     for number, structure in enumerate(METHODS[method](field)):
-        outcome = perform(POTENTIAL, Settings(), Task(number, "", structure))
-        rows.append((structure, outcome.structure, outcome.columns))
+        if structure is not None:
+            outcome = perform(POTENTIAL, Settings(), Task(number, "", structure))
+            rows.append((structure, outcome.structure, outcome.columns))
         if time.process_time() - started >= 60 * minutes:
             break
     return rows, (time.process_time() - started) / 60

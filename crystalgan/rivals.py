@@ -1,5 +1,6 @@
-"""Where candidates can come from: the trained run, and what a chemist would do without it. Endless streams of ternary cells.
+"""Where candidates can come from: the trained run, and what a chemist would do without it. Streams of ternary cells.
 
+A stream says None where an attempt came to nothing, so that whoever reads it can look at the clock: some never come to anything.
 All but the run's own are given its compositions, in its order, and the volume that its atoms have in both classes.
 """
 
@@ -59,7 +60,7 @@ def compositions_of(run: Any, count: int, seed: int) -> tuple[Composition, ...]:
     return tuple((h, a, b) for h, a, b in itertools.chain(*blocks))[:count]
 
 
-def from_the_run(field: Field) -> Iterator[Structure]:
+def from_the_run(field: Field) -> Iterator[Structure | None]:
     """The run's own cells: those that keep its rule and repeat no earlier one."""
     import torch
 
@@ -75,6 +76,7 @@ def from_the_run(field: Field) -> Iterator[Structure]:
         for structure in decode(batch.cells[keeps(batch.cells, limits)]):
             if seen.find_or_add(structure, 0) is None:
                 yield structure
+        yield None
 
 
 def _targeted(run: Run, field: Field) -> Iterator[Batch]:
@@ -98,7 +100,7 @@ def _targeted(run: Run, field: Field) -> Iterator[Batch]:
         yield make_from(run, rows[:, :2], rows[:, 2] == 1, rng)
 
 
-def from_pyxtal(field: Field) -> Iterator[Structure]:
+def from_pyxtal(field: Field) -> Iterator[Structure | None]:
     """Random cells with the symmetry of a random space group that the composition allows (Fredericks et al., CPC 261, 107810)."""
     from pyxtal import pyxtal
     from pyxtal.msg import Comp_CompatibilityError, VolumeError
@@ -117,6 +119,8 @@ def from_pyxtal(field: Field) -> Iterator[Structure]:
             if cell.valid:
                 yield cell.to_pymatgen().get_primitive_structure()
                 break
+        else:
+            yield None
 
 
 @cache
@@ -133,7 +137,7 @@ def _groups(composition: Composition) -> list[tuple[int, int]]:
     return out
 
 
-def by_substitution(field: Field) -> Iterator[Structure]:
+def by_substitution(field: Field) -> Iterator[Structure | None]:
     """Metals swapped at random in cells of both classes, and in a user's ternary ones, that have the composition's sites.
 
     Compositions without such a cell are passed over.
@@ -148,6 +152,7 @@ def by_substitution(field: Field) -> Iterator[Structure]:
             if not atoms % size and atoms // size <= LARGEST and own * (atoms // size) == shared
         ]
         if not fitting:
+            yield None
             continue
         host, repeats = fitting[rng.integers(len(fitting))]
         cell = host.copy().make_supercell(rng.permutation([repeats, 1, 1]).tolist())
@@ -157,7 +162,7 @@ def by_substitution(field: Field) -> Iterator[Structure]:
         yield cell.scale_lattice(field.volume(composition))
 
 
-def from_ase(field: Field) -> Iterator[Structure]:
+def from_ase(field: Field) -> Iterator[Structure | None]:
     """Random positions in random cells, atoms no nearer than 0.7 of their covalent radii: ASE's start of a genetic search."""
     from ase import Atoms
     from ase.data import atomic_numbers
@@ -180,11 +185,11 @@ def from_ase(field: Field) -> Iterator[Structure]:
             rng=rng,
         )
         found = generator.get_new_candidate(maxiter=200)
-        if found is not None:
-            yield AseAtomsAdaptor.get_structure(Atoms(found.symbols, found.positions, cell=found.cell, pbc=True))
+        whole = found and Atoms(found.symbols, found.positions, cell=found.cell, pbc=True)
+        yield AseAtomsAdaptor.get_structure(whole) if whole else None
 
 
-METHODS: dict[str, Callable[[Field], Iterator[Structure]]] = {
+METHODS: dict[str, Callable[[Field], Iterator[Structure | None]]] = {
     "crystalgan": from_the_run,
     "pyxtal": from_pyxtal,
     "substitution": by_substitution,

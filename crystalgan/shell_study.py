@@ -233,5 +233,9 @@ def rediscover(
 
 
 def _need_rivals() -> None:
+    """InputError without the rivals' packages; and one thread, so that CPU minutes are those of one core."""
+    from crystalgan.study import one_thread
+
     if missing := [name for name in ("pyxtal", "ase_ga") if find_spec(name) is None]:
         raise InputError(f"This needs {' and '.join(missing)}; pip install '.[race]'.")
+    one_thread()

@@ -14,6 +14,8 @@ from crystalgan.study_charts import race_figure, table2_figure, validity_figure
 from ui import cached, state, work
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from crystalgan.runs import Run
 
 MOST = 6  # as many colours as there are
@@ -67,17 +69,24 @@ def show_distances(runs: list[Run]) -> None:
         st.plotly_chart(figure, key=f"distances_{'-'.join(species)}", config=PLAIN)
 
 
+def chosen(
+    results: list[dict[str, Any]], title: Callable[[dict[str, Any]], str], key: str, about: str, command: str
+) -> dict[str, Any] | None:
+    """The result that is chosen; where there is none, what it would be and the command that makes it."""
+    if not results:
+        st.caption(f"{about} in a shell, and it is shown here: `crystalgan {command} --runs {cached.runs_folder()}`")
+        return None
+    return results[st.selectbox("Result", range(len(results)), format_func=lambda k: title(results[k]), key=key)]
+
+
 def show_table2() -> None:
     st.subheader("Table II", anchor=False)
-    results = table2.results(cached.runs_folder())
-    if not results:
-        st.caption(
-            "The four methods on the same cells, counted by the same rule, beside the paper's counts. It takes minutes; have it "
-            f"made in a shell, and it is shown here: `crystalgan table2 --pairs Pd-Ni --runs {cached.runs_folder()}`"
-        )
+    about = (
+        "The four methods on the same cells, counted by the same rule, beside the paper's counts. It takes minutes; have it made"
+    )
+    result = chosen(table2.results(cached.runs_folder()), table2.title, "table2", about, "table2 --pairs Pd-Ni")
+    if result is None:
         return
-    chosen = st.selectbox("Result", range(len(results)), format_func=lambda k: table2.title(results[k]), key="table2")
-    result = results[chosen]
     paper = table2.paper_counts(result["pair"])
     rows = [
         {
@@ -111,15 +120,12 @@ def show_table2() -> None:
 
 def show_race() -> None:
     st.subheader("The race", anchor=False)
-    results = race.results(cached.runs_folder())
-    if not results:
-        st.caption(
-            "Candidates against random structures, swapped metals and random search, relaxed alike in the same CPU time. Have it "
-            f"run in a shell, and it is shown here: `crystalgan race Pd Ni --minutes 10 --runs {cached.runs_folder()}`"
-        )
+    about = (
+        "Candidates against random structures, swapped metals and random search, relaxed alike in the same CPU time. Have it run"
+    )
+    result = chosen(race.results(cached.runs_folder()), race.title, "race", about, "race Pd Ni --minutes 10")
+    if result is None:
         return
-    chosen = st.selectbox("Result", range(len(results)), format_func=lambda k: race.title(results[k]), key="race")
-    result = results[chosen]
     left, right = st.columns(2, gap="medium")
     left.plotly_chart(race_figure([result]), key="race_figure", config=PLAIN)
     names = ("relaxed", "converged", "valid", "unique", "new", "hits_0.1", "hits_0.05", "cpu_minutes")

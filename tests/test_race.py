@@ -5,13 +5,14 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystalgan import InputError
-from crystalgan.race import counted, field_of, race, results, ternary_types
+from crystalgan.race import counted, field_of, race, results, spend, ternary_types
 from crystalgan.rivals import METHODS
 from crystalgan.stability import builtin_phases, diagram_of
 
@@ -28,8 +29,8 @@ def composition(structure, species):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_makes_ternaries_of_the_runs_compositions(field, method):
-    made = list(itertools.islice(METHODS[method](field), 30))
-    again = list(itertools.islice(METHODS[method](field), 30))
+    made = list(itertools.islice(filter(None, METHODS[method](field)), 30))
+    again = list(itertools.islice(filter(None, METHODS[method](field)), 30))
     for structure, other in zip(made, again, strict=True):
         counts = composition(structure, field.species)
         assert all(counts)
@@ -42,6 +43,14 @@ def test_every_method_makes_ternaries_of_the_runs_compositions(field, method):
         assert all(structure.get_space_group_info(0.1)[1] > 1 for structure in made)
     if method == "substitution":
         assert all(s.volume == pytest.approx(field.volume(composition(s, field.species))) for s in made)
+
+
+@pytest.mark.parametrize("method", ["crystalgan", "substitution"])
+def test_a_method_that_makes_nothing_ends_with_its_time(field, method):
+    nothing = replace(field, compositions=((1, 1, 17),), hosts=(), only=True)
+    rows, spent = spend(method, nothing, 0.001)
+    assert rows == []
+    assert spent < 0.1
 
 
 def test_hits_are_new_unique_converged_ternaries_near_the_hull(small_run, palladium):

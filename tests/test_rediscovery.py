@@ -34,7 +34,7 @@ def test_the_run_makes_cells_of_one_composition_and_says_where_it_cannot(small_r
     for method in METHODS:
         if impossible(method, only, atoms_of(palladium), atoms_of(nickel)):
             continue
-        for structure in itertools.islice(METHODS[method](only), 5):
+        for structure in itertools.islice(filter(None, METHODS[method](only)), 5):
             counts = Counter(site.specie.symbol for site in structure)
             found = tuple(counts[symbol] for symbol in field.species)
             assert any(tuple(k * n for n in found) == wanted for k in (1, 2, 3, 4))
