@@ -46,14 +46,15 @@ def metal_label(metal: str) -> str:
 
 def choose_metal(which: str, metals: list[str], words: str) -> str | None:
     """The field for the metal of a class."""
-    st.session_state[f"select_{which}"] = st.session_state[which]
+    key = f"select_{which}_{state.times_chosen(which)}"
+    st.session_state[key] = st.session_state[which]
     return st.selectbox(
         f"Metal {which.upper()}",
         metals,
         index=None,
         format_func=metal_label,
-        key=f"select_{which}",
-        on_change=lambda: state.set_metal(which, st.session_state[f"select_{which}"]),
+        key=key,
+        on_change=lambda: state.set_metal(which, st.session_state[key]),
         placeholder="Choose a metal",
         label_visibility="collapsed",
         help=words,

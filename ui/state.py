@@ -62,10 +62,18 @@ def get_pair() -> tuple[str | None, str | None]:
 
 
 def set_pair(a: str | None, b: str | None) -> None:
-    """Choose these two metals; a metal that changes loses its own cells."""
+    """Choose these two metals other than by their own fields; a metal that changes loses its own cells."""
     for which, metal in (("a", a), ("b", b)):
         if metal != st.session_state.get(which):
             set_metal(which, metal)
+            st.session_state[f"chosen_{which}"] = times_chosen(which) + 1
+
+
+def times_chosen(which: str) -> int:
+    """How often `set_pair` has changed this metal. Its field is a new one each time: with the visitor's next click a browser that
+    is slow to draw sends what the old one still showed, and that must not count as a choice.
+    """
+    return int(st.session_state.get(f"chosen_{which}", 0))
 
 
 def set_metal(which: str, metal: str | None, own: dict[str, Any] | None = None) -> None:

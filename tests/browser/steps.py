@@ -54,15 +54,24 @@ def colours(page, k=0):
     return Counter(image.get_flattened_data() if hasattr(image, "get_flattened_data") else image.getdata())
 
 
+def until(page, look, otherwise):
+    """What `look` returns once that is true; a frame that is being drawn anew has nothing to look at for a moment."""
+    for _ in range(SECONDS // 200):
+        if found := look():
+            return found
+        page.wait_for_timeout(200)
+    raise AssertionError(otherwise)
+
+
 def drawn(page, k=0):
     """Wait until the k-th viewer shows more than its background; returns its colours."""
     viewer(page, k)
-    for _ in range(100):
+
+    def more():
         found = colours(page, k)
-        if found.most_common(1)[0][1] < 0.98 * found.total() and len(found) > 50:
-            return found
-        page.wait_for_timeout(200)
-    raise AssertionError(f"the canvas stayed blank: {found.most_common(3)}")
+        return found if found.most_common(1)[0][1] < 0.98 * found.total() and len(found) > 50 else None
+
+    return until(page, more, "the canvas stayed blank")
 
 
 def orange(found):
@@ -86,13 +95,18 @@ def click_row(page, row, table=0):
 
 def click_an_atom(page):
     """Click in the middle of what has palladium's colour."""
-    canvas = viewer(page)
-    red, green, blue = np.moveaxis(np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")).astype(int), -1, 0)
-    atom = (blue > red + 50) & (green > red + 30)
-    inside = np.lib.stride_tricks.sliding_window_view(atom, (9, 9)).all((-1, -2))
-    y, x = np.argwhere(inside)[len(np.argwhere(inside)) // 2] + 4
-    box = canvas.bounding_box()
-    page.mouse.click(box["x"] + x, box["y"] + y)
+
+    def palladium():
+        red, green, blue = np.moveaxis(
+            np.asarray(Image.open(io.BytesIO(viewer(page).screenshot())).convert("RGB")).astype(int), -1, 0
+        )
+        inside = np.lib.stride_tricks.sliding_window_view((blue > red + 50) & (green > red + 30), (9, 9)).all((-1, -2))
+        return np.argwhere(inside).tolist()
+
+    places = until(page, palladium, "no atom has palladium's colour")
+    y, x = places[len(places) // 2]
+    box = viewer(page).bounding_box()
+    page.mouse.click(box["x"] + x + 4, box["y"] + y + 4)
     said = page.get_by_text("click beside the cell for all")
     expect(said).to_be_visible()
     settled(page)
@@ -103,33 +117,35 @@ def candidate_in_address(page):
     return int(re.search(r"candidate=(\d+)", page.url)[1])
 
 
-def curve_lengths(page):
-    """How many points the chart of losses has for each step."""
+def curves(page):
+    """The epochs of each curve in the chart of losses, by axis: x is step 1, x2 step 2, x3 the share of valid cells.
+
+    Empty while a new frame has none.
+    """
     frame = page.frame_locator("iframe[title*=crystalgan_chart]").locator("#figure")
-    axes = frame.evaluate("f => (f.data || []).map(t => [t.xaxis || 'x', t.x.length])")
-    lengths = Counter()
-    for axis, length in axes:
-        lengths[axis] = max(lengths[axis], length)
-    return lengths
+    found = {}
+    for axis, epochs in frame.evaluate("f => (f.data || []).map(t => [t.xaxis || 'x', [...t.x]])"):
+        found.setdefault(axis, []).append(epochs)
+    return found
 
 
-def curve_ends(page):
-    """The last epoch that the chart of losses shows, by axis: x is step 1, x2 step 2."""
-    frame = page.frame_locator("iframe[title*=crystalgan_chart]").locator("#figure")
-    ends = frame.evaluate("f => (f.data || []).map(t => [t.xaxis || 'x', t.x[t.x.length - 1] || 0])")
-    return {axis: max(end for other, end in ends if other == axis) for axis, _ in ends}
+def curves_have(page, points):
+    """Wait until the longest curve of either step has this many points."""
+    until(
+        page,
+        lambda: all(max(map(len, curves(page).get(axis, [[]]))) == points for axis in ("x", "x2")),
+        f"the curves did not come to {points} points",
+    )
 
 
 def curve_grows(page, axis):
     """Wait until the curves of this axis reach further between two looks. Epochs count, not points: long curves are thinned."""
-    first = None
-    for _ in range(SECONDS // 200):
-        end = curve_ends(page).get(axis)
-        if first is not None and end > first:
-            return
-        first = end if first is None else first
-        page.wait_for_timeout(200)
-    raise AssertionError(f"the curves of {axis} stayed at epoch {first}")
+
+    def end():
+        return max((epochs[-1] for epochs in curves(page).get(axis, []) if epochs), default=0)
+
+    first = until(page, end, f"no curve of {axis}")
+    until(page, lambda: end() > first, f"the curves of {axis} stayed at epoch {first}")
 
 
 def set_epochs(page, first, second):
