@@ -16,10 +16,10 @@ from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group, stacked
 from crystalgan.database import DECISIONS, get_row, note_matches, open_database, passed_key, structure_of, timed
 from crystalgan.describe import symmetry
-from crystalgan.geometry import judge, keeps, learned_rule, refine
+from crystalgan.geometry import judge, keeps, learned_rule, pack, refine
 from crystalgan.matching import Seen, known_structures
 from crystalgan.methods import METHODS
-from crystalgan.pools import class_tensors, disturbed, load_networks, noise, pair_order, shuffled, transferred, union
+from crystalgan.pools import class_tensors, disturbed, load_networks, noise, pair_order, shuffled, transferred, union, units_of
 from crystalgan.rules import Rule, paper_rule
 from crystalgan.runs import Run
 from crystalgan.symmetry import joined
@@ -71,8 +71,9 @@ def _batch(run: Run, cells: Cells, pairs: Tensor) -> Batch:
     cells = cells.to(torch.float64)
     limits = run.rule.for_slots(cells.species, torch.float64)
     raw = keeps(cells, limits).tolist()
-    if METHODS[run.config.method][-1].constrained:
-        cells = refine(cells, limits, run.config.refine, run.config.margin)
+    if METHODS[run.config.method][-1].constrained and run.config.refine:
+        usual = units_of(*class_tensors(run), len(run.species))[0]
+        cells = refine(pack(cells, limits, usual, run.config.margin), limits, run.config.refine, run.config.margin)
     parent_a, parent_b = pairs.T.tolist()
     return Batch(cells, parent_a, parent_b, raw)
 

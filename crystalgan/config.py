@@ -71,7 +71,9 @@ class Config:
     geometric_loss: Literal["interval", "literal"] = _setting("interval", "eqs. 12-14 as meant, or as printed")
     margin: float = _setting(0.1, "how far the interval loss stays inside the limits", "Å")
     refine: int = _setting(
-        100, "gradient steps on the geometric loss after step 2's generator, when candidates are made", "steps"
+        100,
+        "gradient steps on the geometric loss, when candidates are made; before them a cell is packed at its usual volume",
+        "steps",
     )
     checkpoint_every: int = _setting(100, "between two checkpoints", "epochs")
 

@@ -7,7 +7,7 @@ all that the derivative of a minimum needs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from crystalgan.cells import Cells
+    from crystalgan.symmetry import Symmetry
 
 SHORTEST_SHARED = 1.5  # Å; closer atoms of the shared element are a molecule, of which nothing is learned
 POSITION_STEP, STRAIN_STEP = 0.25, 0.1  # of `refine`: Å and strain for each Å² of the loss
 GROWTH = 0.05  # what is left of a strain's change of volume: a cell that may grow keeps the limits so, and holds voids
+PACKING, PACKING_GROWTH = 60, 0.02  # steps of `pack`, and what it leaves of a change of volume
+LEAST_VOLUME = 0.01  # of the usual one: a cell flatter than that is not blown up to it
+NEAR_USUAL = 0.97  # of the usual distance: no first neighbour is nearer in a cell that is packed well
 
 
 @dataclass(frozen=True)
@@ -207,14 +211,36 @@ def refine(cells: Cells, limits: Limits, steps: int, margin: float) -> Cells:
     the same in every basis. They keep the symmetry of cells that have one to follow; a cell that breaks limits after all of them
     takes as many without it.
     """
-    from crystalgan.symmetry_kernels import descend
-
     features = cells.features.detach().double().contiguous().clone()
-    mask = cells.mask.contiguous().numpy()
     inset = ((limits.upper - limits.lower) / 4).clamp_max(margin)
-    ends = ((limits.lower + inset).double().numpy(), (limits.upper - inset).double().numpy())
+    inside = Limits(limits.lower + inset, limits.upper - inset)
     for symmetry in (cells.symmetry, no_symmetry(cells)):
         if symmetry:
-            operations = (t.contiguous().numpy() for t in (symmetry.rotation, symmetry.image, symmetry.count))
-            descend(features.numpy(), mask, *ends, limits.cross, *operations, steps, POSITION_STEP, STRAIN_STEP, GROWTH)
+            _descend(features, cells, symmetry, inside, limits.cross, steps, GROWTH)
     return cells.with_features(features.to(cells.lattice.dtype))
+
+
+def pack(cells: Cells, limits: Limits, usual: Tensor, margin: float) -> Cells:
+    """Cells at their usual volume, and gradient steps there that take first neighbours to nearly their usual distance.
+
+    `usual` as a row of `pools.units_of`: prior knowledge of what the classes' atoms take up, also where the limits ask nothing. A
+    cell that `refine` has to mend from where a generator left it ends with many distances at the very limit, and voids beside.
+    One leading axis. Symmetry is kept.
+    """
+    volumes = torch.linalg.det(cells.lattice).abs() / (cells.mask.sum(-1) * usual[-1].to(cells.lattice.dtype)).sum(-1)
+    volumes = volumes.clamp_min(LEAST_VOLUME)
+    features = replace(cells, lattice=cells.lattice / volumes.pow(1 / 3)[:, None, None]).features.detach().double().contiguous()
+    upper = limits.upper.double()
+    lower = (NEAR_USUAL * usual[:-1].double()).maximum(limits.lower.double()).minimum(upper - margin)
+    symmetry = cells.symmetry or no_symmetry(cells)
+    _descend(features, cells, symmetry, Limits(lower, upper), True, PACKING, PACKING_GROWTH)
+    return cells.with_features(features.to(cells.lattice.dtype))
+
+
+def _descend(features: Tensor, cells: Cells, symmetry: Symmetry, ends: Limits, cross: bool, steps: int, growth: float) -> None:
+    from crystalgan.symmetry_kernels import descend
+
+    operations = (t.contiguous().numpy() for t in (symmetry.rotation, symmetry.image, symmetry.count))
+    between = (ends.lower.double().numpy(), ends.upper.double().numpy())
+    mask = cells.mask.contiguous().numpy()
+    descend(features.numpy(), mask, *between, cross, *operations, steps, POSITION_STEP, STRAIN_STEP, growth)

@@ -1,6 +1,7 @@
 """First-neighbour distances, rules and verdicts against pymatgen, numpy and finite differences."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from conftest import random_crystals, raw_cells
 
 from crystalgan import InputError
 from crystalgan.cells import decode
-from crystalgan.geometry import first_neighbours, judge, keeps, learned_rule, refine
+from crystalgan.geometry import first_neighbours, judge, keeps, learned_rule, pack, refine
 from crystalgan.kernels import reduce_basis
+from crystalgan.pools import disturbed, units_of
 from crystalgan.rules import Rule, paper_rule, read_rule
 
 
@@ -189,6 +191,26 @@ def test_refine_mends_broken_cells_and_leaves_good_ones(palladium):
     inside = torch.tensor([v.passed for v in judge(cells, paper_rule(["Pd"], d1=1.82, d2=2.98))])
     assert inside.any()
     assert torch.equal(after.lattice[inside & good], cells.lattice[inside & good])
+
+
+def test_packed_cells_have_nearly_their_usual_volume_and_distances(palladium):
+    cells, usual = palladium.cells(), units_of(palladium.cells(), palladium.cells(), 2)[0]
+    limits = paper_rule(["Pd"], d1=1.6, d2=4.5).for_slots(cells.species, torch.float64)  # asks nothing of Pd-H
+    swollen = disturbed(replace(cells, lattice=1.3 * cells.lattice)[None], 0.3, [torch.Generator().manual_seed(0)])[0]
+    packed = pack(swollen, limits, usual, 0.1)
+
+    def crowd(cells):
+        return torch.linalg.det(cells.lattice).abs() / (cells.mask.sum(-1) * usual[-1]).sum(-1)
+
+    def nearest(cells):
+        near = first_neighbours(cells)
+        return (near.distance / usual[near.center_slot, near.other_slot]).double()
+
+    squeezed = replace(swollen, lattice=swollen.lattice / crowd(swollen).pow(1 / 3)[:, None, None])
+    assert float(crowd(swollen).median()) > 2
+    assert 0.95 < float(crowd(packed).median()) < 1.1
+    assert (nearest(packed) < 0.9).double().mean() < 0.5 * (nearest(squeezed) < 0.9).double().mean()
+    assert keeps(refine(packed, limits, 100, 0.1), limits).all()
 
 
 def test_a_cell_that_is_not_finite_keeps_no_rule(palladium):

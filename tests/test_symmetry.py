@@ -5,7 +5,8 @@ import torch
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from crystalgan.cells import Cells, decode
-from crystalgan.geometry import keeps, refine
+from crystalgan.geometry import keeps, pack, refine
+from crystalgan.pools import units_of
 from crystalgan.rules import paper_rule
 from crystalgan.symmetry import find_symmetry, special_points
 
@@ -74,6 +75,14 @@ def test_refinement_keeps_symmetry(cells):
     assert (kept & moved).sum() > 10  # those that cannot keep the limits with it go on without
     assert (kept & moved).sum() > (kept_without & moved).sum() + 3
     assert keeps(done, limits).sum() >= keeps(without, limits).sum()
+
+
+def test_packing_keeps_symmetry(cells):
+    limits = paper_rule(["Pd"]).for_slots(cells.species, torch.float64)
+    packed = pack(cells, limits, 1.1 * units_of(cells, cells, 2)[0], 0.0)
+    assert (packed.features - cells.features).abs().amax(-1).median() > 0.05
+    found = [len(SpacegroupAnalyzer(s, 1e-3).get_symmetry_operations()) for s in decode(packed)]
+    assert all(n >= k for n, k in zip(found, cells.symmetry.count.tolist(), strict=True))
 
 
 def test_special_points_are_fixed_points(cells):
