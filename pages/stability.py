@@ -9,8 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from crystalgan import InputError
+from crystalgan.stability import other_structures
 from crystalgan.stability_charts import hull_figure, storage_figure
 from ui import cached, relaxed, state, vet, work
+from ui.classes import FILE_TYPES
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -60,14 +62,27 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN4
             help="A relaxed cell that is nearly symmetric is put onto its sites and relaxed again with that symmetry; it is "
             "offered where its energy is no higher.",
         )
+        files = st.file_uploader(
+            "Further phases that compete",
+            [kind for kind in FILE_TYPES if kind != "mat"],
+            accept_multiple_files=True,
+            key="relax_phases",
+            help="Known ternaries or intermetallics of these elements: CIF, POSCAR (named *.vasp), extended XYZ, or a zip. "
+            "They are relaxed with the same potential and join the hull, which holds no intermetallics of its own.",
+        )
         ids = groups[which][1]
         st.caption(f"About {work.in_words(SECONDS * len(ids))} for {len(ids)}, less where some are relaxed like this already.")
         if st.button("Relax", type="primary", key="relax", width="stretch"):
             options = {"rattled": ["--rattle"], "symmetry kept": ["--symmetry"]}.get(way, [])
             options = [*options, "--potential", POTENTIALS[potential], *(["--references"] if references else [])]
             options += ["--refine", str(refine)] if refine else []
-            work.start_relaxing(run, ids, options)
-            st.rerun()
+            with work.saying_errors():
+                if files:
+                    path = work.keep_upload(files, cached.runs_folder())
+                    other_structures(run.species, [path])  # says what is wrong with them before anything is started
+                    options += ["--phases", str(path)]
+                work.start_relaxing(run, ids, options)
+                st.rerun()
 
 
 @work.saying_errors()

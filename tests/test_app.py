@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import nearly_symmetric, put_in
+from pymatgen.core import Lattice, Structure
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
@@ -18,6 +19,7 @@ from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 from crystalgan import Config, InputError, generate, table2, train
 from crystalgan.database import decide, load_candidate
 from crystalgan.exchange import known_folder
+from crystalgan.relaxations import relaxed_rows
 from crystalgan.runs import SHIPPED, Run, list_runs
 from crystalgan.study import load_pair
 from ui import cached, databases, work
@@ -702,11 +704,20 @@ def test_relax_button_starts_a_worker_and_shows_the_hull(monkeypatch, tmp_path):
     app.run()
     assert app.selectbox(key="relax_which").options[0] == "kept by you (1)"
     app.selectbox(key="relax_which").set_value("kept").run()
+    alloy = Structure(Lattice.tetragonal(2.7, 3.6), ["Pd", "Ni"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    app.file_uploader(key="relax_phases").upload(
+        "iron.cif", alloy.copy().replace_species({"Ni": "Fe"}).to(fmt="cif").encode()
+    ).run()
+    app.button(key="relax").click().run()
+    assert any("holds no phase that competes" in box.value for box in app.error)
+    assert not work.is_relaxing(run)
+    app.file_uploader(key="relax_phases").set_value(("alloy.cif", alloy.to(fmt="cif").encode(), "text/plain")).run()
     app.button(key="relax").click().run()
     assert not app.exception
     wait_for(lambda: not work.is_relaxing(run))
     app.run()
     assert not said(app)
+    assert "alloy.cif NiPd" in {row.phase for row in relaxed_rows(run)}
     assert app.dataframe[0].value["id"].tolist() == [3]
     assert 0 <= app.dataframe[0].value["above_hull"][0] < 0.2  # eV/atom
     assert len(app.get("plotly_chart")) == 2
