@@ -7,6 +7,7 @@ paper's settings, 35 cells a class; the bare matrix products are those of its pa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import resource
 import statistics
@@ -170,6 +171,42 @@ def memory(epochs: int) -> dict[str, Any]:
     return {"epochs": [epochs, epochs], "peak_MB": peak / 1000, "seconds": seconds}
 
 
+def relaxation(count: int = 16, at_once: int = 16, rounds: int = 3) -> dict[str, Any]:
+    """Structures relaxed a core-minute, and energies with forces and stress from CHGNet one by one and many at once, in turn.
+
+    The candidates are the first of the shipped run. Many at once is what a batch of relaxations would ask for at each step.
+    """
+    from chgnet.model import CHGNet
+
+    from crystalgan.database import open_database, structure_of
+    from crystalgan.potentials import load_chgnet
+    from crystalgan.relax import relax
+    from crystalgan.runs import SHIPPED, Run
+
+    rows = open_database(Run.open(SHIPPED / "Pd-Ni-H_shipped")).select(limit=count)
+    structures = [structure_of(row) for row in rows]
+    with contextlib.redirect_stdout(sys.stderr):  # it greets; stdout is the JSON's
+        model = CHGNet.load(verbose=False, use_device="cpu")
+    times: dict[int, list[float]] = {1: [], at_once: []}
+    for _ in range(rounds):
+        for batch, spent in times.items():
+            start = time.perf_counter()
+            model.predict_structure(structures, task="efs", batch_size=batch)
+            spent.append((time.perf_counter() - start) / count)
+    one, many = (statistics.median(spent) for spent in times.values())
+    potential = load_chgnet()
+    start = time.process_time()
+    found = [relax(structure, potential) for structure in structures]
+    return {
+        "structures": count,
+        "atoms": statistics.mean(map(len, structures)),
+        "converged": sum(one.converged for one in found),
+        "steps": statistics.mean(one.steps for one in found),
+        "relaxed_per_core_minute": 60 * count / (time.process_time() - start),
+        "seconds_per_evaluation": {"one_by_one": one, f"{at_once}_at_once": many, "times_faster": one / many},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="also write the JSON here")
@@ -177,7 +214,7 @@ def main() -> None:
     options = parser.parse_args()
     result: dict[str, Any] = {"memory": memory(options.epochs), "torch": torch.__version__}
     torch.set_num_threads(1)
-    result |= {"training": [training(1, 200), training(16, 60)], "geometry": geometry()}
+    result |= {"training": [training(1, 200), training(16, 60)], "geometry": geometry(), "relaxation": relaxation()}
     text = json.dumps(result, indent=1)
     print(text)
     if options.out:
