@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 POTENTIALS = {"CHGNet": "chgnet"} | ({"SevenNet": "sevennet"} if importlib.util.find_spec("sevenn") else {})
 PLAIN = {"displaylogo": False}
-SECONDS = 10  # that a candidate takes to relax, about
+SECONDS = 4  # that a candidate takes to relax, about
 
 
 def choices(run: Run, table: pd.DataFrame) -> dict[str, tuple[str, list[int]]]:
@@ -43,8 +43,11 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN4
     with place.popover("Relax", icon=":material/compress:", type="primary" if not cached.relaxed_stamp(run) else "secondary"):
         groups = choices(run, table)
         which = st.selectbox("Candidates", list(groups), format_func=lambda name: groups[name][0], key="relax_which")
-        potential = st.selectbox("Potential", list(POTENTIALS), key="relax_potential", help="It gives every energy on this page.")
-        way = st.selectbox(
+        left, right = st.columns(2)
+        potential = left.selectbox(
+            "Potential", list(POTENTIALS), key="relax_potential", help="It gives every energy on this page."
+        )
+        way = right.selectbox(
             "How",
             ["as it is", "rattled", "symmetry kept"],
             key="relax_how",
