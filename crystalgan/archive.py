@@ -137,6 +137,7 @@ ENERGIES = {  # column of a relaxed candidate -> of candidates.csv
     "weight_percent": "hydrogen_wt_percent",
     "enthalpy": "release_kJ_per_mol_H2",
     "version": "potential_version",
+    "apart": "formation_energies_of_potentials_apart_eV_per_atom",
     "reason": "relaxation_failed_because",
 }
 

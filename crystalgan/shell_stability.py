@@ -66,10 +66,10 @@ def stability(
 ) -> None:
     """Energy above the convex hull, products and stored hydrogen of the relaxed candidates, the most stable first."""
     from crystalgan.runs import Run
-    from crystalgan.stability import diagram_of, phases_of, table_of
+    from crystalgan.stability import diagram_of, phases_of, table_of, trust_in_words, with_trust
 
     run = Run.open(run_folder)
-    table = table_of(run, potential, diagram_of(phases_of(run, potential)))
+    table = with_trust(run, potential, table_of(run, potential, diagram_of(phases_of(run, potential))))
     rows = [{k: None if v != v else v for k, v in row.items()} for row in table.to_dict("records")]  # noqa: PLR0124 - NaN
     lines = [f"{'no.':>5} {'formula':12} {'eV/atom above hull':>18} {'wt% H':>6} {'kJ/mol H2':>9}  decomposes into"]
     lines += [
@@ -78,4 +78,6 @@ def stability(
         for row in rows
         if row["state"] != "failed"
     ]
+    both = table.dropna(subset=["apart"]).itertuples() if "apart" in table else ()
+    lines += [f"{row.id:5} {trust_in_words(row.apart, row.same_cell)}" for row in both]
     show({"candidates": rows}, lines, as_json)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
 from crystalgan.classes import ASSETS, builtin_classes, load_class
-from crystalgan.relaxations import relaxed_rows
+from crystalgan.database import structure_of
+from crystalgan.relaxations import potentials_of, relaxed_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from crystalgan.runs import Run
 
+AGREE = 0.05  # eV/atom; how far apart the formation energies of potentials that agree may be
 ON_HULL = 1e-4  # eV/atom; what is closer than this lies on it
 
 
@@ -161,7 +163,48 @@ def stability_of(run: Run, potential: str) -> tuple[PhaseDiagram | None, pd.Data
         diagram, problem = diagram_of(phases_of(run, potential)), ""
     except InputError as error:
         diagram, problem = None, str(error)
-    return diagram, table_of(run, potential, diagram), problem
+    return diagram, with_trust(run, potential, table_of(run, potential, diagram)), problem
+
+
+def with_trust(run: Run, potential: str, table: pd.DataFrame) -> pd.DataFrame:
+    """`table_of` a potential with what others say of the same candidates, where they have converged in two.
+
+    Columns `apart`: how far the formation energies of any other potential lie from this one's at most, eV/atom; `same_cell`:
+    whether all of them end in the same structure (StructureMatcher).
+    """
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    if "formation_energy" not in table:
+        return table
+    here = dict(zip(table["id"], table["formation_energy"], strict=True))
+    cells = {row.candidate: structure_of(row) for row in relaxed_rows(run, potential) if row.state == "converged"}
+    apart: dict[int, float] = {}
+    same: dict[int, bool] = {}
+    for other in potentials_of(run):
+        if other == potential:
+            continue
+        try:
+            found = table_of(run, other, diagram_of(phases_of(run, other)))
+        except InputError:  # without elements and binaries in it there is nothing to compare
+            continue
+        there = dict(zip(found["id"], found["formation_energy"], strict=True))
+        for row in relaxed_rows(run, other):
+            i = row.candidate
+            if i in cells and i in there and row.state == "converged":
+                apart[i] = max(apart.get(i, 0.0), abs(there[i] - here[i]))
+                same[i] = same.get(i, True) and StructureMatcher().fit(cells[i], structure_of(row))
+    return table.assign(apart=table["id"].map(apart), same_cell=table["id"].map(same)) if apart else table
+
+
+def agree(apart: float, same_cell: bool) -> bool:
+    """Whether potentials whose formation energies are so far apart (eV/atom) agree on a candidate."""
+    return same_cell and apart <= AGREE
+
+
+def trust_in_words(apart: float, same_cell: bool) -> str:
+    """What potentials that agree, or do not, say of a candidate."""
+    verdict, cells = "agree" if agree(apart, same_cell) else "do not agree", "the same cell" if same_cell else "different cells"
+    return f"The potentials {verdict}: formation energies {1000 * apart:.0f} meV/atom apart, relaxed to {cells}"
 
 
 def table_of(run: Run, potential: str, diagram: PhaseDiagram | None) -> pd.DataFrame:

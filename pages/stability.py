@@ -109,6 +109,11 @@ def show_table(table: pd.DataFrame) -> int:
         "formula": st.column_config.TextColumn("formula", width=95, pinned=True),
         "above_hull": st.column_config.NumberColumn("above hull", format="%.3f", help="Energy above the convex hull, eV/atom."),
         "formation_energy": st.column_config.NumberColumn("formation", format="%.3f", help="Against the elements, eV/atom."),
+        "apart": st.column_config.NumberColumn(
+            "apart",
+            format="%.3f",
+            help="How far apart the formation energies of the potentials are, eV/atom. Beyond 0.05 trust neither.",
+        ),
         "weight_percent": st.column_config.NumberColumn("wt% H", format="%.2f"),
         "enthalpy": st.column_config.NumberColumn("kJ/mol H2", format="%.0f", help="Release of all hydrogen."),
         "spacegroup_symbol": st.column_config.TextColumn("group", help="Space group after relaxation, 0.1 Å."),
@@ -176,6 +181,7 @@ def show_relaxed(run: Run, potential: str) -> None:
         before, _ = cached.candidate_of(run, current)
         if row.state != "failed":
             relaxed.outcome(row)
+            relaxed.trust(table, current)
         view = st.segmented_control("Show", ["Way", "Hydrogen"], default="Way", key="relaxed_show", required=True)
         if view == "Way" or row.state == "failed":
             relaxed.way(run, row, before)

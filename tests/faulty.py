@@ -22,3 +22,12 @@ class NotANumber(EMT):
         super().calculate(atoms, properties, system_changes)
         if len(atoms) > 1:
             self.results["energy"] = np.nan
+
+
+class Higher(EMT):
+    """Sees cells of three elements 0.2 eV/atom higher."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        if len(set(atoms.get_chemical_symbols())) > 2:
+            self.results["energy"] += 0.2 * len(atoms)

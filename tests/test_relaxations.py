@@ -28,7 +28,7 @@ from crystalgan.relaxing import (
     shaken,
 )
 from crystalgan.runs import SHIPPED, Run
-from crystalgan.stability import above_hull, diagram_of, phases_of, table_of
+from crystalgan.stability import above_hull, agree, diagram_of, phases_of, table_of, trust_in_words
 
 EMT_NAME = "ase.calculators.emt.EMT"
 
@@ -239,6 +239,27 @@ def test_other_phases_compete_and_what_is_missing_is_said(simple_run, tmp_path, 
     (tmp_path / "none.vasp").write_text(other.read_text().replace("Pd", "Cu"))
     with pytest.raises(InputError, match=r"none.vasp: holds no phase that competes .* H-Pd-Ni alone"):
         relax_candidates(simple_run, "1", EMT_NAME, others=[tmp_path / "none.vasp"])
+
+
+def test_potentials_that_do_not_agree_are_marked(simple_run, monkeypatch):
+    from crystalgan import stability
+
+    elements = stability._builtin(simple_run.species)[:3]
+    monkeypatch.setattr(stability, "_builtin", lambda _: elements)
+    relax_candidates(simple_run, "1,2", EMT_NAME, references=True)
+    assert "apart" not in stability.stability_of(simple_run, "EMT")[1]
+    relax_candidates(simple_run, "2,3", "faulty.Higher")
+    assert "apart" not in stability.stability_of(simple_run, "EMT")[1]  # its elements are missing
+    relax_candidates(simple_run, "2,3", "faulty.Higher", references=True)
+    for potential in ("EMT", "Higher"):
+        _, table, problem = stability.stability_of(simple_run, potential)
+        assert not problem
+        by_id = table.set_index("id")
+        assert by_id["apart"].dropna().to_dict() == {2: pytest.approx(0.2, abs=1e-6)}
+        assert by_id["same_cell"][2]
+    assert "do not agree: formation energies 200 meV/atom apart, relaxed to the same cell" in trust_in_words(0.2, same_cell=True)
+    assert agree(0.01, same_cell=True)
+    assert not agree(0.01, same_cell=False)
 
 
 @pytest.mark.slow

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import streamlit as st
 
 from crystalgan import hydrogen
 from crystalgan.database import structure_of
 from crystalgan.relaxations import frame_of, refined_of
-from crystalgan.stability import in_words, products, short
+from crystalgan.stability import agree, in_words, products, short, trust_in_words
 from crystalgan.stability_charts import relaxation_figure
 from ui import cell
 
@@ -51,6 +52,15 @@ def outcome(row: AtomsRow) -> None:
         f"{row.spacegroup_symbol} · volume {row.volume_change:+.0f} %, largest displacement {row.displacement:.2f} Å"
     )
     st.caption(f"{row.potential} {row.version}, {row.settings}; {row.energy_per_atom:.3f} eV/atom.")
+
+
+def trust(table: pd.DataFrame, number: int) -> None:
+    """Whether the potentials that a candidate was relaxed with agree, where there are two."""
+    said = table[table["id"] == number].iloc[0]
+    if "apart" not in table or pd.isna(said["apart"]):
+        return
+    verdict = said["apart"], bool(said["same_cell"])
+    st.caption(f":material/{'verified' if agree(*verdict) else 'warning'}: {trust_in_words(*verdict)}.")
 
 
 def higher_symmetry(run: Run, row: AtomsRow) -> None:
