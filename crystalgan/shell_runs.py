@@ -52,7 +52,7 @@ def train(
         for x in c.left_out:
             print(f"left out: {x}", file=sys.stderr)
     run = new_run(both[0], both[1], config, runs)
-    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
+    _announce(run)
     _train_with_bar(run)
     _print_trained(run, time.monotonic() - started, as_json)
 
@@ -71,9 +71,15 @@ def step2(
 
     started = time.monotonic()
     run = new_step2(Run.open(run_folder), config_of(preset, settings or []), runs)
-    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
+    _announce(run)
     _train_with_bar(run)
     _print_trained(run, time.monotonic() - started, as_json)
+
+
+def _announce(run: Any) -> None:  # noqa: ANN401 - importing Run here would be slow
+    """Name the folder of a run whose training is about to begin, and have the run say so to whoever looks from now on."""
+    run.set_status("starting")
+    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
 
 
 @app.command()

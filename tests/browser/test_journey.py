@@ -259,8 +259,9 @@ def test_keyboard_walks_the_periodic_table(page, server):
 
 QUICK = """(table) => new Promise((done) => {
   const button = (name) => [...table.querySelectorAll("button")].find((b) => b.title.startsWith(name + ":"));
-  new MutationObserver(() => {
+  new MutationObserver((_, observer) => {
     if (button("Palladium").getAttribute("aria-pressed") !== "true") return;
+    observer.disconnect();
     button("Nickel").click();
     done();
   }).observe(table, { attributes: true, subtree: true });
