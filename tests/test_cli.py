@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -257,3 +258,14 @@ def test_import_is_quick():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert float(out[0]) < 0.5
     assert out[1] == "[]"
+
+
+def test_a_run_is_about_to_be_trained_as_soon_as_it_is_named(tmp_path):
+    """Whoever waits for the folder's name, as the app does, must not read that the run has not been started."""
+    command = [sys.executable, "-m", "crystalgan", "train", "Pd", "Ni", "--runs", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        named = next(line for line in process.stderr if line.startswith("run folder: "))
+        process.send_signal(signal.SIGSTOP)
+        state = json.loads((Path(named.removeprefix("run folder: ").strip()) / "status.json").read_text())["state"]
+        process.kill()
+    assert state in {"starting", "running"}
