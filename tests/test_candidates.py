@@ -77,10 +77,12 @@ def test_verdicts_in_the_database_are_pymatgens(small_run):
 def test_duplicates_are_those_of_the_structure_matcher(small_run):
     structures = [structure_of(row) for row in open_database(small_run).select(sort="number")]
     rng = np.random.default_rng(0)
-    shaken = [s.copy().perturb(0.02) for s in structures[:10]]
+    shaken = [s.copy().perturb(0.02, seed=i) for i, s in enumerate(structures[:10])]
     for s in shaken:
         s.apply_strain(rng.uniform(-0.02, 0.02, 3))
-    larger = [s.copy().perturb(0.3).make_supercell([[2, 0, 0], [0, 1, 0], [0, 1, 1]]) for s in structures[10:25]]
+    larger = [
+        s.copy().perturb(0.3, seed=i).make_supercell([[2, 0, 0], [0, 1, 0], [0, 1, 1]]) for i, s in enumerate(structures[10:25])
+    ]
     everything = structures + shaken + larger
     finder = Seen[int]()
     found = [finder.find_or_add(s, i) for i, s in enumerate(everything)]

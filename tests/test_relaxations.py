@@ -176,7 +176,7 @@ def test_the_offered_cell_is_read_back(simple_run):
     (row,) = relaxed_rows(simple_run)
     from crystalgan.relaxations import open_relaxed
 
-    moved = structure_of(row).perturb(0.02)
+    moved = structure_of(row).perturb(0.02, seed=0)
     open_relaxed(simple_run).update(row.id, atoms=moved.to_ase_atoms(), state="converged", settings="300 steps")
     relax_candidates(simple_run, "1", EMT_NAME, refine=0.1)
     (row,) = relaxed_rows(simple_run)
