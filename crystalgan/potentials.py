@@ -80,27 +80,25 @@ def unknown_elements(potential: Potential, symbols: Iterable[str]) -> list[str]:
 
 
 def load_chgnet(device: str = "cpu") -> Potential:
-    """CHGNet with the weights in its wheel (Deng et al., Nature Machine Intelligence 5, 1031 (2023)).
+    """CHGNet with the weights in its wheel, as `chgnet_energy` works it out; `device` is a torch device name.
 
-    `device` is a torch device name. The calculator differentiates the energy once, by positions and lattice together, and only
-    where forces or stress are asked for: the package's own one does so twice, ready for a second derivative that no relaxation
-    needs, even for an energy alone (here 2 to 3 times faster, and memory does not grow).
+    Forces and stress are worked out only where they are asked for, which the package's own calculator does with every energy.
     """
     import contextlib
     import io
     from importlib.metadata import version
 
-    import torch
     from ase.calculators.calculator import Calculator, all_changes
     from ase.stress import full_3x3_to_voigt_6_stress
     from chgnet.model import CHGNet
-    from pymatgen.io.ase import AseAtomsAdaptor
+
+    from crystalgan.chgnet_energy import ChgnetEnergy
 
     with contextlib.redirect_stdout(io.StringIO()):  # the constructor prints; stdout belongs to --json
-        model = CHGNet.load(verbose=False, use_device=device).eval().requires_grad_(requires_grad=False)
-    model.graph_converter.set_isolated_atom_response("ignore")
+        model = CHGNet.load(verbose=False, use_device=device)
+    evaluate = ChgnetEnergy(model, device)
 
-    class CHGNetEnergy(Calculator):
+    class CHGNetCalculator(Calculator):
         implemented_properties: ClassVar = ["energy", "free_energy", "forces", "stress"]
 
         def calculate(
@@ -108,22 +106,14 @@ def load_chgnet(device: str = "cpu") -> Potential:
         ) -> None:
             super().calculate(atoms, properties, system_changes)
             assert atoms is not None
-            graph = model.graph_converter(AseAtomsAdaptor.get_structure(atoms)).to(device)
-            derive = not {"forces", "stress"}.isdisjoint(properties)
-            graph.lattice = graph.lattice.detach().requires_grad_(derive)
-            graph.atom_frac_coord = graph.atom_frac_coord.detach().requires_grad_(derive)
-            with torch.set_grad_enabled(derive):
-                per_atom = model([graph], task="e")["e"].sum()
-            energy = per_atom.item() * len(atoms)
-            self.results = {"energy": energy, "free_energy": energy}
-            if derive:
-                by_frac, by_lattice = torch.autograd.grad(per_atom * len(atoms), (graph.atom_frac_coord, graph.lattice))
-                lattice = np.asarray(atoms.cell)
-                stress = lattice.T @ by_lattice.double().cpu().numpy() / atoms.get_volume()  # dE/d(strain) / V
-                self.results["forces"] = -by_frac.double().cpu().numpy() @ np.linalg.inv(lattice).T
-                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+            if {"forces", "stress"}.isdisjoint(properties):
+                energies, derivatives = evaluate.energies([atoms]), {}
+            else:
+                energies, (forces,), (stress,) = evaluate.with_derivatives([atoms])
+                derivatives = {"forces": forces, "stress": full_3x3_to_voigt_6_stress(stress)}
+            self.results = {"energy": float(energies[0]), "free_energy": float(energies[0])} | derivatives
 
-    return Potential("CHGNet", f"{model.version} (chgnet {version('chgnet')})", CHGNetEnergy())
+    return Potential("CHGNet", f"{model.version} (chgnet {version('chgnet')})", CHGNetCalculator())
 
 
 def load_sevennet() -> Potential:
