@@ -98,7 +98,6 @@ def relax(
     steps of the method whose outcome is returned. Raises ValueError as soon as an energy is not finite.
     """
     from ase.constraints import FixSymmetry
-    from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE, LBFGS
 
     steps = 0
@@ -109,7 +108,7 @@ def relax(
         atoms.calc = potential.calculator
         if frames is not None:
             frames.clear()
-        filtered = FrechetCellFilter(atoms)
+        filtered = _cell_filter(atoms)
         optimizer = method(filtered, logfile=None)
         optimizer.attach(_note, 1, atoms, potential.name, frames)
         if hopeless:
@@ -128,6 +127,20 @@ def relax(
     if not math.isfinite(force):
         raise ValueError(f"{potential.name} gave a force that is not finite for {structure.formula}")
     return Relaxed(_structure(atoms), energy, converged, steps, force)
+
+
+def _cell_filter(atoms: Atoms) -> Any:  # noqa: ANN401 - ASE is imported where it is used
+    """ASE's filter of cell and positions. An optimizer asks three times a step for its forces; they are worked out once."""
+    from ase.filters import FrechetCellFilter
+
+    class CellFilter(FrechetCellFilter):
+        def get_forces(self, **options: Any) -> np.ndarray:  # noqa: ANN401 - ASE's own
+            here = self.atoms.positions.tobytes(), self.atoms.cell.array.tobytes(), tuple(options.items())
+            if here != getattr(self, "where", None):
+                self.where, self.forces = here, super().get_forces(**options)
+            return self.forces.copy()
+
+    return CellFilter(atoms)
 
 
 def _note(atoms: Atoms, potential: str, frames: list[Frame] | None) -> None:
