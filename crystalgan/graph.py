@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from crystalgan.cells import swapped
 from crystalgan.geometry import distances_of
-from crystalgan.networks import MLP
+from crystalgan.networks import MLP, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,14 +146,14 @@ class AtomDiscriminator(nn.Module):
         self.mlp = MLP([2 * NEAREST + 2, *[config.width] * config.layers, 1], rngs, domains, config.spectral_norm)
         self.register_buffer("units", units, persistent=False)
 
-    def forward(self, cells: Cells) -> tuple[Tensor, Tensor]:
-        """Logits `[runs, domains, batch * atoms]` of cells `[runs, domains, batch]`, and which of the atoms there are."""
+    def look(self, cells: Cells) -> Seen:
+        """What is seen of each atom of cells `[runs, domains, batch]`: `[runs, domains, batch * atoms, seen]`."""
         from crystalgan.graph_kernels import nearest
 
         runs, domains, batch, slots, length = cells.mask.shape
-        features = cells.features.flatten(0, 2)
-        edges = Edges.of(cells.features, cells, VIEW)
-        rows, shifts, places = nearest(features.detach().contiguous().numpy(), edges.who, edges.shifts, slots, NEAREST)
+        features, mask = cells.features.flatten(0, 2), cells.mask.flatten(-2).flatten(0, 2)
+        arrays = features.detach().contiguous().numpy(), mask.contiguous().numpy()
+        rows, shifts, places = nearest(*arrays, slots, VIEW, NEAREST)
         distance = distances_of(features, rows, shifts, length)
         cell, slot, other = torch.from_numpy(rows[:, [0, 2, 5]]).unbind(1)
         unit = self.units[cell // batch % domains, slot, other]
@@ -164,9 +164,12 @@ class AtomDiscriminator(nn.Module):
         crowd = usual / torch.linalg.det(cells.lattice).abs().clamp_min(1.0)
         seen = seen.view(*metal.shape, 2 * NEAREST)
         crowd = crowd[..., None].expand_as(metal)
-        inputs = torch.cat((seen, metal[..., None], crowd[..., None]), -1)
-        return self.mlp(inputs.flatten(2, 3)).squeeze(-1), cells.mask.flatten(2)
+        return torch.cat((seen, metal[..., None], crowd[..., None]), -1).flatten(2, 3), cells.mask.flatten(2)
 
-    def both(self, real: Cells, fake: Cells) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def forward(self, seen: Tensor, counts: Tensor | None) -> Seen:
+        """Logits `[runs, domains, batch * atoms]` of what `look` returns, and which of the atoms there are."""
+        return self.mlp(seen).squeeze(-1), counts
+
+    def both(self, real: Seen, fake: Seen) -> tuple[Seen, Seen]:
         """What it says of real cells, and of made ones without a way back to their generator."""
-        return self(real), self(fake.with_features(fake.features.detach()))
+        return self(*real), self(fake[0].detach(), fake[1])

@@ -18,13 +18,42 @@ FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}  # all of fastmath but that
 
 
 @njit(cache=True)
+def _placed(
+    features: np.ndarray,
+    mask: np.ndarray,
+    cutoff: float,
+    change: np.ndarray,
+    back: np.ndarray,
+    metric: np.ndarray,
+    lengths: np.ndarray,
+    reach: np.ndarray,
+    coords: np.ndarray,
+    place: np.ndarray,
+) -> int:
+    """How many atoms a cell holds; written: its reduced basis, the images within the cutoff along each of its vectors, and the
+    atoms' coordinates in it `[atoms, 3]` with their places in the mask.
+    """
+    _prepare(features[:9].astype(np.float64).reshape(3, 3), change, back, metric, lengths)
+    spacings, length, n = _spacings(metric), len(features) // 3 - len(mask), 0
+    for i in range(3):
+        reach[i] = min(cutoff / np.sqrt(max(spacings[i], 1e-12)), float(MOST_IMAGES))
+    for k in range(len(mask)):
+        if mask[k]:
+            at = 3 * (length + k)
+            for i in range(3):
+                coords[n, i] = features[at] * back[0, i] + features[at + 1] * back[1, i] + features[at + 2] * back[2, i]
+            place[n] = k
+            n += 1
+    return n
+
+
+@njit(cache=True)
 def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     """All edges up to `cutoff` (Å): whole numbers `[edges, 3]` (cell, one atom, the other) and shifts `[edges, 3]` of the other.
 
     Features `[cells, features]`, mask `[cells, atoms]`. A cell that is not finite, or beyond all sense, has no edges.
     """
     cells, atoms = mask.shape
-    length = features.shape[1] // 3 - atoms
     who, shifts, count = np.empty((256 * cells, 3), np.int32), np.empty((256 * cells, 3), features.dtype), 0
     change, back, metric, lengths = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3)), np.empty(len(SHIFTS))
     coords, place, x, reach, most = np.empty((atoms, 3)), np.empty(atoms, np.int64), np.empty(3), np.empty(3), cutoff * cutoff
@@ -32,21 +61,8 @@ def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.
     for c in range(cells):
         if not (np.abs(features[c]) < FARTHEST).all():
             continue
-        _prepare(features[c, :9].astype(np.float64).reshape(3, 3), change, back, metric, lengths)
-        spacings = _spacings(metric)
-        for i in range(3):
-            reach[i] = min(cutoff / np.sqrt(max(spacings[i], 1e-12)), float(MOST_IMAGES))
+        n = _placed(features[c], mask[c], cutoff, change, back, metric, lengths, reach, coords, place)
         g00, g01, g02, g11, g12, g22 = metric[0, 0], metric[0, 1], metric[0, 2], metric[1, 1], metric[1, 2], metric[2, 2]
-        n = 0
-        for k in range(atoms):
-            if mask[c, k]:
-                for i in range(3):
-                    at = 3 * (length + k)
-                    coords[n, i] = (
-                        features[c, at] * back[0, i] + features[c, at + 1] * back[1, i] + features[c, at + 2] * back[2, i]
-                    )
-                place[n] = k
-                n += 1
         for a in range(n):
             for b in range(a, n):
                 for i in range(3):
@@ -72,6 +88,11 @@ def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.
     return who[:count], shifts[:count]
 
 
+@njit(cache=True, inline="always")
+def _lattice(x: np.ndarray) -> tuple[float, float, float, float, float, float, float, float, float]:
+    return x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8]
+
+
 @njit(cache=True, fastmath=FAST)
 def step(
     features: np.ndarray,
@@ -93,39 +114,47 @@ def step(
     out = features.copy()
     length = features.shape[1] // 3 // (slots + 1)
     top = tables.shape[3] - 1.0
-    for e in range(len(who)):
-        c, i, j = who[e, 0], who[e, 1], who[e, 2]
-        here, there = 3 * (length + i), 3 * (length + j)
-        s0 = features[c, there] - features[c, here] + shifts[e, 0]
-        s1 = features[c, there + 1] - features[c, here + 1] + shifts[e, 1]
-        s2 = features[c, there + 2] - features[c, here + 2] + shifts[e, 2]
-        v0 = s0 * features[c, 0] + s1 * features[c, 3] + s2 * features[c, 6]
-        v1 = s0 * features[c, 1] + s1 * features[c, 4] + s2 * features[c, 7]
-        v2 = s0 * features[c, 2] + s1 * features[c, 5] + s2 * features[c, 8]
-        square = v0 * v0 + v1 * v1 + v2 * v2
-        if not CLOSEST * CLOSEST < square < FARTHEST * FARTHEST:
-            continue
-        distance = np.sqrt(square)
-        along = min(max((distance - first) / width, 0.0), top)
-        k = min(int(along), tables.shape[3] - 2)
-        part = along - k
-        net, one, other = c // per_net, i // length, j // length
-        there_kind, back_kind = one * slots + other, other * slots + one
-        forth = (tables[net, 0, there_kind, k] * (1 - part) + tables[net, 0, there_kind, k + 1] * part) / distance
-        back = (tables[net, 0, back_kind, k] * (1 - part) + tables[net, 0, back_kind, k + 1] * part) / distance
-        psi = (tables[net, 1, there_kind, k] + tables[net, 1, back_kind, k]) * (1 - part)
-        psi = (psi + (tables[net, 1, there_kind, k + 1] + tables[net, 1, back_kind, k + 1]) * part) / (square * atoms[c])
-        out[c, here] += forth * s0
-        out[c, here + 1] += forth * s1
-        out[c, here + 2] += forth * s2
-        out[c, there] -= back * s0
-        out[c, there + 1] -= back * s1
-        out[c, there + 2] -= back * s2
+    begin = 0
+    while begin < len(who):  # cell by cell: what its edges share is worked out once
+        c = who[begin, 0]
+        net, scale = c // per_net, 1.0 / atoms[c]
+        l00, l01, l02, l10, l11, l12, l20, l21, l22 = _lattice(features[c])
+        p00, p01, p02, p11, p12, p22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0  # sum of table(d) v (x) v / d^2 over the edges
+        end = begin
+        while end < len(who) and who[end, 0] == c:
+            e, end = end, end + 1
+            i, j = who[e, 1], who[e, 2]
+            here, there = 3 * (length + i), 3 * (length + j)
+            s0 = features[c, there] - features[c, here] + shifts[e, 0]
+            s1 = features[c, there + 1] - features[c, here + 1] + shifts[e, 1]
+            s2 = features[c, there + 2] - features[c, here + 2] + shifts[e, 2]
+            v0, v1, v2 = s0 * l00 + s1 * l10 + s2 * l20, s0 * l01 + s1 * l11 + s2 * l21, s0 * l02 + s1 * l12 + s2 * l22
+            square = v0 * v0 + v1 * v1 + v2 * v2
+            if not CLOSEST * CLOSEST < square < FARTHEST * FARTHEST:
+                continue
+            distance = np.sqrt(square)
+            along = min(max((distance - first) / width, 0.0), top)
+            k = min(int(along), tables.shape[3] - 2)
+            part = along - k
+            there_kind, back_kind = i // length * slots + j // length, j // length * slots + i // length
+            forth = (tables[net, 0, there_kind, k] * (1 - part) + tables[net, 0, there_kind, k + 1] * part) / distance
+            back = (tables[net, 0, back_kind, k] * (1 - part) + tables[net, 0, back_kind, k + 1] * part) / distance
+            psi = (tables[net, 1, there_kind, k] + tables[net, 1, back_kind, k]) * (1 - part)
+            psi = (psi + (tables[net, 1, there_kind, k + 1] + tables[net, 1, back_kind, k + 1]) * part) * scale / square
+            out[c, here] += forth * s0
+            out[c, here + 1] += forth * s1
+            out[c, here + 2] += forth * s2
+            out[c, there] -= back * s0
+            out[c, there + 1] -= back * s1
+            out[c, there + 2] -= back * s2
+            p00, p01, p02 = p00 + psi * v0 * v0, p01 + psi * v0 * v1, p02 + psi * v0 * v2
+            p11, p12, p22 = p11 + psi * v1 * v1, p12 + psi * v1 * v2, p22 + psi * v2 * v2
         for m in range(3):
-            lv = psi * (features[c, 3 * m] * v0 + features[c, 3 * m + 1] * v1 + features[c, 3 * m + 2] * v2)
-            out[c, 3 * m] += lv * v0
-            out[c, 3 * m + 1] += lv * v1
-            out[c, 3 * m + 2] += lv * v2
+            x, y, z = features[c, 3 * m], features[c, 3 * m + 1], features[c, 3 * m + 2]
+            out[c, 3 * m] += x * p00 + y * p01 + z * p02
+            out[c, 3 * m + 1] += x * p01 + y * p11 + z * p12
+            out[c, 3 * m + 2] += x * p02 + y * p12 + z * p22
+        begin = end
     return out
 
 
@@ -146,103 +175,170 @@ def step_backward(
     by_features, by_tables = grad.copy(), np.zeros_like(tables)
     length = features.shape[1] // 3 // (slots + 1)
     top = tables.shape[3] - 1.0
-    for e in range(len(who)):
-        c, i, j = who[e, 0], who[e, 1], who[e, 2]
-        here, there = 3 * (length + i), 3 * (length + j)
-        s0 = features[c, there] - features[c, here] + shifts[e, 0]
-        s1 = features[c, there + 1] - features[c, here + 1] + shifts[e, 1]
-        s2 = features[c, there + 2] - features[c, here + 2] + shifts[e, 2]
-        v0 = s0 * features[c, 0] + s1 * features[c, 3] + s2 * features[c, 6]
-        v1 = s0 * features[c, 1] + s1 * features[c, 4] + s2 * features[c, 7]
-        v2 = s0 * features[c, 2] + s1 * features[c, 5] + s2 * features[c, 8]
-        square = v0 * v0 + v1 * v1 + v2 * v2
-        if not CLOSEST * CLOSEST < square < FARTHEST * FARTHEST:
-            continue
-        distance = np.sqrt(square)
-        along = min(max((distance - first) / width, 0.0), top)
-        k = min(int(along), tables.shape[3] - 2)
-        part = along - k
-        slope = 1.0 / width if 0.0 < along < top else 0.0
-        net, one, other = c // per_net, i // length, j // length
-        there_kind, back_kind = one * slots + other, other * slots + one
-        lower, upper = tables[net, 0, there_kind, k], tables[net, 0, there_kind, k + 1]
-        forth, forth_slope = lower * (1 - part) + upper * part, (upper - lower) * slope
-        lower, upper = tables[net, 0, back_kind, k], tables[net, 0, back_kind, k + 1]
-        back, back_slope = lower * (1 - part) + upper * part, (upper - lower) * slope
-        lower = tables[net, 1, there_kind, k] + tables[net, 1, back_kind, k]
-        upper = tables[net, 1, there_kind, k + 1] + tables[net, 1, back_kind, k + 1]
-        psi, psi_slope = lower * (1 - part) + upper * part, (upper - lower) * slope
-        of_forth = (grad[c, here] * s0 + grad[c, here + 1] * s1 + grad[c, here + 2] * s2) / distance
-        of_back = -(grad[c, there] * s0 + grad[c, there + 1] * s1 + grad[c, there + 2] * s2) / distance
-        scale = 1.0 / (square * atoms[c])
-        of_psi, w0, w1, w2 = 0.0, 0.0, 0.0, 0.0
-        for m in range(3):
-            l0, l1, l2 = features[c, 3 * m], features[c, 3 * m + 1], features[c, 3 * m + 2]
-            g0, g1, g2 = grad[c, 3 * m], grad[c, 3 * m + 1], grad[c, 3 * m + 2]
-            lv, gv = l0 * v0 + l1 * v1 + l2 * v2, g0 * v0 + g1 * v1 + g2 * v2
-            of_psi += lv * gv * scale
-            w0 += l0 * gv + g0 * lv
-            w1 += l1 * gv + g1 * lv
-            w2 += l2 * gv + g2 * lv
-            by_features[c, 3 * m] += psi * scale * gv * v0
-            by_features[c, 3 * m + 1] += psi * scale * gv * v1
-            by_features[c, 3 * m + 2] += psi * scale * gv * v2
-        for n in range(2):
-            weight = part if n else 1 - part
-            by_tables[net, 0, there_kind, k + n] += of_forth * weight
-            by_tables[net, 0, back_kind, k + n] += of_back * weight
-            by_tables[net, 1, there_kind, k + n] += of_psi * weight
-            by_tables[net, 1, back_kind, k + n] += of_psi * weight
-        of_distance = of_forth * (forth_slope - forth / distance) + of_back * (back_slope - back / distance)
-        of_distance = (of_distance + of_psi * (psi_slope - 2 * psi / distance)) / distance
-        w0, w1, w2 = of_distance * v0 + psi * scale * w0, of_distance * v1 + psi * scale * w1, of_distance * v2 + psi * scale * w2
-        for m in range(3):
-            s = s0 if m == 0 else (s1 if m == 1 else s2)
-            by_s = features[c, 3 * m] * w0 + features[c, 3 * m + 1] * w1 + features[c, 3 * m + 2] * w2
-            by_s += (forth * grad[c, here + m] - back * grad[c, there + m]) / distance
-            by_features[c, 3 * m] += s * w0
-            by_features[c, 3 * m + 1] += s * w1
-            by_features[c, 3 * m + 2] += s * w2
-            by_features[c, there + m] += by_s
-            by_features[c, here + m] -= by_s
+    begin = 0
+    while begin < len(who):
+        c = who[begin, 0]
+        net, scale = c // per_net, 1.0 / atoms[c]
+        l00, l01, l02, l10, l11, l12, l20, l21, l22 = _lattice(features[c])
+        g00, g01, g02, g10, g11, g12, g20, g21, g22 = _lattice(grad[c])
+        # L^T G + its transpose, for the lattice L and its gradient G: half of v^T of it v is what a strain along v changes
+        q00, q11 = 2 * (l00 * g00 + l10 * g10 + l20 * g20), 2 * (l01 * g01 + l11 * g11 + l21 * g21)
+        q22 = 2 * (l02 * g02 + l12 * g12 + l22 * g22)
+        q01 = l00 * g01 + l10 * g11 + l20 * g21 + g00 * l01 + g10 * l11 + g20 * l21
+        q02 = l00 * g02 + l10 * g12 + l20 * g22 + g00 * l02 + g10 * l12 + g20 * l22
+        q12 = l01 * g02 + l11 * g12 + l21 * g22 + g01 * l02 + g11 * l12 + g21 * l22
+        p00, p01, p02, p11, p12, p22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0  # as in `step`
+        r00, r01, r02, r10, r11, r12, r20, r21, r22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0  # sum of s (x) dE/dv
+        end = begin
+        while end < len(who) and who[end, 0] == c:
+            e, end = end, end + 1
+            i, j = who[e, 1], who[e, 2]
+            here, there = 3 * (length + i), 3 * (length + j)
+            s0 = features[c, there] - features[c, here] + shifts[e, 0]
+            s1 = features[c, there + 1] - features[c, here + 1] + shifts[e, 1]
+            s2 = features[c, there + 2] - features[c, here + 2] + shifts[e, 2]
+            v0, v1, v2 = s0 * l00 + s1 * l10 + s2 * l20, s0 * l01 + s1 * l11 + s2 * l21, s0 * l02 + s1 * l12 + s2 * l22
+            square = v0 * v0 + v1 * v1 + v2 * v2
+            if not CLOSEST * CLOSEST < square < FARTHEST * FARTHEST:
+                continue
+            distance = np.sqrt(square)
+            inverse = 1.0 / distance
+            along = min(max((distance - first) / width, 0.0), top)
+            k = min(int(along), tables.shape[3] - 2)
+            part = along - k
+            slope = 1.0 / width if 0.0 < along < top else 0.0
+            there_kind, back_kind = i // length * slots + j // length, j // length * slots + i // length
+            lower, upper = tables[net, 0, there_kind, k], tables[net, 0, there_kind, k + 1]
+            forth, forth_slope = (lower * (1 - part) + upper * part) * inverse, (upper - lower) * slope
+            lower, upper = tables[net, 0, back_kind, k], tables[net, 0, back_kind, k + 1]
+            back, back_slope = (lower * (1 - part) + upper * part) * inverse, (upper - lower) * slope
+            lower = tables[net, 1, there_kind, k] + tables[net, 1, back_kind, k]
+            upper = tables[net, 1, there_kind, k + 1] + tables[net, 1, back_kind, k + 1]
+            psi, psi_slope = lower * (1 - part) + upper * part, (upper - lower) * slope
+            of_forth = (grad[c, here] * s0 + grad[c, here + 1] * s1 + grad[c, here + 2] * s2) * inverse
+            of_back = -(grad[c, there] * s0 + grad[c, there + 1] * s1 + grad[c, there + 2] * s2) * inverse
+            w0, w1, w2 = q00 * v0 + q01 * v1 + q02 * v2, q01 * v0 + q11 * v1 + q12 * v2, q02 * v0 + q12 * v1 + q22 * v2
+            per = scale * inverse * inverse
+            of_psi = 0.5 * per * (w0 * v0 + w1 * v1 + w2 * v2)
+            for n in range(2):
+                weight = part if n else 1 - part
+                by_tables[net, 0, there_kind, k + n] += of_forth * weight
+                by_tables[net, 0, back_kind, k + n] += of_back * weight
+                by_tables[net, 1, there_kind, k + n] += of_psi * weight
+                by_tables[net, 1, back_kind, k + n] += of_psi * weight
+            of_distance = of_forth * (forth_slope - forth) + of_back * (back_slope - back)
+            of_distance = (of_distance + of_psi * (psi_slope - 2 * psi * inverse)) * inverse
+            psi = psi * per
+            p00, p01, p02 = p00 + psi * v0 * v0, p01 + psi * v0 * v1, p02 + psi * v0 * v2
+            p11, p12, p22 = p11 + psi * v1 * v1, p12 + psi * v1 * v2, p22 + psi * v2 * v2
+            w0, w1, w2 = of_distance * v0 + psi * w0, of_distance * v1 + psi * w1, of_distance * v2 + psi * w2
+            r00, r01, r02 = r00 + s0 * w0, r01 + s0 * w1, r02 + s0 * w2
+            r10, r11, r12 = r10 + s1 * w0, r11 + s1 * w1, r12 + s1 * w2
+            r20, r21, r22 = r20 + s2 * w0, r21 + s2 * w1, r22 + s2 * w2
+            by_0 = l00 * w0 + l01 * w1 + l02 * w2 + forth * grad[c, here] - back * grad[c, there]
+            by_1 = l10 * w0 + l11 * w1 + l12 * w2 + forth * grad[c, here + 1] - back * grad[c, there + 1]
+            by_2 = l20 * w0 + l21 * w1 + l22 * w2 + forth * grad[c, here + 2] - back * grad[c, there + 2]
+            by_features[c, there] += by_0
+            by_features[c, there + 1] += by_1
+            by_features[c, there + 2] += by_2
+            by_features[c, here] -= by_0
+            by_features[c, here + 1] -= by_1
+            by_features[c, here + 2] -= by_2
+        by_features[c, 0] += g00 * p00 + g01 * p01 + g02 * p02 + r00
+        by_features[c, 1] += g00 * p01 + g01 * p11 + g02 * p12 + r01
+        by_features[c, 2] += g00 * p02 + g01 * p12 + g02 * p22 + r02
+        by_features[c, 3] += g10 * p00 + g11 * p01 + g12 * p02 + r10
+        by_features[c, 4] += g10 * p01 + g11 * p11 + g12 * p12 + r11
+        by_features[c, 5] += g10 * p02 + g11 * p12 + g12 * p22 + r12
+        by_features[c, 6] += g20 * p00 + g21 * p01 + g22 * p02 + r20
+        by_features[c, 7] += g20 * p01 + g21 * p11 + g22 * p12 + r21
+        by_features[c, 8] += g20 * p02 + g21 * p12 + g22 * p22 + r22
+        begin = end
     return by_features, by_tables
 
 
 @njit(cache=True)
 def nearest(
-    features: np.ndarray, who: np.ndarray, shifts: np.ndarray, slots: int, most: int
+    features: np.ndarray, mask: np.ndarray, slots: int, view: float, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The nearest neighbours of every atom among shared atoms and among metals, at most `most` of each.
+    """The nearest neighbours up to `view` (Å) of every atom among shared atoms and among metals, at most `most` of each.
 
-    Returns rows and shifts as `kernels.distances` takes them, and where each belongs: numbers `[rows]` of
-    `[cells, atoms, 2, most]`, the third axis for shared atoms and metals.
+    Features and mask as in `edges_of`. Returns rows and shifts as `kernels.distances` takes them, and where each belongs: numbers
+    `[rows]` of `[cells, atoms, 2, most]`, the third axis for shared atoms and metals.
     """
-    length = features.shape[1] // 3 // (slots + 1)
-    cells, atoms = len(features), slots * length
-    best, edge = np.full((cells, atoms, 2, most), np.inf), np.full((cells, atoms, 2, most), -1, np.int64)
-    s, v = np.empty(3), np.empty(3)
-    for e in range(len(who)):
-        c = who[e, 0]
-        for k in range(3):
-            s[k] = features[c, 3 * (length + who[e, 2]) + k] - features[c, 3 * (length + who[e, 1]) + k] + shifts[e, k]
-        for k in range(3):
-            v[k] = s[0] * features[c, k] + s[1] * features[c, 3 + k] + s[2] * features[c, 6 + k]
-        square = v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
-        for turn in range(2):
-            i, j = who[e, 1 + turn], who[e, 2 - turn]
-            kind = 0 if j < length else 1
-            if square >= best[c, i, kind, most - 1]:
-                continue
-            k = most - 1
-            while k > 0 and best[c, i, kind, k - 1] > square:
-                best[c, i, kind, k], edge[c, i, kind, k] = best[c, i, kind, k - 1], edge[c, i, kind, k - 1]
-                k -= 1
-            best[c, i, kind, k], edge[c, i, kind, k] = square, 2 * e + turn
-    places = np.flatnonzero(edge >= 0)
-    rows, at = np.zeros((len(places), 7), np.int64), np.empty((len(places), 3))
-    for n in range(len(places)):
-        e, turn = edge.flat[places[n]] // 2, edge.flat[places[n]] % 2
-        rows[n, 0], rows[n, 3], rows[n, 6] = who[e, 0], who[e, 1 + turn], who[e, 2 - turn]
-        rows[n, 2], rows[n, 5] = rows[n, 3] // length, rows[n, 6] // length
-        at[n] = -shifts[e] if turn else shifts[e]
-    return rows, at, places
+    cells, atoms = mask.shape
+    length = atoms // slots
+    rows, shifts = np.zeros((64 * cells, 7), np.int64), np.empty((64 * cells, 3))
+    places, count = np.empty(64 * cells, np.int64), 0
+    change, back, metric, lengths = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3)), np.empty(len(SHIFTS))
+    coords, place, kind, x, reach = (
+        np.empty((atoms, 3)),
+        np.empty(atoms, np.int64),
+        np.empty(atoms, np.int64),
+        np.empty(3),
+        np.empty(3),
+    )
+    low, high = np.empty(3, np.int64), np.empty(3, np.int64)
+    best, which = np.empty((atoms, 2, most)), np.empty((atoms, 2, most, 4), np.int64)  # the other atom, and its image
+    for c in range(cells):
+        if not (np.abs(features[c]) < FARTHEST).all():
+            continue
+        n = _placed(features[c], mask[c], view, change, back, metric, lengths, reach, coords, place)
+        g00, g01, g02, g11, g12, g22 = metric[0, 0], metric[0, 1], metric[0, 2], metric[1, 1], metric[1, 2], metric[2, 2]
+        best[:n], which[:n] = view * view, -1
+        for a in range(n):
+            kind[a] = 0 if place[a] < length else 1
+        for a in range(n):
+            for b in range(a, n):
+                for i in range(3):
+                    x[i] = coords[b, i] - coords[a, i]
+                    low[i], high[i] = int(np.ceil(-reach[i] - x[i])), int(np.floor(reach[i] - x[i]))
+                enough = max(best[a, kind[b], most - 1], best[b, kind[a], most - 1])
+                for n0 in range(low[0], high[0] + 1):
+                    y0 = x[0] + n0
+                    for n1 in range(low[1], high[1] + 1):
+                        y1 = x[1] + n1
+                        plane = y0 * (g00 * y0 + 2 * g01 * y1) + g11 * y1 * y1
+                        slope = 2 * (g02 * y0 + g12 * y1)
+                        for n2 in range(low[2], high[2] + 1):
+                            y2 = x[2] + n2
+                            square = plane + y2 * (slope + g22 * y2)
+                            if square >= enough or (a == b and (n0, n1, n2) <= (0, 0, 0)):
+                                continue
+                            for turn in range(2):
+                                here, other, sign = (b, a, -1) if turn else (a, b, 1)
+                                group, k = kind[other], most - 1
+                                if square >= best[here, group, k]:
+                                    continue
+                                while k > 0 and best[here, group, k - 1] > square:
+                                    best[here, group, k], which[here, group, k] = (
+                                        best[here, group, k - 1],
+                                        which[here, group, k - 1],
+                                    )
+                                    k -= 1
+                                best[here, group, k] = square
+                                which[here, group, k, 0] = other
+                                which[here, group, k, 1], which[here, group, k, 2] = sign * n0, sign * n1
+                                which[here, group, k, 3] = sign * n2
+                            enough = max(best[a, kind[b], most - 1], best[b, kind[a], most - 1])
+        for a in range(n):
+            for group in range(2):
+                for k in range(most):
+                    if which[a, group, k, 0] < 0:
+                        break
+                    if count == len(rows):
+                        rows, shifts = (
+                            np.concatenate((rows, np.zeros_like(rows))),
+                            np.concatenate((shifts, np.empty_like(shifts))),
+                        )
+                        places = np.concatenate((places, np.empty_like(places)))
+                    mine, other = place[a], place[which[a, group, k, 0]]
+                    rows[count, 0], rows[count, 2], rows[count, 3] = c, mine // length, mine
+                    rows[count, 5], rows[count, 6] = other // length, other
+                    for i in range(3):
+                        shifts[count, i] = 0.0
+                        for m in range(3):
+                            shifts[count, i] += which[a, group, k, 1 + m] * change[m, i]
+                    places[count] = ((c * atoms + mine) * 2 + group) * most + k
+                    count += 1
+    return rows[:count], shifts[:count], places[:count]

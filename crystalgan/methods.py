@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crystalgan import losses
 from crystalgan.geometry import Limits, first_neighbours
 from crystalgan.graph import AtomDiscriminator, GraphGenerator
-from crystalgan.networks import Discriminator, Generator
+from crystalgan.networks import Discriminator, Generator, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,10 +72,14 @@ class Networks(nn.Module):
 
 @dataclass(frozen=True)
 class Made:
-    """What the generators make of a batch, and the round trips: domain 0 of `back` is y again; None from noise."""
+    """What the generators make of a batch, the round trips, and what the discriminators see of the new cells.
+
+    Domain 0 of `back` is y again; None from noise.
+    """
 
     new: Cells
     back: Cells | None
+    seen: Seen
 
     @property
     def b(self) -> Cells:
@@ -90,7 +94,8 @@ class Made:
 
 def forward(nets: Networks, start: Cells) -> Made:
     """Eqs. 1, 2 (step 1) and 15, 16 (step 2); from noise x alone becomes a cell."""
-    return Made(*nets.generators(start))
+    new, back = nets.generators(start)
+    return Made(new, back, nets.discriminators.look(new))
 
 
 def one_way(nets: Networks, cells: Cells, domain: int) -> Cells:
@@ -101,13 +106,13 @@ def one_way(nets: Networks, cells: Cells, domain: int) -> Cells:
 
 def discriminator_terms(nets: Networks, shown: Cells, made: Made) -> Terms:
     """Eqs. 8, 9, 11 (step 1) and 23, 24, 26 (step 2); `shown` are the real cells."""
-    of_real, of_fake = nets.discriminators.both(shown, made.new)
+    of_real, of_fake = nets.discriminators.both(nets.discriminators.look(shown), made.seen)
     return _named("discriminator", losses.discriminator(*of_real, *of_fake))
 
 
 def generator_terms(nets: Networks, start: Cells, real: Cells, made: Made, config: Config, limits: Limits | None) -> Terms:
     """Eq. 10 (step 1) and eq. 25 (step 2, with `limits`): the terms of the full generative loss."""
-    terms = _named("adversarial", losses.adversarial(*nets.discriminators(made.new)))
+    terms = _named("adversarial", losses.adversarial(*nets.discriminators(*made.seen)))
     if made.back is not None:
         terms |= _named("reconstruction", losses.reconstruction(made.back.features, real.features, real.occupied))
     if limits is not None:

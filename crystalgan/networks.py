@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from crystalgan.config import Config
     from crystalgan.symmetry import Symmetry
 
+Seen = tuple[Tensor, Tensor | None]  # a row for all that is judged on its own, and which rows count
+
 SMALL = 1e-2  # scale of a residual generator's first corrections
 
 
@@ -235,12 +237,16 @@ class Discriminator(nn.Module):
         sizes = [(1 + slots) * length * 3, *[config.width] * config.layers, 1]
         self.mlp = MLP(sizes, rngs, domains, config.spectral_norm)
 
-    def forward(self, cells: Cells) -> tuple[Tensor, None]:
-        """Logits `[runs, domains, batch]` of cells; all of them count."""
-        return self.mlp(cells.features).squeeze(-1), None
+    def look(self, cells: Cells) -> Seen:
+        """What is seen of cells `[runs, domains, batch]`: all that they are."""
+        return cells.features, None
 
-    def both(self, real: Cells, fake: Cells) -> tuple[tuple[Tensor, None], tuple[Tensor, None]]:
+    def forward(self, seen: Tensor, counts: Tensor | None = None) -> Seen:
+        """Logits `[runs, domains, batch]` of what `look` returns; all of them count."""
+        return self.mlp(seen).squeeze(-1), counts
+
+    def both(self, real: Seen, fake: Seen) -> tuple[Seen, Seen]:
         """What it says of real cells, and of made ones without a way back to their generator, by one pass."""
-        logits = self.mlp(torch.cat((real.features, fake.features.detach()), 2)).squeeze(-1)
-        of_real, of_fake = logits.split(real.lattice.shape[2], 2)
+        logits = self.mlp(torch.cat((real[0], fake[0].detach()), 2)).squeeze(-1)
+        of_real, of_fake = logits.split(real[0].shape[2], 2)
         return (of_real, None), (of_fake, None)
