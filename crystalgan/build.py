@@ -38,7 +38,10 @@ ELEMENTS = "elements.extxyz"
 
 @dataclass(frozen=True)
 class Prototype:
-    """A structure type: space group, lattice ratios and angles (degrees), occupied sites (M: metal, H: shared element)."""
+    """A structure type: space group, lattice ratios and angles (degrees), occupied sites by kind of atom.
+
+    M is a metal and H the shared element; A and B are the metals of a compound of two.
+    """
 
     name: str
     spacegroup: int
@@ -51,17 +54,22 @@ class Prototype:
         return any(kind == "H" for kind, _ in self.sites)
 
     def structure(self, metal: str, shared: str = "H") -> Structure:
-        """The primitive cell at a guessed volume: the metal's own atomic volume plus 2.5 Å³ for each shared atom."""
+        """The primitive cell of a hydride, or of a metal, at a guessed volume."""
+        return self.of({"M": metal, "H": shared})
+
+    def of(self, elements: dict[str, str]) -> Structure:
+        """The primitive cell with these elements on the sites of each kind, at a guessed volume.
+
+        That is the sum of the metals' own atomic volumes, and 2.5 Å³ for each shared atom.
+        """
         from pymatgen.core import Element, Lattice, Structure
 
         p = self.lattice
         lattice = Lattice.from_parameters(1, p["b_over_a"], p["c_over_a"], p["alpha"], p["beta"], p["gamma"]).scale(100)
-        species = [metal if kind == "M" else shared for kind, _ in self.sites]
+        species = [elements[kind] for kind, _ in self.sites]
         structure = Structure.from_spacegroup(self.spacegroup, lattice, species, [x for _, x in self.sites])
-        metals = sum(site.specie.symbol == metal for site in structure)
-        atomic_volume = float(Element(metal).molar_volume) / 0.602214  # cm³/mol -> Å³
-        structure.scale_lattice(metals * atomic_volume + 2.5 * (len(structure) - metals))
-        return primitive(structure)
+        volumes = {elements[k]: 2.5 if k == "H" else float(Element(elements[k]).molar_volume) / 0.602214 for k, _ in self.sites}
+        return primitive(structure.scale_lattice(sum(volumes[site.specie.symbol] for site in structure)))  # cm³/mol -> Å³
 
 
 def load_prototypes(path: Path | None = None) -> list[Prototype]:
@@ -73,6 +81,16 @@ def element_types(symbol: str) -> list[Prototype]:
     """The structure types to try for an element: fcc, bcc, hcp and its own for a metal, molecular crystals for H."""
     rows = json.loads((ASSETS / "elements.json").read_text())
     return [_prototype(row) for row in rows if (symbol in row["elements"] if row["elements"] else symbol != "H")]
+
+
+def compounds_of(one: str, other: str) -> dict[str, Structure]:
+    """Compounds of two metals by name, `LaNi5 CaCu5`: the types of `assets/intermetallics.json`, each metal on each site."""
+    out = {}
+    for row in json.loads((ASSETS / "intermetallics.json").read_text()):
+        for a, b in [(one, other), (other, one)][: 1 + row["both"]]:
+            structure = _prototype(row).of({"A": a, "B": b})
+            out[f"{structure.composition.reduced_formula} {row['name']}"] = structure
+    return out
 
 
 def _prototype(row: dict[str, Any]) -> Prototype:

@@ -60,23 +60,21 @@ def relax_candidates(
 ) -> dict[str, int]:
     """Relax the candidates that `which` selects (`archive.select`), those that are not relaxed like this yet.
 
-    `references` relaxes the built-in elements and binaries as well, which the hull of a potential other than CHGNet needs, and
-    `others` are files of further phases. `refine` (Å) looks for a higher symmetry of what converged. `progress(done, of, what)`
-    is called after each. Returns counts over the selected candidates: relaxed, converged, failed. Raises InputError for what
-    cannot be used.
+    `references` relaxes what competes as well: compounds of the two metals, and for another potential than CHGNet, whose energies
+    are built in, the elements and binaries. `others` are files of further phases. `refine` (Å) looks for a higher symmetry of
+    what converged. `progress(done, of, what)` is called after each. Returns counts over the selected candidates: relaxed,
+    converged, failed. Raises InputError for what cannot be used.
     """
-    from crystalgan.stability import builtin_structures, other_structures
+    from crystalgan.stability import other_structures
 
     run, settings = run if isinstance(run, Run) else Run.open(run), settings or Settings()
     rows = select(run, which)
     if not rows:
         raise InputError(f"{run.folder}: no candidate is selected by {which!r}; generate some, or select otherwise.")
     tasks = [Task(row.id, "", structure_of(row)) for row in rows]
-    named = builtin_structures(run.species) if references else {}
-    named |= other_structures(run.species, others)
-    tasks += [Task(0, name, structure) for name, structure in named.items()]
+    tasks += [Task(0, name, structure) for name, structure in other_structures(run.species, others).items()]
     with run.hold("relax"):
-        name = _relax(run, tasks, potential, settings, jobs, progress)
+        name = _relax(run, tasks, references, potential, settings, jobs, progress)
         if refine is not None:
             _refine(run, {row.id for row in rows}, name, potential, refine, jobs, progress)
     states = {row.candidate: row.state for row in relaxed_rows(run, name)}
@@ -88,16 +86,25 @@ def relax_candidates(
 def _relax(
     run: Run,
     tasks: list[Task],
+    references: bool,
     potential: str,
     settings: Settings,
     jobs: int,
     progress: Callable[[int, int, str], None] | None,
 ) -> str:
     """Relax what is not done; returns the name of the potential."""
+    from crystalgan.stability import reference_structures
+
     with Workers(jobs) as workers:
         name, version = workers.ask(about_potential, potential, run.species)
         about = {"potential": name, "version": version, "settings": str(settings)}
-        done = {(r.candidate, r.phase) for r in relaxed_rows(run, name) if (r.version, r.settings) == (version, str(settings))}
+        if references:
+            tasks = tasks + [Task(0, n, s) for n, s in reference_structures(run.species, name, version).items()]
+        done = {
+            (row.candidate, row.phase)
+            for row in relaxed_rows(run, name)
+            if row.version == version and (row.settings == str(settings) or (row.phase and row.state == "converged"))
+        }
         left = [task for task in tasks if (task.candidate, task.phase) not in done]
         for count, (task, outcome) in enumerate(workers.carry_out(partial(perform, potential, settings), left), 1):
             _write(run, task, replace(outcome, columns=outcome.columns | about))

@@ -25,7 +25,11 @@ def relax(
     rattle: Annotated[bool, typer.Option("--rattle", help="Relax, shake, relax again: off saddle points.")] = False,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the symmetry found within 0.1 Å.")] = False,
     references: Annotated[
-        bool, typer.Option("--references", help="The built-in elements and binaries too; CHGNet's are there.")
+        bool,
+        typer.Option(
+            "--references",
+            help="What competes too: compounds of the two metals; elements and binaries, which CHGNet has built in.",
+        ),
     ] = False,
     phases: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="More phases of these elements: a file, folder or zip.")
@@ -66,10 +70,11 @@ def stability(
 ) -> None:
     """Energy above the convex hull, products and stored hydrogen of the relaxed candidates, the most stable first."""
     from crystalgan.runs import Run
-    from crystalgan.stability import diagram_of, phases_of, table_of, trust_in_words, with_trust
+    from crystalgan.stability import diagram_of, lacks_compounds, phases_of, table_of, trust_in_words, with_trust
 
     run = Run.open(run_folder)
-    table = with_trust(run, potential, table_of(run, potential, diagram_of(phases_of(run, potential))))
+    diagram = diagram_of(phases_of(run, potential))
+    table = with_trust(run, potential, table_of(run, potential, diagram))
     rows = [{k: None if v != v else v for k, v in row.items()} for row in table.to_dict("records")]  # noqa: PLR0124 - NaN
     lines = [f"{'no.':>5} {'formula':12} {'eV/atom above hull':>18} {'wt% H':>6} {'kJ/mol H2':>9}  decomposes into"]
     lines += [
@@ -80,4 +85,6 @@ def stability(
     ]
     both = table.dropna(subset=["apart"]).itertuples() if "apart" in table else ()
     lines += [f"{row.id:5} {trust_in_words(row.apart, row.same_cell)}" for row in both]
+    if missing := lacks_compounds(diagram, run.species):
+        lines.append(f"{missing} `relax --references` adds them.")
     show({"candidates": rows}, lines, as_json)

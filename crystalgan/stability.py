@@ -75,15 +75,22 @@ def _builtin(species: tuple[str, ...]) -> list[tuple[str, Structure, dict[str, A
     return out
 
 
-def builtin_structures(species: tuple[str, ...]) -> dict[str, Structure]:
-    """The built-in elements and binaries of these elements by name; InputError where an element has none."""
-    return {name: structure for name, structure, _ in _builtin(species)}
-
-
 def builtin_phases(species: tuple[str, ...]) -> list[Phase]:
     """The built-in elements and binaries of these elements, with the energies of the potential that they were made with."""
     known = _builtin(species)
     return [Phase(name, s.formula.replace(" ", ""), info["energy_per_atom"] * len(s)) for name, s, info in known]
+
+
+def reference_structures(species: tuple[str, ...], potential: str, version: str) -> dict[str, Structure]:
+    """What competes in every run of these elements and has no energy of this potential yet, by name.
+
+    These are the built-in elements and binaries, and compounds of the two metals (`build.compounds_of`), of which none is built
+    in. InputError where there is no built-in cell of an element.
+    """
+    from crystalgan.build import compounds_of
+
+    known = {name: s for name, s, info in _builtin(species) if (info["potential"], info["version"]) != (potential, version)}
+    return known | compounds_of(*species[1:])
 
 
 def other_structures(species: tuple[str, ...], paths: Sequence[Path | str]) -> dict[str, Structure]:
@@ -129,6 +136,14 @@ def phases_of(run: Run, potential: str) -> list[Phase]:
             "--references` with this potential for energies above the hull."
         )
     return phases
+
+
+def lacks_compounds(diagram: PhaseDiagram, species: tuple[str, ...]) -> str:
+    """A sentence where no compound of the two metals is among what competes, or nothing."""
+    metals = set(species[1:])
+    if any({element.symbol for element in entry.composition} == metals for entry in diagram.all_entries):
+        return ""
+    return f"No compound of {' with '.join(species[1:])} is among what competes: a cell may look more stable than it is."
 
 
 def products(diagram: PhaseDiagram, formula: str) -> list[tuple[str, float]]:

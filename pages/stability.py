@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from crystalgan import InputError
-from crystalgan.stability import other_structures
+from crystalgan.stability import lacks_compounds, other_structures
 from crystalgan.stability_charts import hull_figure, storage_figure
 from ui import cached, relaxed, state, vet, work
 from ui.classes import FILE_TYPES
@@ -54,8 +54,12 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN4
             help="Rattled: relaxed, shaken by 0.08 Å and 1 % strain, relaxed again; finds the way off saddle points and takes "
             "twice as long. Symmetry kept: that found within 0.1 Å.",
         )
-        references = potential != "CHGNet" and st.toggle(
-            "Elements and binaries too", value=True, key="relax_references", help="The hull needs them once in every potential."
+        references = st.toggle(
+            "What competes too",
+            value=True,
+            key="relax_references",
+            help="Compounds of the two metals in 18 structure types, once for each run, half a minute; with another potential "
+            "than CHGNet also the elements and binaries, some minutes.",
         )
         refine = st.selectbox(
             "Look for a higher symmetry",
@@ -71,7 +75,7 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN4
             accept_multiple_files=True,
             key="relax_phases",
             help="Known ternaries or intermetallics of these elements: CIF, POSCAR (named *.vasp), extended XYZ, or a zip. "
-            "They are relaxed with the same potential and join the hull, which holds no intermetallics of its own.",
+            "They are relaxed with the same potential and join the hull.",
         )
         ids = groups[which][1]
         st.caption(f"About {work.in_words(SECONDS * len(ids))} for {len(ids)}, less where some are relaxed like this already.")
@@ -160,6 +164,8 @@ def show_figures(run: Run, diagram: PhaseDiagram, table: pd.DataFrame, current: 
     else:
         figure, key = hull_figure(diagram, table, run.species, current), "hull"
     clicked(st.plotly_chart(figure, key=key, on_select="rerun", selection_mode="points", config=PLAIN), f"{key}_point")
+    if missing := lacks_compounds(diagram, run.species):
+        st.caption(f"{missing} Press Relax once more with *What competes too*.")
 
 
 def show_relaxed(run: Run, potential: str) -> None:

@@ -3,12 +3,15 @@
 import json
 
 import ase.io
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from crystalgan.build import ASSETS, build_classes, drop_collapsed, drop_unphysical, element_types, load_prototypes
+from crystalgan.build import ASSETS, build_classes, compounds_of, drop_collapsed, drop_unphysical, element_types, load_prototypes
 from crystalgan.classes import builtin_classes, load_class
+from crystalgan.potentials import load_chgnet
+from crystalgan.relax import relax
 
 EXPERIMENT = {  # Å
     ("Pd", "MH_NaCl"): (4.09, None),  # PdH
@@ -127,3 +130,29 @@ def test_cells_with_molecules_or_hydrogen_inside_a_metal_are_left_out():
     ]
     reasons = [r.get("dropped") for r in drop_unphysical(records)]
     assert reasons == ["H-H 0.80 Å, shorter than 1.5 Å", "M-H 1.20 Å, shorter than 1.3 Å", None]
+
+
+def test_compounds_of_two_metals_have_the_space_groups_of_their_types():
+    found = compounds_of("La", "Ni")
+    assert found.keys() == compounds_of("Ni", "La").keys()
+    assert {"LaNi CsCl", "LaNi5 CaCu5", "La5Ni CaCu5", "LaNi2 MgCu2", "La2Ni Mg2Ni"} <= found.keys()
+    groups = {row["name"]: row["spacegroup"] for row in json.loads((ASSETS / "intermetallics.json").read_text())}
+    for name, structure in found.items():
+        assert SpacegroupAnalyzer(structure, 0.01).get_space_group_number() == groups[name.split()[1]]
+        distance = structure.distance_matrix + 9 * np.eye(len(structure))
+        assert distance.min() > 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "metals", "measured"),
+    [  # Å, as commonly quoted
+        ("TiFe CsCl", ("Ti", "Fe"), (2.976,)),
+        ("LaNi5 CaCu5", ("La", "Ni"), (5.017, 3.986)),
+        ("Mg2Ni Mg2Ni", ("Mg", "Ni"), (5.205, 13.236)),
+    ],
+)
+def test_compounds_relax_to_what_is_measured(name, metals, measured):
+    relaxed = relax(compounds_of(*metals)[name], load_chgnet())
+    assert relaxed.converged
+    cell = SpacegroupAnalyzer(relaxed.structure, 0.1).get_conventional_standard_structure()
+    assert sorted(set(np.round(cell.lattice.abc, 3))) == pytest.approx(sorted(measured), rel=0.03)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ase.calculators.emt import EMT
 from conftest import nearly_symmetric, put_in
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
 
 from crystalgan import InputError
 from crystalgan.classes import load_class
@@ -28,7 +28,7 @@ from crystalgan.relaxing import (
     shaken,
 )
 from crystalgan.runs import SHIPPED, Run
-from crystalgan.stability import above_hull, agree, diagram_of, phases_of, table_of, trust_in_words
+from crystalgan.stability import above_hull, agree, diagram_of, lacks_compounds, phases_of, table_of, trust_in_words
 
 EMT_NAME = "ase.calculators.emt.EMT"
 
@@ -231,7 +231,15 @@ def test_other_phases_compete_and_what_is_missing_is_said(simple_run, tmp_path, 
     monkeypatch.setattr(stability, "_builtin", lambda _: elements)
     relax_candidates(simple_run, "1,2", EMT_NAME, references=True, others=[other])
     phases = phases_of(simple_run, "EMT")
-    assert {phase.name for phase in phases} >= {"H H2_hcp", "Pd fcc", "Ni fcc", "alloy.vasp NiPd", "candidate 1"}
+    compounds = {"NiPd CsCl", "NiPd3 Cu3Au", "Ni3Pd Cu3Au"}
+    assert {phase.name for phase in phases} >= {"H H2_hcp", "Pd fcc", "Ni fcc", "alloy.vasp NiPd", "candidate 1"} | compounds
+    assert not lacks_compounds(diagram_of(phases), simple_run.species)
+    without = diagram_of([phase for phase in phases if {"Pd", "Ni"} != set(Composition(phase.formula).get_el_amt_dict())])
+    assert "No compound of Pd with Ni is among what competes" in lacks_compounds(without, simple_run.species)
+    done = {row.id: row.mtime for row in relaxed_rows(simple_run, "EMT") if row.phase}
+    relax_candidates(simple_run, "1", EMT_NAME, Settings(steps=200), references=True, others=[other])
+    assert {row.id: row.mtime for row in relaxed_rows(simple_run, "EMT") if row.phase} == done  # phases once, however relaxed
+    phases = phases_of(simple_run, "EMT")
     table = table_of(simple_run, "EMT", diagram_of(phases))
     expected = above_hull([p.formula for p in phases], [p.energy for p in phases])
     by_id = {p.candidate: e for p, e in zip(phases, expected, strict=True) if p.candidate}
@@ -246,6 +254,7 @@ def test_potentials_that_do_not_agree_are_marked(simple_run, monkeypatch):
 
     elements = stability._builtin(simple_run.species)[:3]
     monkeypatch.setattr(stability, "_builtin", lambda _: elements)
+    monkeypatch.setattr("crystalgan.build.compounds_of", lambda *_: {})
     relax_candidates(simple_run, "1,2", EMT_NAME, references=True)
     assert "apart" not in stability.stability_of(simple_run, "EMT")[1]
     relax_candidates(simple_run, "2,3", "faulty.Higher")
