@@ -34,7 +34,7 @@ CELLS = 250  # that a fold is scored by
 VOLUMES = 1.25  # how many times larger or smaller than usual a good cell may be
 WEIGHTS = (1e-3, 1e2)  # of every lambda
 LEARNING_RATES = (1e-5, 1e-1)
-SIZES = {"layers": (1, 8, 1), "width": (20, 400, 20), "batch": (5, 100, 5)}  # lowest, highest, step
+SIZES = {"layers": (1, 8, 1), "width": (20, 400, 20), "batch": (5, 100, 5), "steps": (2, 16, 2)}  # lowest, highest, step
 
 
 def search(
@@ -100,9 +100,9 @@ def search(
 
 
 def searched(config: Config) -> list[str]:
-    """The fields that are searched: every weight that is not zero, the learning rate, the sizes."""
+    """The fields that are searched: every weight that is not zero, the learning rate, the sizes of what there is."""
     weights = [one.name for one in fields(Config) if one.name.startswith("lambda_") and getattr(config, one.name)]
-    return [*weights, "learning_rate", *SIZES]
+    return [*weights, "learning_rate", *(name for name in SIZES if name != "steps" or config.generator == "graph")]
 
 
 def suggested(trial: optuna.Trial, config: Config) -> Config:
