@@ -8,8 +8,8 @@ kept in the cache beside this file.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from crystalgan.compiled import compiled
 from crystalgan.kernels import SHIFTS, _prepare, _spacings
 
 MOST_IMAGES = 4  # in each direction: no cell worth looking at is thinner than a fifth of the cutoff
@@ -17,7 +17,7 @@ CLOSEST, FARTHEST = 1e-3, 1e3  # Å; atoms nearer than that have no direction, a
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}  # all of fastmath but that nothing is infinite or not a number
 
 
-@njit(cache=True)
+@compiled()
 def _placed(
     features: np.ndarray,
     mask: np.ndarray,
@@ -47,7 +47,7 @@ def _placed(
     return n
 
 
-@njit(cache=True)
+@compiled()
 def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     """All edges up to `cutoff` (Å): whole numbers `[edges, 3]` (cell, one atom, the other) and shifts `[edges, 3]` of the other.
 
@@ -88,12 +88,12 @@ def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.
     return who[:count], shifts[:count]
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _lattice(x: np.ndarray) -> tuple[float, float, float, float, float, float, float, float, float]:
     return x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def step(
     features: np.ndarray,
     who: np.ndarray,
@@ -158,7 +158,7 @@ def step(
     return out
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def step_backward(
     features: np.ndarray,
     who: np.ndarray,
@@ -257,7 +257,7 @@ def step_backward(
     return by_features, by_tables
 
 
-@njit(cache=True)
+@compiled()
 def nearest(
     features: np.ndarray, mask: np.ndarray, slots: int, view: float, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from numba import njit
+
+from crystalgan.compiled import compiled
 
 # One of each pair +n, -n of the 26 shifts around the origin, [13, 3].
 SHIFTS = np.array([n for n in itertools.product((-1.0, 0.0, 1.0), repeat=3) if n > (0, 0, 0)])
@@ -19,12 +20,12 @@ MAX_REDUCTIONS = 1000  # a handful is enough for any cell worth looking at; the 
 TOLERANCE = 1e-9  # of a squared length: what counts as shorter
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _dot(basis: np.ndarray, i: int, j: int) -> float:
     return basis[i, 0] * basis[j, 0] + basis[i, 1] * basis[j, 1] + basis[i, 2] * basis[j, 2]
 
 
-@njit(cache=True)
+@compiled()
 def reduce_basis(lattice: np.ndarray, change: np.ndarray) -> None:
     """Write into `change` `[3, 3]` the whole numbers H for which the rows of H @ lattice are Minkowski-reduced.
 
@@ -67,7 +68,7 @@ def reduce_basis(lattice: np.ndarray, change: np.ndarray) -> None:
             change[2, k] += best_x * change[0, k] + best_y * change[1, k]
 
 
-@njit(cache=True)
+@compiled()
 def _prepare(lattice: np.ndarray, change: np.ndarray, back: np.ndarray, metric: np.ndarray, lengths: np.ndarray) -> None:
     """Change of basis, its inverse, the metric of the reduced basis and the squared lengths of `SHIFTS` in it."""
     reduce_basis(lattice, change)
@@ -93,7 +94,7 @@ def _prepare(lattice: np.ndarray, change: np.ndarray, back: np.ndarray, metric: 
                 lengths[k] += SHIFTS[k, i] * metric[i, j] * SHIFTS[k, j]
 
 
-@njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _squares(coords: np.ndarray, a: int, end: int, metric: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> None:
     """Squared lengths of the shortest images of the differences of atom a to the atoms a + 1 to `end`, in a reduced basis.
 
@@ -119,7 +120,7 @@ def _squares(coords: np.ndarray, a: int, end: int, metric: np.ndarray, lengths: 
         out[b] = x0 * u0 + x1 * u1 + x2 * u2 + least
 
 
-@njit(cache=True)
+@compiled()
 def _image(coords: np.ndarray, a: int, b: int, square: float, metric: np.ndarray, lengths: np.ndarray, shift: np.ndarray) -> None:
     """Write into `shift` the lattice vector that brings `b` nearest to `a`, another atom, at a known squared distance."""
     for i in range(3):
@@ -143,7 +144,7 @@ def _image(coords: np.ndarray, a: int, b: int, square: float, metric: np.ndarray
         shift[i] += sign * SHIFTS[best, i]
 
 
-@njit(cache=True)
+@compiled()
 def _spacings(metric: np.ndarray) -> tuple[float, float, float]:
     """The squared spacings of the lattice planes: no image of a difference is nearer than its planes are."""
     aa, bb, cc, ab, ac, bc = metric[0, 0], metric[1, 1], metric[2, 2], metric[0, 1], metric[0, 2], metric[1, 2]
@@ -152,7 +153,7 @@ def _spacings(metric: np.ndarray) -> tuple[float, float, float]:
     return squared_volume / a, squared_volume / b, squared_volume / c
 
 
-@njit(cache=True)
+@compiled()
 def _search(
     coords: np.ndarray, shared: int, cross: bool, metric: np.ndarray, lengths: np.ndarray, best: np.ndarray, who: np.ndarray
 ) -> None:
@@ -178,7 +179,7 @@ def _search(
                 best[b], who[b] = square[b], a
 
 
-@njit(cache=True)
+@compiled()
 def first_neighbours(lattices: np.ndarray, frac: np.ndarray, mask: np.ndarray, cross: bool) -> tuple[np.ndarray, np.ndarray]:
     """Nearest neighbours within the shared atoms, within the metals, and with `cross` from each shared atom to a metal.
 
@@ -223,7 +224,7 @@ def first_neighbours(lattices: np.ndarray, frac: np.ndarray, mask: np.ndarray, c
     return rows[:count], shifts[:count]
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _step(features: np.ndarray, row: np.ndarray, shift: np.ndarray, length: int, step: np.ndarray, vector: np.ndarray) -> float:
     """Fractional and Cartesian vector from the center of a row to its neighbour, and its length; features as `Cells.features`."""
     cell, center, other = row[0], 3 * (length + row[3]), 3 * (length + row[6])
@@ -234,7 +235,7 @@ def _step(features: np.ndarray, row: np.ndarray, shift: np.ndarray, length: int,
     return np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
 
 
-@njit(cache=True)
+@compiled()
 def distances(features: np.ndarray, rows: np.ndarray, shifts: np.ndarray, length: int) -> np.ndarray:
     """The distance of each row of `first_neighbours`; features `[cells, (1 + slots) * length * 3]`."""
     out, step, vector = np.empty(len(rows)), np.empty(3), np.empty(3)
@@ -243,7 +244,7 @@ def distances(features: np.ndarray, rows: np.ndarray, shifts: np.ndarray, length
     return out
 
 
-@njit(cache=True)
+@compiled()
 def distances_backward(features: np.ndarray, rows: np.ndarray, shifts: np.ndarray, length: int, grad: np.ndarray) -> np.ndarray:
     """The gradient of `distances` by `features`, given the one by the distances.
 

@@ -7,14 +7,14 @@ both and is not stored. Everything is compiled on first use and kept in the cach
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from crystalgan.compiled import compiled
 from crystalgan.kernels import _step, first_neighbours
 
 TOLERANCE = 2e-3  # of fractional coordinates that are the same
 
 
-@njit(cache=True)
+@compiled()
 def project(
     x: np.ndarray, rotation: np.ndarray, image: np.ndarray, count: np.ndarray, lattice: np.ndarray, transposed: bool
 ) -> np.ndarray:
@@ -75,12 +75,12 @@ def project(
     return out
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _same(x: float, y: float) -> bool:
     return abs(x - y - np.rint(x - y)) < TOLERANCE
 
 
-@njit(cache=True)
+@compiled()
 def special_points(rotation: np.ndarray, translation: np.ndarray, grid: np.ndarray, most: int) -> np.ndarray:
     """The points of a grid `[points, 3]` that most operations leave where they are, those with most first, at most `most`.
 
@@ -122,7 +122,7 @@ def special_points(rotation: np.ndarray, translation: np.ndarray, grid: np.ndarr
     return chosen[:found]
 
 
-@njit(cache=True)
+@compiled()
 def _translation(rotation: np.ndarray, image: np.ndarray, frac: np.ndarray, out: np.ndarray, atom: int) -> None:
     for k in range(3):
         out[k] = frac[image[atom], k]
@@ -130,7 +130,7 @@ def _translation(rotation: np.ndarray, image: np.ndarray, frac: np.ndarray, out:
             out[k] -= rotation[k, m] * frac[atom, m]
 
 
-@njit(cache=True)
+@compiled()
 def _maps(
     rotation: np.ndarray, translation: np.ndarray, frac: np.ndarray, shift: np.ndarray, image: np.ndarray, atoms: int
 ) -> bool:
@@ -151,7 +151,7 @@ def _maps(
     return True
 
 
-@njit(cache=True)
+@compiled()
 def common_operations(
     rotation: np.ndarray,
     image: np.ndarray,
@@ -180,7 +180,7 @@ def common_operations(
     return kept, images
 
 
-@njit(cache=True)
+@compiled()
 def symmetric_shifts(
     rotation: np.ndarray,
     image: np.ndarray,
@@ -226,7 +226,7 @@ def symmetric_shifts(
                     break
 
 
-@njit(cache=True)
+@compiled()
 def descend(
     features: np.ndarray,
     mask: np.ndarray,
