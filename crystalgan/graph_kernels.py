@@ -13,6 +13,7 @@ from crystalgan.compiled import compiled
 from crystalgan.kernels import SHIFTS, _prepare, _spacings
 
 MOST_IMAGES = 4  # in each direction: no cell worth looking at is thinner than a fifth of the cutoff
+LEAST_VOLUME = 0.5  # Å³ an atom: a cell with as many edges as at less has collapsed, and could fill any memory
 CLOSEST, FARTHEST = 1e-3, 1e3  # Å; atoms nearer than that have no direction, and a list of edges has none that are farther
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}  # all of fastmath but that nothing is infinite or not a number
 
@@ -51,7 +52,7 @@ def _placed(
 def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     """All edges up to `cutoff` (Å): whole numbers `[edges, 3]` (cell, one atom, the other) and shifts `[edges, 3]` of the other.
 
-    Features `[cells, features]`, mask `[cells, atoms]`. A cell that is not finite, or beyond all sense, has no edges.
+    Features `[cells, features]`, mask `[cells, atoms]`. A cell that is not finite, collapsed or beyond all sense has no edges.
     """
     cells, atoms = mask.shape
     who, shifts, count = np.empty((256 * cells, 3), np.int32), np.empty((256 * cells, 3), features.dtype), 0
@@ -63,7 +64,10 @@ def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.
             continue
         n = _placed(features[c], mask[c], cutoff, change, back, metric, lengths, reach, coords, place)
         g00, g01, g02, g11, g12, g22 = metric[0, 0], metric[0, 1], metric[0, 2], metric[1, 1], metric[1, 2], metric[2, 2]
+        begin, most_here = count, count + int(n * 2.1 * cutoff**3 / LEAST_VOLUME)  # half the atoms of a sphere, for each atom
         for a in range(n):
+            if count > most_here:
+                break
             for b in range(a, n):
                 for i in range(3):
                     x[i] = coords[b, i] - coords[a, i]
@@ -85,6 +89,8 @@ def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.
                             for i in range(3):
                                 shifts[count, i] = n0 * change[0, i] + n1 * change[1, i] + n2 * change[2, i]
                             count += 1
+        if count > most_here:
+            count = begin
     return who[:count], shifts[:count]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields, replace
 from functools import partial
 from multiprocessing import get_context
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from crystalgan import InputError
 from crystalgan.config import Config
 from crystalgan.runs import Run, TrainingError
-from crystalgan.study import at_least_one, end_children, one_thread, study_folder
+from crystalgan.study import ENDED, at_least_one, end_children, one_thread, study_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,8 @@ def search(
                 study.optimize(objective, n_trials=1, catch=(TrainingError,))
                 if progress:
                     progress(len(done) + 1, _best(study))
+        except BrokenProcessPool:
+            raise TrainingError(ENDED) from None
         except KeyboardInterrupt:
             end_children()  # else the pool would wait for them
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import active_children, get_context
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Values = dict[str, float]
 
 RESULT = "result.json"
+ENDED = "A process that trained was ended from outside, perhaps for lack of memory; the same again goes on from what is done."
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def _outcome(get: Callable[[], list[Values]]) -> list[Values] | TrainingError:
         return get()
     except TrainingError as error:
         return error
+    except BrokenProcessPool:
+        raise TrainingError(ENDED) from None
 
 
 def end_children() -> None:

@@ -49,6 +49,15 @@ def test_edges_are_pymatgens_neighbours(cutoff):
     assert tested > 20
 
 
+def test_a_collapsed_cell_has_no_edges_and_the_others_keep_theirs(start):
+    features = start.features.clone()
+    features[0, 1, 3, :9] *= 0.2
+    whole = Counter(Edges.of(start.features, start, 3.6).who[:, 0].tolist())
+    left = Counter(Edges.of(features, start, 3.6).who[:, 0].tolist())
+    assert whole.pop(30 + 3) > 0
+    assert left == whole
+
+
 def test_gradients_of_a_step_by_finite_differences(start):
     few = start[:, :, :3]
     net = generator(steps=2)
