@@ -217,7 +217,8 @@ def databases() -> Cases:
         cases[f"pbc{i}.db"] = ("has no lattice in all three directions", blobs(3, pbc))
     good = database(row)
     for offset in (100, 103, 105, 4096, 4099, 4101):
-        cases[f"page{offset}.db"] = ("malformed", good[:offset] + b"\xff" * 8 + good[offset + 8 :])
+        # SQLite may also follow a broken pointer to whatever lies behind the page, and find no row of ours there.
+        cases[f"page{offset}.db"] = ("malformed|is no row of ASE's", good[:offset] + b"\xff" * 8 + good[offset + 8 :])
     big = database(*[row] * 400)
     root = next(at for at in range(0, len(big), 4096) if big[at] == 5)  # an interior page: all its children become itself
     number = struct.pack(">I", root // 4096 + 1)
