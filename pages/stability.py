@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 POTENTIALS = {"CHGNet": "chgnet"} | ({"SevenNet": "sevennet"} if importlib.util.find_spec("sevenn") else {})
 PLAIN = {"displaylogo": False}
-SECONDS = 4  # that a candidate takes to relax, about
+SECONDS = 2  # that a candidate takes to relax, about
 
 
 def choices(run: Run, table: pd.DataFrame) -> dict[str, tuple[str, list[int]]]:
