@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from concurrent.futures import as_completed
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
+from crystalgan.build import compounds_of
 from crystalgan.relaxing import Settings, Task, Workers, about_potential, perform
 from crystalgan.rivals import METHODS, Field, compositions_of
 from crystalgan.runs import Run, read_json, write_json
-from crystalgan.stability import builtin_phases, diagram_of
+from crystalgan.stability import Phase, builtin_phases, diagram_of
 from crystalgan.study import Job, at_least_one, seeds_of, study_folder, trained
 
 if TYPE_CHECKING:
@@ -49,14 +51,15 @@ def race(
     The run is trained once, with `config`; seeds are those of cells. `types` are known ternary structures, whose metals are
     swapped as well. Returns `pair`, `minutes`, `seeds`, `training_minutes` and `methods`: for each the sums of `relaxed`,
     `converged`, `valid` (by the learned rule, as they were made), `unique` and `new` (relaxed), `hits_0.1` and `hits_0.05`
-    (unique, new, converged ternaries so near the hull of elements and binaries, eV/atom), `cpu_minutes`, and by reduced formula
-    the `best` energy above the hull. The same is written into a file that `results` finds. `progress` hears of each result.
+    (unique, new, converged ternaries so near the hull of elements, binaries and compounds of the two metals, eV/atom),
+    `cpu_minutes`, and by reduced formula the `best` energy above the hull. The same is written into a file that `results` finds.
+    `progress` hears of each result.
     """
     if minutes <= 0:
         raise InputError(f"{minutes} minutes were asked for; ask for more than none.")
     at_least_one(seeds, "seeds")
     base = replace(config, method="crystalgan", seed=0)
-    folder = study_folder(root / FOLDER, a, b, base, {"types": [s.formula for s in types]})
+    folder = study_folder(root / FOLDER, a, b, base, {"types": [s.formula for s in types], "hull": "with compounds"})
     started = time.process_time()
     (run,) = trained(Job(folder / "run", a, b, base, (0,), lambda _: {}))
     spent = time.process_time() - started
@@ -66,6 +69,7 @@ def race(
     found: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
     with Workers(jobs) as workers:
         workers.ask(about_potential, POTENTIAL, run.species)
+        phases = builtin_phases(run.species) + compounds(run, folder, workers)
         pending = {}
         for seed in seeds_of(seeds):
             field = field_of(run, a, b, types, seed)
@@ -77,7 +81,7 @@ def race(
                     pending[workers.pool.submit(spend, method, field, minutes)] = (method, seed, file)
         for future in as_completed(pending):
             method, seed, file = pending[future]
-            measured = counted(run, *future.result())
+            measured = counted(run, phases, *future.result())
             write_json(file, measured)
             found[method].append(measured)
             if progress:
@@ -142,7 +146,23 @@ def spend(method: str, field: Field, minutes: float) -> tuple[list[tuple[Structu
     return rows, (time.process_time() - started) / 60
 
 
-def counted(run: Run, rows: Sequence[tuple[Structure, Structure, dict[str, Any]]], minutes: float) -> dict[str, Any]:
+def compounds(run: Run, folder: Path, workers: Workers) -> list[Phase]:
+    """What competes besides elements and binaries: compounds of the two metals, relaxed once for a race."""
+    path = folder / "compounds.json"
+    if not path.exists():
+        tasks = [Task(0, name, structure) for name, structure in compounds_of(*run.species[1:]).items()]
+        found = {
+            task.phase: [outcome.structure.formula.replace(" ", ""), outcome.columns["energy_per_atom"] * len(outcome.structure)]
+            for task, outcome in workers.carry_out(partial(perform, POTENTIAL, Settings()), tasks)
+            if outcome.columns["state"] == "converged"
+        }
+        write_json(path, found)
+    return [Phase(name, formula, energy) for name, (formula, energy) in read_json(path).items()]
+
+
+def counted(
+    run: Run, phases: Sequence[Phase], rows: Sequence[tuple[Structure, Structure, dict[str, Any]]], minutes: float
+) -> dict[str, Any]:
     """One method's result of one seed."""
     from pymatgen.analysis.phase_diagram import PDEntry
 
@@ -152,7 +172,7 @@ def counted(run: Run, rows: Sequence[tuple[Structure, Structure, dict[str, Any]]
     from crystalgan.matching import Seen, known_structures
 
     rule, known, seen = rules_of(run)["learned"], known_structures(run.species), Seen[int]()
-    diagram = diagram_of(builtin_phases(run.species))
+    diagram = diagram_of(phases)
     out: dict[str, Any] = dict.fromkeys(("relaxed", "converged", "valid", "unique", "new", *(f"hits_{h}" for h in HITS)), 0)
     best: dict[str, float] = {}
     for k, (before, after, columns) in enumerate(rows):

@@ -14,7 +14,7 @@ from pymatgen.core import Lattice, Structure
 from crystalgan import InputError
 from crystalgan.race import counted, field_of, race, results, spend, ternary_types
 from crystalgan.rivals import METHODS
-from crystalgan.stability import builtin_phases, diagram_of
+from crystalgan.stability import Phase, builtin_phases, diagram_of
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +70,14 @@ def test_hits_are_new_unique_converged_ternaries_near_the_hull(small_run, pallad
         row(two, 0.3, "failed"),
         row(binary, 0.0),
     ]
-    found = counted(small_run, rows, 2.0)
+    phases = builtin_phases(small_run.species)
+    found = counted(small_run, phases, rows, 2.0)
     assert [found[name] for name in ("relaxed", "converged", "unique", "new")] == [4, 4, 3, 2]
     assert (found["hits_0.1"], found["hits_0.05"], found["cpu_minutes"]) == (2, 1, 2.0)
     formulas = [cell.composition.reduced_formula for cell in (one, two)]
     assert found["best"] == pytest.approx(dict(zip(formulas, (0.08, 0.04), strict=True)), abs=1e-6)
+    competing = counted(small_run, [*phases, Phase("NiPd CsCl", "NiPd", -20.0)], rows, 2.0)
+    assert (competing["new"], competing["hits_0.1"]) == (2, 0)
 
 
 def test_a_users_ternaries_take_the_two_metals(tmp_path):
@@ -106,6 +109,8 @@ def test_the_race_in_a_shell(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in before}
     (kept,) = results(tmp_path)
     assert kept["pair"] == "Pd-Ni"
+    (compounds,) = tmp_path.rglob("compounds.json")
+    assert "NiPd CsCl" in json.loads(compounds.read_text())
 
 
 def test_a_race_of_no_time_says_so(palladium, nickel, tmp_path):
