@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
-from crystalgan.build import compounds_of
 from crystalgan.relaxing import Settings, Task, Workers, about_potential, perform
 from crystalgan.rivals import METHODS, Field, compositions_of
 from crystalgan.runs import Run, read_json, write_json
@@ -148,6 +147,8 @@ def spend(method: str, field: Field, minutes: float) -> tuple[list[tuple[Structu
 
 def compounds(run: Run, folder: Path, workers: Workers) -> list[Phase]:
     """What competes besides elements and binaries: compounds of the two metals, relaxed once for a race."""
+    from crystalgan.build import compounds_of
+
     path = folder / "compounds.json"
     if not path.exists():
         tasks = [Task(0, name, structure) for name, structure in compounds_of(*run.species[1:]).items()]
