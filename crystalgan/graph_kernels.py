@@ -95,8 +95,28 @@ def edges_of(features: np.ndarray, mask: np.ndarray, cutoff: float) -> tuple[np.
 
 
 @compiled(inline="always")
-def _lattice(x: np.ndarray) -> tuple[float, float, float, float, float, float, float, float, float]:
+def _lattice(x: np.ndarray) -> tuple[float, ...]:
     return x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8]
+
+
+@compiled(inline="always")
+def _edge(
+    x: np.ndarray, shift: np.ndarray, here: int, there: int, lattice: tuple[float, ...]
+) -> tuple[float, float, float, float, float, float]:
+    """From one atom of a cell to another, whose coordinates begin at `here` and `there`: fractional and Cartesian (Å)."""
+    s0, s1, s2 = x[there] - x[here] + shift[0], x[there + 1] - x[here + 1] + shift[1], x[there + 2] - x[here + 2] + shift[2]
+    v0 = s0 * lattice[0] + s1 * lattice[3] + s2 * lattice[6]
+    v1 = s0 * lattice[1] + s1 * lattice[4] + s2 * lattice[7]
+    v2 = s0 * lattice[2] + s1 * lattice[5] + s2 * lattice[8]
+    return s0, s1, s2, v0, v1, v2
+
+
+@compiled(inline="always")
+def _knot(distance: float, first: float, width: float, knots: int) -> tuple[int, float, bool]:
+    """The knot of a table before a distance, how far it is to the next one (0 to 1), and whether the table bends there at all."""
+    along = min(max((distance - first) / width, 0.0), knots - 1.0)
+    k = min(int(along), knots - 2)
+    return k, along - k, 0.0 < along < knots - 1.0
 
 
 @compiled(fastmath=FAST)
@@ -119,29 +139,23 @@ def step(
     """
     out = features.copy()
     length = features.shape[1] // 3 // (slots + 1)
-    top = tables.shape[3] - 1.0
     begin = 0
     while begin < len(who):  # cell by cell: what its edges share is worked out once
         c = who[begin, 0]
         net, scale = c // per_net, 1.0 / atoms[c]
-        l00, l01, l02, l10, l11, l12, l20, l21, l22 = _lattice(features[c])
+        lattice = _lattice(features[c])
         p00, p01, p02, p11, p12, p22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0  # sum of table(d) v (x) v / d^2 over the edges
         end = begin
         while end < len(who) and who[end, 0] == c:
             e, end = end, end + 1
             i, j = who[e, 1], who[e, 2]
             here, there = 3 * (length + i), 3 * (length + j)
-            s0 = features[c, there] - features[c, here] + shifts[e, 0]
-            s1 = features[c, there + 1] - features[c, here + 1] + shifts[e, 1]
-            s2 = features[c, there + 2] - features[c, here + 2] + shifts[e, 2]
-            v0, v1, v2 = s0 * l00 + s1 * l10 + s2 * l20, s0 * l01 + s1 * l11 + s2 * l21, s0 * l02 + s1 * l12 + s2 * l22
+            s0, s1, s2, v0, v1, v2 = _edge(features[c], shifts[e], here, there, lattice)
             square = v0 * v0 + v1 * v1 + v2 * v2
             if not CLOSEST * CLOSEST < square < FARTHEST * FARTHEST:
                 continue
             distance = np.sqrt(square)
-            along = min(max((distance - first) / width, 0.0), top)
-            k = min(int(along), tables.shape[3] - 2)
-            part = along - k
+            k, part, _ = _knot(distance, first, width, tables.shape[3])
             there_kind, back_kind = i // length * slots + j // length, j // length * slots + i // length
             forth = (tables[net, 0, there_kind, k] * (1 - part) + tables[net, 0, there_kind, k + 1] * part) / distance
             back = (tables[net, 0, back_kind, k] * (1 - part) + tables[net, 0, back_kind, k + 1] * part) / distance
@@ -180,12 +194,12 @@ def step_backward(
     """The gradients of `step` by features and tables, given the one by what it returns."""
     by_features, by_tables = grad.copy(), np.zeros_like(tables)
     length = features.shape[1] // 3 // (slots + 1)
-    top = tables.shape[3] - 1.0
     begin = 0
     while begin < len(who):
         c = who[begin, 0]
         net, scale = c // per_net, 1.0 / atoms[c]
-        l00, l01, l02, l10, l11, l12, l20, l21, l22 = _lattice(features[c])
+        lattice = _lattice(features[c])
+        l00, l01, l02, l10, l11, l12, l20, l21, l22 = lattice
         g00, g01, g02, g10, g11, g12, g20, g21, g22 = _lattice(grad[c])
         # L^T G + its transpose, for the lattice L and its gradient G: half of v^T of it v is what a strain along v changes
         q00, q11 = 2 * (l00 * g00 + l10 * g10 + l20 * g20), 2 * (l01 * g01 + l11 * g11 + l21 * g21)
@@ -200,19 +214,14 @@ def step_backward(
             e, end = end, end + 1
             i, j = who[e, 1], who[e, 2]
             here, there = 3 * (length + i), 3 * (length + j)
-            s0 = features[c, there] - features[c, here] + shifts[e, 0]
-            s1 = features[c, there + 1] - features[c, here + 1] + shifts[e, 1]
-            s2 = features[c, there + 2] - features[c, here + 2] + shifts[e, 2]
-            v0, v1, v2 = s0 * l00 + s1 * l10 + s2 * l20, s0 * l01 + s1 * l11 + s2 * l21, s0 * l02 + s1 * l12 + s2 * l22
+            s0, s1, s2, v0, v1, v2 = _edge(features[c], shifts[e], here, there, lattice)
             square = v0 * v0 + v1 * v1 + v2 * v2
             if not CLOSEST * CLOSEST < square < FARTHEST * FARTHEST:
                 continue
             distance = np.sqrt(square)
             inverse = 1.0 / distance
-            along = min(max((distance - first) / width, 0.0), top)
-            k = min(int(along), tables.shape[3] - 2)
-            part = along - k
-            slope = 1.0 / width if 0.0 < along < top else 0.0
+            k, part, bends = _knot(distance, first, width, tables.shape[3])
+            slope = 1.0 / width if bends else 0.0
             there_kind, back_kind = i // length * slots + j // length, j // length * slots + i // length
             lower, upper = tables[net, 0, there_kind, k], tables[net, 0, there_kind, k + 1]
             forth, forth_slope = (lower * (1 - part) + upper * part) * inverse, (upper - lower) * slope
