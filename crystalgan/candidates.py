@@ -16,6 +16,7 @@ from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group, stacked
 from crystalgan.database import DECISIONS, get_row, note_matches, open_database, passed_key, structure_of, timed
 from crystalgan.describe import symmetry
+from crystalgan.energy import load as load_energy
 from crystalgan.geometry import judge, keeps, learned_rule, pack, refine
 from crystalgan.matching import Seen, known_structures
 from crystalgan.methods import METHODS
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pymatgen.core import Structure
+
+    from crystalgan.geometry import Limits
 
 BLOCK = 250
 MOST_DRAWS = 4  # a candidate, before repeated ones are taken too
@@ -71,11 +74,19 @@ def _batch(run: Run, cells: Cells, pairs: Tensor) -> Batch:
     cells = cells.to(torch.float64)
     limits = run.rule.for_slots(cells.species, torch.float64)
     raw = keeps(cells, limits).tolist()
-    if METHODS[run.config.method][-1].constrained and run.config.refine:
-        usual = units_of(*class_tensors(run), len(run.species))[0]
-        cells = refine(pack(cells, limits, usual, run.config.margin), limits, run.config.refine, run.config.margin)
+    if METHODS[run.config.method][-1].constrained:
+        cells = finished(run, cells, limits)
     parent_a, parent_b = pairs.T.tolist()
     return Batch(cells, parent_a, parent_b, raw)
+
+
+def finished(run: Run, cells: Cells, limits: Limits) -> Cells:
+    """What becomes of a generator's cells (one leading axis, float64): packed, settled and refined, as far as the run says."""
+    config = run.config
+    if config.settle and (energy := load_energy(run)):
+        usual = units_of(*class_tensors(run), len(run.species))[0]
+        cells = energy.settled(pack(cells, limits, usual, config.margin), config.settle)
+    return refine(cells, limits, config.refine, config.margin) if config.refine else cells
 
 
 def _ternary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:

@@ -52,6 +52,7 @@ class Config:
     lambda_geo1: float = _setting(30.0, "lambda_5 of eq. 25: weight of distances that are too short", "1/Å²")
     lambda_geo2: float = _setting(30.0, "lambda_6 of eq. 25: weight of distances that are too long", "1/Å²")
     lambda_volume: float = _setting(30.0, "of a term that is not in the paper: a cell keeps the volume of its transferred cell")
+    lambda_energy: float = _setting(3.0, "of a term that is not in the paper: a sum over pairs of atoms, fitted to CHGNet", "atoms/eV")
     residual: bool = _setting(True, "a generator puts out its input plus a correction that starts near zero")
     spectral_norm: bool = _setting(True, "every layer of a discriminator has a spectral norm of at most one")
     transfer: Literal["fit", "paper"] = _setting("fit", "how step 2's input is put together from two pseudo-binaries")
@@ -70,11 +71,12 @@ class Config:
     )
     geometric_loss: Literal["interval", "literal"] = _setting("interval", "eqs. 12-14 as meant, or as printed")
     margin: float = _setting(0.1, "how far the interval loss stays inside the limits", "Å")
-    refine: int = _setting(
-        100,
-        "gradient steps on the geometric loss, when candidates are made; before them a cell is packed at its usual volume",
+    settle: int = _setting(
+        150,
+        "steps down the energy of pairs, when candidates are made; before them a cell is packed at its usual volume",
         "steps",
     )
+    refine: int = _setting(100, "gradient steps on the geometric loss, last of all when candidates are made", "steps")
     checkpoint_every: int = _setting(100, "between two checkpoints", "epochs")
 
     def __post_init__(self) -> None:
@@ -84,7 +86,7 @@ class Config:
         for name in ("batch", "steps", "layers", "width", "origins", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
-        for name in ("epochs1", "epochs2", "transfer_pool", "refine", "seed", "margin", "noise", "learning_rate", "clip"):
+        for name in ("epochs1", "epochs2", "transfer_pool", "settle", "refine", "seed", "margin", "noise", "learning_rate", "clip"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative.")
 
@@ -100,6 +102,7 @@ class Config:
             "lambda_geo1": 1.0,
             "lambda_geo2": 1.0,
             "lambda_volume": 0.0,
+            "lambda_energy": 0.0,
             "layers": 5,
             "width": 100,
             "generator": "mlp",
@@ -112,6 +115,7 @@ class Config:
             "favour_large": 0.0,
             "transfer_pool": 0,
             "geometric_loss": "literal",
+            "settle": 0,
             "refine": 0,
         }
         return cls.of(settings | changes)

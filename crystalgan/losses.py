@@ -76,6 +76,14 @@ def geometric_interval(near: Neighbours, limits: Limits, runs: int, batch: int, 
     return mean(short), mean(long)
 
 
+def energy(energies: Tensor, mask: Tensor) -> Tensor:
+    """Not in the paper, but prior knowledge in its sense: E[energy of a cell / its atoms], summed over the domains.
+
+    Energies `[runs, domains, batch]` (eV), mask `[runs, domains, batch, slots, length]`; returns `[runs]`, eV/atom.
+    """
+    return (energies / mask.sum((-2, -1))).mean(-1).sum(-1)
+
+
 def volume(made: Tensor, original: Tensor) -> Tensor:
     """Not in the paper: E[(log V - log V0)^2], V the volume of the generated cell and V0 that of the transferred one.
 

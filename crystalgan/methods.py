@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from crystalgan.cells import Cells
     from crystalgan.config import Config
+    from crystalgan.energy import PairEnergy
 
 Terms = dict[str, Tensor]
 
@@ -71,6 +72,14 @@ class Networks(nn.Module):
 
 
 @dataclass(frozen=True)
+class Prior:
+    """Prior knowledge that constrains step 2: limits of first-neighbour distances and, where it is asked for, an energy."""
+
+    limits: Limits
+    energy: PairEnergy | None = None
+
+
+@dataclass(frozen=True)
 class Made:
     """What the generators make of a batch, the round trips, and what the discriminators see of the new cells.
 
@@ -110,13 +119,15 @@ def discriminator_terms(nets: Networks, shown: Cells, made: Made) -> Terms:
     return _named("discriminator", losses.discriminator(*of_real, *of_fake))
 
 
-def generator_terms(nets: Networks, start: Cells, real: Cells, made: Made, config: Config, limits: Limits | None) -> Terms:
-    """Eq. 10 (step 1) and eq. 25 (step 2, with `limits`): the terms of the full generative loss."""
+def generator_terms(nets: Networks, start: Cells, real: Cells, made: Made, config: Config, prior: Prior | None) -> Terms:
+    """Eq. 10 (step 1) and eq. 25 (step 2, with `prior`): the terms of the full generative loss."""
     terms = _named("adversarial", losses.adversarial(*nets.discriminators(*made.seen)))
     if made.back is not None:
         terms |= _named("reconstruction", losses.reconstruction(made.back.features, real.features, real.occupied))
-    if limits is not None:
-        terms["geo1"], terms["geo2"] = geometric_terms(made.new, config, limits)
+    if prior is not None:
+        terms["geo1"], terms["geo2"] = geometric_terms(made.new, config, prior.limits)
+        if prior.energy and config.lambda_energy:
+            terms["energy"] = losses.energy(prior.energy(made.new.flattened()).view(made.new.mask.shape[:3]), made.new.mask)
         if config.lambda_volume:
             terms["volume"] = losses.volume(made.new.lattice, start.lattice).sum(-1)
     return terms

@@ -6,6 +6,7 @@
 `metrics.jsonl`        one line an epoch: every loss term by name, the share of cells that keep the rule
 `status.json`          state, step, epoch, seconds, message; replaced atomically
 `step1/2.safetensors`  the networks at the end of each step
+`energy.safetensors`   what pairs of atoms weigh in step 2's loss and go down afterwards (`crystalgan.energy`)
 `checkpoint.safetensors` networks, Adam's moments and random state of the step under way, in one file
 `candidates.db`        ASE database of candidates (`crystalgan.candidates`)
 `relaxed.db`           what became of them and of competing phases in a potential (`crystalgan.relaxations`)
@@ -42,6 +43,7 @@ SHIPPED = Path(__file__).resolve().parent.parent / "assets" / "runs"
 FILES = (
     "config.json",
     "classes.safetensors",
+    "energy.safetensors",
     "metrics.jsonl",
     "status.json",
     "step1.safetensors",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from crystalgan import InputError, methods
+from crystalgan import InputError, energy, methods
 from crystalgan.config import Config
 from crystalgan.geometry import keeps, learned_rule
-from crystalgan.methods import METHODS, Networks, Stage
+from crystalgan.methods import METHODS, Networks, Prior, Stage
 from crystalgan.pools import stage_data
 from crystalgan.rules import paper_rule, read_rule
 from crystalgan.runs import Run, Stopped, TrainingError
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from crystalgan.cells import Cells
     from crystalgan.classes import BinaryClass
-    from crystalgan.geometry import Limits
     from crystalgan.rules import Rule
 
     Progress = Callable[[int, int, int, dict[str, float]], None]  # step, epoch, epochs, terms
@@ -152,11 +151,13 @@ def _train(runs: list[Run], progress: Progress | None) -> None:
 def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progress | None) -> None:
     if all((run.folder / f"step{stage.number}.safetensors").exists() for run in runs):
         return
+    if stage.constrained:
+        energy.prepare(runs)
     data = stage_data(runs, stage, config)
     rngs = [torch.Generator().manual_seed(run.config.seed * 8 + stage.number) for run in runs]
     nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs, data.units)
     optimizers = {name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")}
-    limits = runs[0].rule.for_slots(data.x.species)
+    prior = Prior(runs[0].rule.for_slots(data.x.species), energy.load(runs[0]) if stage.constrained else None)
     stops = [str(run.folder / "stop") for run in runs]
     epoch, before = _load_checkpoint(runs, stage, nets, optimizers, rngs)
     last, started, shown = epochs(config, stage), time.monotonic(), 0.0
@@ -169,11 +170,11 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
         while epoch < last:
             sums: methods.Terms = {}
             for batch in data.batches(rngs, config.batch):
-                terms, made = _learn(nets, optimizers, batch, stage, config, limits)
+                terms, made = _learn(nets, optimizers, batch, stage, config, prior)
                 sums = {k: sums.get(k, 0) + v for k, v in terms.items()}
             means = dict(zip(sums, (torch.stack(tuple(sums.values())) / data.updates(config.batch)).tolist(), strict=True))
             if stage.number == 2 and epoch % WATCH_EVERY == 0:
-                means["valid"] = keeps(made.b.flattened(), limits).view(len(runs), -1).double().mean(-1).tolist()
+                means["valid"] = keeps(made.b.flattened(), prior.limits).view(len(runs), -1).double().mean(-1).tolist()
             _check_finite(means, stage, epoch, config)
             epoch += 1
             for k, file in enumerate(files):
@@ -205,7 +206,7 @@ def _learn(
     batch: tuple[Cells, Cells, Cells],
     stage: Stage,
     config: Config,
-    limits: Limits,
+    prior: Prior,
 ) -> tuple[methods.Terms, methods.Made]:
     """One step of the discriminators and one of the generators; the losses before them, and what was made of the batch."""
     start, real, shown = batch
@@ -215,7 +216,7 @@ def _learn(
     judges = optimizers["discriminators"].param_groups[0]["params"]
     for parameter in judges:
         parameter.requires_grad_(False)
-    of_generators = methods.generator_terms(nets, start, real, made, config, limits if stage.constrained else None)
+    of_generators = methods.generator_terms(nets, start, real, made, config, prior if stage.constrained else None)
     weights = [config.weight(stage.number, name) for name in of_generators]
     _update(optimizers["generators"], of_generators.values(), weights, config.clip)
     for parameter in judges:
