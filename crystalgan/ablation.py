@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystalgan import InputError
 from crystalgan.config import Config
 from crystalgan.runs import TrainingError
 from crystalgan.study import Job, carry_out, mean_and_spread, seeds_of, study_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from pymatgen.core import Structure
 
     from crystalgan.classes import BinaryClass
     from crystalgan.runs import Run
@@ -19,7 +25,8 @@ if TYPE_CHECKING:
 
 FOLDER = "ablation"
 CELLS = 250  # of a run, that are compared with each other and searched for symmetry
-SCORES = ("paper", "learned", "raw", "unique", "symmetric")
+MEASURED = 100  # of a run, whose energies CHGNet is asked for
+SCORES = ("paper", "learned", "raw", "unique", "symmetric", "energy")
 
 
 def differences() -> dict[str, tuple[Any, Any]]:
@@ -80,8 +87,9 @@ def ablation(
 def assess(run: Run) -> Values:
     """How many of 1,000 cells of a finished run hold all elements and keep the rules `paper` and `learned`.
 
-    And how many kept the run's own before `refine`; and of the first 250 which share (%) repeats none before it, and which has a
-    space group above P1.
+    And how many kept the run's own as the generator put them out; of the first 250 which share (%) repeats none before it, and
+    which has a space group above P1; and of the first 100 the median energy (eV/atom) above the hull of the built-in elements and
+    binaries, as they are made, where these are built in.
     """
     import torch
 
@@ -98,12 +106,35 @@ def assess(run: Run) -> Values:
     structures, seen = decode(blocks[0])[:CELLS], Seen[int]()
     unique = sum(seen.find_or_add(structure, k) is None for k, structure in enumerate(structures))
     symmetric = sum(space_group(structure, SYMPREC)[0] > NO_SYMMETRY for structure in structures)
-    return kept | {"raw": raw, "unique": 100 * unique / len(structures), "symmetric": 100 * symmetric / len(structures)}
+    kept |= {"raw": raw, "unique": 100 * unique / len(structures), "symmetric": 100 * symmetric / len(structures)}
+    with suppress(InputError):  # no phase of a user's element is built in
+        kept["energy"] = median_above_hull(structures[:MEASURED], run.species)
+    return kept
+
+
+def median_above_hull(structures: Sequence[Structure], species: tuple[str, ...]) -> float:
+    """The median energy (CHGNet, eV/atom) of cells as they are above the hull of the built-in elements and binaries.
+
+    Raises InputError where there are none of these elements.
+    """
+    from pymatgen.analysis.phase_diagram import PDEntry
+
+    from crystalgan.potentials import load_chgnet
+    from crystalgan.relax import single_point
+    from crystalgan.stability import builtin_phases, diagram_of
+
+    diagram, potential = diagram_of(builtin_phases(species)), load_chgnet()
+    above = []
+    for structure in structures:
+        energy = single_point(structure, potential)
+        entry = PDEntry(structure.composition, energy if math.isfinite(energy) else 1e6)
+        above.append(float(diagram.get_e_above_hull(entry, allow_negative=True)))
+    return statistics.median(above)
 
 
 def _summary(values: list[Values]) -> dict[str, float]:
     out = {}
-    for score in SCORES:
+    for score in (score for score in SCORES if score in values[0]):
         out[score], out[f"{score}_std"] = mean_and_spread([value[score] for value in values])
     return out
 
@@ -113,12 +144,13 @@ def as_text(result: dict[str, Any]) -> list[str]:
     width = max(map(len, result["variants"]))
     lines = [
         f"{result['pair']}-{result['shared']}: cells of 1,000 that keep each rule, mean and spread over {result['seeds']} seeds",
-        f"{'':{width}} {'paper':>14} {'learned':>14} {'unrefined':>14} {'unique':>9} {'above P1':>9}",
+        f"{'':{width}} {'paper':>14} {'learned':>14} {'unrefined':>14} {'unique':>9} {'above P1':>9} {'above hull':>16}",
     ]
     for name, found in result["variants"].items():
         if "error" in found:
             lines.append(f"{name:{width}} {found['error']}")
             continue
         words = " ".join(f"{found[rule]:7.1f} ± {found[f'{rule}_std']:4.1f}" for rule in SCORES[:3])
-        lines.append(f"{name:{width}} {words} {found['unique']:7.1f} % {found['symmetric']:7.1f} %")
+        energy = f" {found['energy']:7.3f} eV/atom" if "energy" in found else ""
+        lines.append(f"{name:{width}} {words} {found['unique']:7.1f} % {found['symmetric']:7.1f} %{energy}")
     return lines

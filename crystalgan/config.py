@@ -36,7 +36,7 @@ class Config:
     generator: Literal["graph", "mlp"] = _setting(
         "graph", "steps along the neighbour graph, or a perceptron over the flattened tensor"
     )
-    steps: int = _setting(12, "steps of a generator along the neighbour graph", "steps")
+    steps: int = _setting(8, "steps of a generator along the neighbour graph", "steps")
     discriminator: Literal["atoms", "mlp"] = _setting(
         "atoms", "judges every atom's neighbours against real cells, or the flattened tensor against transferred ones"
     )
@@ -52,7 +52,7 @@ class Config:
     lambda_geo1: float = _setting(30.0, "lambda_5 of eq. 25: weight of distances that are too short", "1/Å²")
     lambda_geo2: float = _setting(30.0, "lambda_6 of eq. 25: weight of distances that are too long", "1/Å²")
     lambda_volume: float = _setting(30.0, "of a term that is not in the paper: a cell keeps the volume of its transferred cell")
-    lambda_energy: float = _setting(3.0, "of a term that is not in the paper: a sum over pairs of atoms, fitted to CHGNet", "atoms/eV")
+    lambda_energy: float = _setting(30.0, "of a term that is not in the paper: a sum over pairs of atoms, fitted to CHGNet", "atoms/eV")
     residual: bool = _setting(True, "a generator puts out its input plus a correction that starts near zero")
     spectral_norm: bool = _setting(True, "every layer of a discriminator has a spectral norm of at most one")
     transfer: Literal["fit", "paper"] = _setting("fit", "how step 2's input is put together from two pseudo-binaries")

@@ -43,6 +43,7 @@ STEP1_FIELDS = (
     "generator",
     "steps",
     "discriminator",
+    "spectral_norm",
     "lambda_adversarial1",
     "lambda_reconstruction1",
 )
