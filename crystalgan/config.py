@@ -52,7 +52,9 @@ class Config:
     lambda_geo1: float = _setting(30.0, "lambda_5 of eq. 25: weight of distances that are too short", "1/Å²")
     lambda_geo2: float = _setting(30.0, "lambda_6 of eq. 25: weight of distances that are too long", "1/Å²")
     lambda_volume: float = _setting(30.0, "of a term that is not in the paper: a cell keeps the volume of its transferred cell")
-    lambda_energy: float = _setting(30.0, "of a term that is not in the paper: a sum over pairs of atoms, fitted to CHGNet", "atoms/eV")
+    lambda_energy: float = _setting(
+        30.0, "of a term that is not in the paper: a sum over pairs of atoms, fitted to CHGNet", "atoms/eV"
+    )
     residual: bool = _setting(True, "a generator puts out its input plus a correction that starts near zero")
     spectral_norm: bool = _setting(True, "every layer of a discriminator has a spectral norm of at most one")
     transfer: Literal["fit", "paper"] = _setting("fit", "how step 2's input is put together from two pseudo-binaries")
@@ -86,7 +88,18 @@ class Config:
         for name in ("batch", "steps", "layers", "width", "origins", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
-        for name in ("epochs1", "epochs2", "transfer_pool", "settle", "refine", "seed", "margin", "noise", "learning_rate", "clip"):
+        for name in (
+            "epochs1",
+            "epochs2",
+            "transfer_pool",
+            "settle",
+            "refine",
+            "seed",
+            "margin",
+            "noise",
+            "learning_rate",
+            "clip",
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative.")
 

@@ -1,9 +1,9 @@
 """What two metals and hydrogen know of energy: one table for each pair of elements, fitted to a potential once a pair.
 
-The paper asks for prior knowledge in its losses and has first-neighbour distances. This is more of it, in the same form: an energy
-that is a sum over pairs of atoms, by distance alone, fitted by least squares to the energies, forces and stresses that CHGNet
-gives for cells of both classes, shaken, and for cells that the feature transfer makes of them. No known ternary is asked for. It
-costs microseconds, has an exact gradient, and is what the generators of step 2 and the cells that they make go down.
+The paper asks for prior knowledge in its losses and has first-neighbour distances. This is more of it, in the same form: a sum
+over pairs of atoms, by distance alone, fitted by least squares to the energies, forces and stresses that CHGNet gives for cells
+of both classes, shaken ones too, and for cells that the feature transfer makes of them. No known ternary is asked for. It costs
+microseconds, has an exact gradient, and is what the generators of step 2, and then the cells that they made, go down.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ def load(run: Run) -> PairEnergy | None:
     return PairEnergy(tensors["tables"])
 
 
-def prepare(runs: Sequence[Run]) -> None:
-    """Fit the energy of the pair of these runs, which share their classes, where it is asked for and not there yet."""
-    if not wanted(runs[0]) or all((run.folder / FILE).exists() for run in runs):
-        return
-    energy, about = fitted(runs[0])
-    for run in runs:
-        run.save(FILE, {"tables": energy.tables}, about)
+def prepared(runs: Sequence[Run]) -> PairEnergy | None:
+    """The energy of the pair of these runs, which share their classes, where it is asked for; fitted if it is not there yet."""
+    if wanted(runs[0]) and not all((run.folder / FILE).exists() for run in runs):
+        energy, about = fitted(runs[0])
+        for run in runs:
+            run.save(FILE, {"tables": energy.tables}, about)
+    return load(runs[0])
 
 
 def fitted(run: Run) -> tuple[PairEnergy, dict[str, Any]]:

@@ -152,13 +152,12 @@ def _train(runs: list[Run], progress: Progress | None) -> None:
 def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progress | None) -> None:
     if all((run.folder / f"step{stage.number}.safetensors").exists() for run in runs):
         return
-    if stage.constrained:
-        energy.prepare(runs)
     data = stage_data(runs, stage, config)
     rngs = [torch.Generator().manual_seed(run.config.seed * 8 + stage.number) for run in runs]
     nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs, data.units)
     optimizers = {name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")}
-    prior = Prior(runs[0].rule.for_slots(data.x.species), energy.load(runs[0]) if stage.constrained else None)
+    limits = runs[0].rule.for_slots(data.x.species)
+    prior = Prior(limits, energy.prepared(runs)) if stage.constrained else None
     stops = [str(run.folder / "stop") for run in runs]
     epoch, before = _load_checkpoint(runs, stage, nets, optimizers, rngs)
     last, started, shown = epochs(config, stage), time.monotonic(), 0.0
@@ -175,7 +174,7 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
                 sums = {k: sums.get(k, 0) + v for k, v in terms.items()}
             means = dict(zip(sums, (torch.stack(tuple(sums.values())) / data.updates(config.batch)).tolist(), strict=True))
             if stage.number == 2 and epoch % WATCH_EVERY == 0:
-                means["valid"] = keeps(made.b.flattened(), prior.limits).view(len(runs), -1).double().mean(-1).tolist()
+                means["valid"] = keeps(made.b.flattened(), limits).view(len(runs), -1).double().mean(-1).tolist()
             _check_finite(means, stage, epoch, config)
             epoch += 1
             for k, file in enumerate(files):
@@ -207,7 +206,7 @@ def _learn(
     batch: tuple[Cells, Cells, Cells],
     stage: Stage,
     config: Config,
-    prior: Prior,
+    prior: Prior | None,
 ) -> tuple[methods.Terms, methods.Made]:
     """One step of the discriminators and one of the generators; the losses before them, and what was made of the batch."""
     start, real, shown = batch
@@ -217,7 +216,7 @@ def _learn(
     judges = optimizers["discriminators"].param_groups[0]["params"]
     for parameter in judges:
         parameter.requires_grad_(False)
-    of_generators = methods.generator_terms(nets, start, real, made, config, prior if stage.constrained else None)
+    of_generators = methods.generator_terms(nets, start, real, made, config, prior)
     weights = [config.weight(stage.number, name) for name in of_generators]
     _update(optimizers["generators"], of_generators.values(), weights, config.clip)
     for parameter in judges:

@@ -133,4 +133,4 @@ def test_an_element_that_the_potential_does_not_know_is_a_sentence(tmp_path):
 
     run = new_run(of("Fm"), load_class("Ni"), Config(), tmp_path)
     with pytest.raises(InputError, match="no energy for Fm; train without energies"):
-        energy.prepare([run])
+        energy.prepared([run])

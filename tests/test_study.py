@@ -174,17 +174,18 @@ def test_ablation_measures_each_variant_and_tells_of_those_that_fail(tmp_path, m
     monkeypatch.setattr(ablate, "CELLS", 20)
     configs = {
         "default": Config(**FEW),
-        "refine=0": Config(**FEW, refine=0),
+        "as made": Config(**FEW, settle=0, refine=0),
         "too fast": Config.paper(epochs1=4, epochs2=30, learning_rate=1e25, geometric_loss="interval"),
     }
     result = ablation(*load_pair("Pd-Ni"), configs, 2, tmp_path)
     found = result["variants"]
     assert list(found) == list(configs)
-    assert found["default"]["paper"] > found["refine=0"]["paper"] == found["refine=0"]["raw"]
-    assert found["default"]["raw"] == found["refine=0"]["raw"]
+    assert found["default"]["paper"] > found["as made"]["paper"] == found["as made"]["raw"]
+    assert found["default"]["raw"] == found["as made"]["raw"]
+    assert found["default"]["energy"] < found["as made"]["energy"]
     assert "not finite" in found["too fast"]["error"]
     assert "too fast" in ablate.as_text(result)[-1]
-    assert list(ablation_figure(result).data[0].y) == ["refine=0", "default"]
+    assert list(ablation_figure(result).data[0].y) == ["as made", "default"]
 
 
 @pytest.mark.slow
