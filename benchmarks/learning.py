@@ -34,7 +34,7 @@ from crystalgan.config import Config
 from crystalgan.energy import load as energy_of
 from crystalgan.geometry import first_neighbours, keeps, pack, refine
 from crystalgan.matching import Seen
-from crystalgan.pools import class_tensors, disturbed, load_networks, transferred, union, units_of
+from crystalgan.pools import class_tensors, disturbed, load_networks, transferred, union, usual_of
 from crystalgan.training import train
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def scaled(cells: Cells, limits: Limits) -> Cells:
 
 def invariants(cells: Cells, units: Tensor) -> dict[str, np.ndarray]:
     """First-neighbour distances by kind of pair, and volumes, each by what is usual for the elements in both classes."""
-    near, usual = first_neighbours(cells), units[0].double()
+    near, usual = first_neighbours(cells), units.double()
     relative = near.distance / usual[near.center_slot, near.other_slot]
     metal = (near.center_slot > 0).long() + (near.other_slot > 0)
     kinds = {name: relative[metal == k].numpy() for k, name in enumerate(("H-H", "M-H", "M-M"))}
@@ -110,7 +110,7 @@ def score(cells: Cells, seconds: float, limits: Limits, units: Tensor, real: dic
 
 def compare(run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int) -> dict[str, dict[str, float]]:
     """Every method from the same samples of a run whose classes are swapped for the held-out ones."""
-    units = units_of(*class_tensors(run), 3)
+    units = usual_of(*class_tensors(run))
     nets, rng = load_networks(run, 2), torch.Generator().manual_seed(seed)
     tensors = {
         f"{name}.{part}": getattr(c, part) for name, c in zip("ab", held, strict=True) for part in ("lattice", "frac", "mask")
@@ -155,7 +155,7 @@ def compare(run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int) -> di
 
 def with_settle(run: Run, cells: Cells, limits: Limits, energy: PairEnergy, steps: int) -> Cells:
     """As candidates are made (`candidates.finished`), with so many steps down the energy of pairs."""
-    usual = units_of(*class_tensors(run), 3)[0]
+    usual = usual_of(*class_tensors(run))
     return refine(
         energy.settled(pack(cells, limits, usual, run.config.margin), steps), limits, run.config.refine, run.config.margin
     )

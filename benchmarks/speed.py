@@ -122,7 +122,8 @@ def candidate_like(count: int, atoms: int) -> Cells:
     with tempfile.TemporaryDirectory() as folder:
         run: Run = train("Pd", "Ni", Config(epochs1=1, epochs2=1, origins=2), folder)
         rng = torch.Generator().manual_seed(0)
-        pairs = pair_order(*run.classes(), 0.0, rng)
+        a, b = run.classes()
+        pairs = pair_order(len(a), len(b), rng)
         x, _ = transferred(run, pairs, torch.rand(len(pairs), 2, 3, generator=rng), torch.ones(len(pairs), dtype=torch.bool))
     x = x[x.mask.sum((1, 2)) == atoms]
     return x[torch.arange(count) % len(x)]

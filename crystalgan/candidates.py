@@ -17,10 +17,11 @@ from crystalgan.cells import Cells, decode, space_group, stacked
 from crystalgan.database import DECISIONS, get_row, note_matches, open_database, passed_key, structure_of, timed
 from crystalgan.describe import symmetry
 from crystalgan.energy import load as load_energy
+from crystalgan.energy import wanted as energy_wanted
 from crystalgan.geometry import judge, keeps, learned_rule, pack, refine
 from crystalgan.matching import Seen, known_structures
 from crystalgan.methods import METHODS
-from crystalgan.pools import class_tensors, disturbed, load_networks, noise, pair_order, shuffled, transferred, union, units_of
+from crystalgan.pools import class_tensors, disturbed, load_networks, noise, pair_order, shuffled, transferred, union, usual_of
 from crystalgan.rules import Rule, paper_rule
 from crystalgan.runs import Run
 from crystalgan.symmetry import joined
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
+    from crystalgan.energy import PairEnergy
     from crystalgan.geometry import Limits
 
 BLOCK = 250
+BREAKING = 1e6  # eV/atom, for a cell that breaks its rule: any that keeps it is better
 MOST_DRAWS = 4  # a candidate, before repeated ones are taken too
 SYMPREC = 0.1  # Å, tolerance of the space group before any relaxation
 NOT_DRAWN = -1  # the `seed` and `draw` of a candidate that was made from another one
@@ -55,38 +58,55 @@ def make(run: Run, block: int, seed: int) -> Batch:
     rng = torch.Generator().manual_seed(seed * 1_000_003 + block)
     if METHODS[run.config.method][-1].domains == "noise":
         return _batch(run, _from_noise(run, rng), torch.full((BLOCK, 2), -1))
-    order = pair_order(*run.classes(), run.config.favour_large, torch.Generator().manual_seed(seed))
+    a, b = run.classes()
+    order = pair_order(len(a), len(b), torch.Generator().manual_seed(seed))
     numbers = torch.arange(block * BLOCK, (block + 1) * BLOCK)
     to_b = (numbers + numbers // len(order)) % 2 == 0  # both generators in turn, and the other one when a pair comes again
     return make_from(run, order[numbers % len(order)], to_b, rng)
 
 
-def make_from(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Batch:
+def make_from(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator, choose: int | None = None) -> Batch:
     """New cells of a finished run of cells with two domains, float64, from rows of both classes `[n, 2]`.
 
-    They are made by the generator from A to B where `to_b`, and by the other one elsewhere.
+    They are made by the generator from A to B where `to_b`, and by the other one elsewhere; each is chosen from as many as the
+    run's settings or `choose` say.
     """
     make_cells = _ternary if METHODS[run.config.method][-1].domains == "ternary" else _binary
-    return _batch(run, make_cells(run, pairs, to_b, rng), pairs)
+    tries = (choose or run.config.choose) if energy_wanted(run) else 1
+    cells = make_cells(run, pairs.repeat_interleave(tries, 0), to_b.repeat_interleave(tries), rng)
+    return _batch(run, cells, pairs)
 
 
 def _batch(run: Run, cells: Cells, pairs: Tensor) -> Batch:
+    """Cells as they are finished, of several made from the same parents one after the other the best (`_preferred`)."""
     cells = cells.to(torch.float64)
     limits = run.rule.for_slots(cells.species, torch.float64)
-    raw = keeps(cells, limits).tolist()
+    raw = keeps(cells, limits)
     if METHODS[run.config.method][-1].constrained:
-        cells = finished(run, cells, limits)
+        energy = load_energy(run)
+        cells = finished(run, cells, limits, energy)
+        if energy and len(cells) > len(pairs):
+            chosen = _preferred(cells, limits, energy, len(cells) // len(pairs))
+            cells, raw = cells[chosen], raw[chosen]
     parent_a, parent_b = pairs.T.tolist()
-    return Batch(cells, parent_a, parent_b, raw)
+    return Batch(cells, parent_a, parent_b, raw.tolist())
 
 
-def finished(run: Run, cells: Cells, limits: Limits) -> Cells:
+def finished(run: Run, cells: Cells, limits: Limits, energy: PairEnergy | None) -> Cells:
     """What becomes of a generator's cells (one leading axis, float64): packed, settled and refined, as far as the run says."""
     config = run.config
-    if config.settle and (energy := load_energy(run)):
-        usual = units_of(*class_tensors(run), len(run.species))[0]
+    if config.settle and energy:
+        usual = usual_of(*class_tensors(run))
         cells = energy.settled(pack(cells, limits, usual, config.margin), config.settle)
     return refine(cells, limits, config.refine, config.margin) if config.refine else cells
+
+
+def _preferred(cells: Cells, limits: Limits, energy: PairEnergy, tries: int) -> Tensor:
+    """The rows of those that have the lowest energy of `tries` one after the other; those that break the limits come last."""
+    with torch.no_grad():
+        broken = (~keeps(cells, limits)).double()
+        order = energy(cells) / cells.mask.sum((-2, -1)) + broken * BREAKING
+    return order.view(-1, tries).argmin(-1) + torch.arange(len(cells) // tries) * tries
 
 
 def _ternary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:

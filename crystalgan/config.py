@@ -37,26 +37,20 @@ class Config:
         "graph", "steps along the neighbour graph, or a perceptron over the flattened tensor"
     )
     steps: int = _setting(8, "steps of a generator along the neighbour graph", "steps")
-    discriminator: Literal["atoms", "mlp"] = _setting(
-        "atoms", "judges every atom's neighbours against real cells, or the flattened tensor against transferred ones"
-    )
-    layers: int = _setting(2, "hidden layers of each perceptron")
-    width: int = _setting(48, "units of each hidden layer")
+    layers: int = _setting(5, "hidden layers of each perceptron")
+    width: int = _setting(100, "units of each hidden layer")
     beta1: float = _setting(0.5, "first moment's decay of Adam")
     learning_rate: float = _setting(1e-3, "of Adam")
-    clip: float = _setting(1.0, "no gradient is longer than this; 0: as long as it is")
-    lambda_adversarial1: float = _setting(0.1, "lambda_1 and lambda_3 of eq. 10: how much step 1 heeds its discriminators")
+    lambda_adversarial1: float = _setting(1.0, "lambda_1 and lambda_3 of eq. 10: how much step 1 heeds its discriminators")
     lambda_reconstruction1: float = _setting(1.0, "lambda_2 and lambda_4 of eq. 10: how much step 1 heeds the way back")
-    lambda_adversarial2: float = _setting(0.1, "lambda_1 and lambda_3 of eq. 25: how much step 2 heeds its discriminators")
+    lambda_adversarial2: float = _setting(1.0, "lambda_1 and lambda_3 of eq. 25: how much step 2 heeds its discriminators")
     lambda_reconstruction2: float = _setting(1.0, "lambda_2 and lambda_4 of eq. 25: how much step 2 heeds the way back")
-    lambda_geo1: float = _setting(30.0, "lambda_5 of eq. 25: weight of distances that are too short", "1/Å²")
-    lambda_geo2: float = _setting(30.0, "lambda_6 of eq. 25: weight of distances that are too long", "1/Å²")
-    lambda_volume: float = _setting(30.0, "of a term that is not in the paper: a cell keeps the volume of its transferred cell")
+    lambda_geo1: float = _setting(1.0, "lambda_5 of eq. 25: weight of distances that are too short", "1/Å²")
+    lambda_geo2: float = _setting(1.0, "lambda_6 of eq. 25: weight of distances that are too long", "1/Å²")
     lambda_energy: float = _setting(
         30.0, "of a term that is not in the paper: a sum over pairs of atoms, fitted to CHGNet", "atoms/eV"
     )
     residual: bool = _setting(True, "a generator puts out its input plus a correction that starts near zero")
-    spectral_norm: bool = _setting(True, "every layer of a discriminator has a spectral norm of at most one")
     transfer: Literal["fit", "paper"] = _setting("fit", "how step 2's input is put together from two pseudo-binaries")
     symmetry: bool = _setting(
         True, "the parents' symmetry is followed: `fit` looks for origins that keep some, and networks keep it"
@@ -67,16 +61,15 @@ class Config:
         "random displacements that a generator of step 2 starts from, standard deviation; strains are a third of this number",
         "Å",
     )
-    favour_large: float = _setting(2.0, "parents are drawn with a chance that grows as their number of atoms to this power")
-    transfer_pool: int = _setting(
-        2048, "transferred samples that step 2 trains on; 0: as many as the larger class has cells", "cells"
-    )
     geometric_loss: Literal["interval", "literal"] = _setting("interval", "eqs. 12-14 as meant, or as printed")
     margin: float = _setting(0.1, "how far the interval loss stays inside the limits", "Å")
     settle: int = _setting(
         150,
         "steps down the energy of pairs, when candidates are made; before them a cell is packed at its usual volume",
         "steps",
+    )
+    choose: int = _setting(
+        2, "cells that are made of each pair of parents, of which the one with the lowest energy of pairs is taken", "cells"
     )
     refine: int = _setting(100, "gradient steps on the geometric loss, last of all when candidates are made", "steps")
     checkpoint_every: int = _setting(100, "between two checkpoints", "epochs")
@@ -85,20 +78,18 @@ class Config:
         hints = get_type_hints(type(self))
         for one in fields(self):
             object.__setattr__(self, one.name, _coerce(one.name, getattr(self, one.name), hints[one.name]))
-        for name in ("batch", "steps", "layers", "width", "origins", "checkpoint_every"):
+        for name in ("batch", "steps", "layers", "width", "origins", "choose", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
         for name in (
             "epochs1",
             "epochs2",
-            "transfer_pool",
             "settle",
             "refine",
             "seed",
             "margin",
             "noise",
             "learning_rate",
-            "clip",
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative.")
@@ -109,26 +100,15 @@ class Config:
         settings = {
             "rule": "paper",
             "learning_rate": 1e-4,
-            "clip": 0.0,
-            "lambda_adversarial1": 1.0,
-            "lambda_adversarial2": 1.0,
-            "lambda_geo1": 1.0,
-            "lambda_geo2": 1.0,
-            "lambda_volume": 0.0,
             "lambda_energy": 0.0,
-            "layers": 5,
-            "width": 100,
             "generator": "mlp",
-            "discriminator": "mlp",
             "residual": False,
-            "spectral_norm": False,
             "transfer": "paper",
             "symmetry": False,
             "noise": 0.0,
-            "favour_large": 0.0,
-            "transfer_pool": 0,
             "geometric_loss": "literal",
             "settle": 0,
+            "choose": 1,
             "refine": 0,
         }
         return cls.of(settings | changes)

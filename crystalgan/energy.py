@@ -138,7 +138,7 @@ def _transferred(run: Run, rng: torch.Generator) -> Cells:
 
     a, b = parents(run)
     limits = run.rule.for_slots(run.species)
-    order = pair_order(a.cells, b.cells, run.config.favour_large, rng)[:TRANSFERRED]
+    order = pair_order(len(a.cells), len(b.cells), rng)[:TRANSFERRED]
     shifts = torch.rand(len(order), max(run.config.origins, 1), 3, generator=rng)
     half = len(order) // 2
     (i, j), (k, m) = order[:half].T, order[half:].T

@@ -223,7 +223,7 @@ def refine(cells: Cells, limits: Limits, steps: int, margin: float) -> Cells:
 def pack(cells: Cells, limits: Limits, usual: Tensor, margin: float) -> Cells:
     """Cells at their usual volume, and gradient steps there that take first neighbours to nearly their usual distance.
 
-    `usual` as a row of `pools.units_of`: prior knowledge of what the classes' atoms take up, also where the limits ask nothing. A
+    `usual` as `pools.usual_of`: prior knowledge of what the classes' atoms take up, also where the limits ask nothing. A
     cell that `refine` has to mend from where a generator left it ends with many distances at the very limit, and voids beside.
     One leading axis. Symmetry is kept.
     """

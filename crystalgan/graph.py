@@ -1,7 +1,7 @@
-"""Networks that see a crystal and not its description: what they put out turns, moves and permutes with the cell.
+"""Generators that see a crystal and not its description: what they put out turns, moves and permutes with the cell.
 
 A generator takes a few steps along the edges of the periodic neighbour graph, and so keeps the symmetry of the cell that it is
-given. A discriminator judges every atom by its distances to the nearest others.
+given.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from crystalgan.cells import swapped
-from crystalgan.geometry import distances_of
-from crystalgan.networks import MLP, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +28,6 @@ CUTOFF = 3.6  # Å, of the edges that a generator steps along
 FIRST, WIDTH = 0.6, 0.15  # Å: the first knot of a table, and the spacing of the knots
 MOST_MOVE, MOST_STRAIN = 0.15, 0.015  # Å and strain that one edge gives in one step: what no step can leave is a cell
 REBUILD = 3  # steps along one list of edges
-NEAREST, VIEW = 4, 5.0  # how many shared atoms and metals an atom is judged by, and how far away at most, Å
-SHARED_LENGTH = 2.1  # Å, the Switendick distance: the unit of distances between shared atoms
 
 
 @dataclass(frozen=True)
@@ -130,46 +126,3 @@ def _along(cells: Cells, tables: Tensor) -> Cells:
     if cells.symmetry:  # kept but for rounding, and for edges at the very cutoff that one twin has and the other has not
         features = cells.features + _Project.apply(features - cells.features, cells.symmetry)
     return cells.with_features(features)
-
-
-class AtomDiscriminator(nn.Module):
-    """Every atom's logit from its nearest shared atoms and metals, whether it is a metal, and the volume per atom.
-
-    Distances come as unit / distance, the unit being the usual first-neighbour distance of the pair of elements, so that atoms of
-    the ternary can be compared with those of the two classes. Invariant: it judges crystals, not their descriptions.
-    """
-
-    units: Tensor  # [domains, 1 + slots, slots], see `pools.units_of`
-
-    def __init__(self, config: Config, units: Tensor, rngs: Sequence[torch.Generator], domains: int) -> None:
-        super().__init__()
-        self.mlp = MLP([2 * NEAREST + 2, *[config.width] * config.layers, 1], rngs, domains, config.spectral_norm)
-        self.register_buffer("units", units, persistent=False)
-
-    def look(self, cells: Cells) -> Seen:
-        """What is seen of each atom of cells `[runs, domains, batch]`: `[runs, domains, batch * atoms, seen]`."""
-        from crystalgan.graph_kernels import nearest
-
-        runs, domains, batch, slots, length = cells.mask.shape
-        features, mask = cells.features.flatten(0, 2), cells.mask.flatten(-2).flatten(0, 2)
-        arrays = features.detach().contiguous().numpy(), mask.contiguous().numpy()
-        rows, shifts, places = nearest(*arrays, slots, VIEW, NEAREST)
-        distance = distances_of(features, rows, shifts, length)
-        cell, slot, other = torch.from_numpy(rows[:, [0, 2, 5]]).unbind(1)
-        unit = self.units[cell // batch % domains, slot, other]
-        seen = features.new_zeros(cells.mask.numel() * 2 * NEAREST)
-        seen = seen.index_put((torch.from_numpy(places),), (unit / distance.clamp_min(0.3)).clamp_max(3.0))
-        metal = (torch.arange(slots) > 0).to(features.dtype).repeat_interleave(length).expand(runs, domains, batch, -1)
-        usual = (cells.mask.sum(-1) * self.units[:, None, -1]).sum(-1)
-        crowd = usual / torch.linalg.det(cells.lattice).abs().clamp_min(1.0)
-        seen = seen.view(*metal.shape, 2 * NEAREST)
-        crowd = crowd[..., None].expand_as(metal)
-        return torch.cat((seen, metal[..., None], crowd[..., None]), -1).flatten(2, 3), cells.mask.flatten(2)
-
-    def forward(self, seen: Tensor, counts: Tensor | None) -> Seen:
-        """Logits `[runs, domains, batch * atoms]` of what `look` returns, and which of the atoms there are."""
-        return self.mlp(seen).squeeze(-1), counts
-
-    def both(self, real: Seen, fake: Seen) -> tuple[Seen, Seen]:
-        """What it says of real cells, and of made ones without a way back to their generator."""
-        return self(*real), self(fake[0].detach(), fake[1])

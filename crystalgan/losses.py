@@ -17,18 +17,14 @@ if TYPE_CHECKING:
     from crystalgan.geometry import Limits, Neighbours
 
 
-def adversarial(fake: Tensor, fake_counts: Tensor | None = None) -> Tensor:
-    """Eqs. 5, 6, 19, 20: L_GAN = -E[log D(G(x))]. Logits `[..., batch]`, and which of them count; returns `[...]`."""
-    return _mean(softplus(-fake), fake_counts)
+def adversarial(fake: Tensor) -> Tensor:
+    """Eqs. 5, 6, 19, 20: L_GAN = -E[log D(G(x))]. Logits `[..., batch]`; returns `[...]`."""
+    return softplus(-fake).mean(-1)
 
 
-def discriminator(real: Tensor, real_counts: Tensor | None, fake: Tensor, fake_counts: Tensor | None) -> Tensor:
+def discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """Eqs. 8, 9, 23, 24: L_D = -E[log D(y)] - E[log(1 - D(G(x)))]. Logits as in `adversarial`; returns `[...]`."""
-    return _mean(softplus(-real), real_counts) + _mean(softplus(fake), fake_counts)
-
-
-def _mean(values: Tensor, counts: Tensor | None) -> Tensor:
-    return values.mean(-1) if counts is None else (values * counts).sum(-1) / counts.sum(-1)
+    return softplus(-real).mean(-1) + softplus(fake).mean(-1)
 
 
 def reconstruction(returned: Tensor, original: Tensor, occupied: Tensor) -> Tensor:
@@ -82,13 +78,3 @@ def energy(energies: Tensor, mask: Tensor) -> Tensor:
     Energies `[runs, domains, batch]` (eV), mask `[runs, domains, batch, slots, length]`; returns `[runs]`, eV/atom.
     """
     return (energies / mask.sum((-2, -1))).mean(-1).sum(-1)
-
-
-def volume(made: Tensor, original: Tensor) -> Tensor:
-    """Not in the paper: E[(log V - log V0)^2], V the volume of the generated cell and V0 that of the transferred one.
-
-    Rules for first neighbours say nothing of voids, and a generator that may grow its cells keeps them easily so. Lattices
-    `[..., batch, 3, 3]`, Å; returns `[...]`.
-    """
-    ratio = torch.linalg.det(made) / torch.linalg.det(original)
-    return ratio.abs().clamp_min(1e-6).log().square().mean(-1)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from crystalgan import losses
 from crystalgan.geometry import Limits, first_neighbours
-from crystalgan.graph import AtomDiscriminator, GraphGenerator
-from crystalgan.networks import Discriminator, Generator, Seen
+from crystalgan.graph import GraphGenerator
+from crystalgan.networks import Discriminator, Generator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,10 +51,7 @@ METHODS: dict[str, tuple[Stage, ...]] = {
 class Networks(nn.Module):
     """The generators and discriminators of one stage, one of each for each domain; from noise there is domain 0 alone."""
 
-    def __init__(
-        self, stage: Stage, config: Config, slots: int, length: int, rngs: Sequence[torch.Generator], units: Tensor | None = None
-    ) -> None:
-        """`units` as in `pools.units_of`: what a discriminator of atoms measures in; not asked for to make cells."""
+    def __init__(self, stage: Stage, config: Config, slots: int, length: int, rngs: Sequence[torch.Generator]) -> None:
         super().__init__()
         noise = stage.domains == "noise"  # which has no neighbours, and stays noise if a correction is added to it
         domains = 1 if noise else 2
@@ -64,11 +61,7 @@ class Networks(nn.Module):
             )
         else:
             self.generators = GraphGenerator(config, slots, rngs, domains)
-        if noise or config.discriminator == "mlp":
-            self.discriminators: Discriminator | AtomDiscriminator = Discriminator(config, slots, length, rngs, domains)
-        else:
-            units = torch.ones(domains, 1 + slots, slots) if units is None else units
-            self.discriminators = AtomDiscriminator(config, units, rngs, domains)
+        self.discriminators = Discriminator(config, slots, length, rngs, domains)
 
 
 @dataclass(frozen=True)
@@ -81,14 +74,13 @@ class Prior:
 
 @dataclass(frozen=True)
 class Made:
-    """What the generators make of a batch, the round trips, and what the discriminators see of the new cells.
+    """What the generators make of a batch, and the round trips.
 
     Domain 0 of `back` is y again; None from noise.
     """
 
     new: Cells
     back: Cells | None
-    seen: Seen
 
     @property
     def b(self) -> Cells:
@@ -103,8 +95,7 @@ class Made:
 
 def forward(nets: Networks, start: Cells) -> Made:
     """Eqs. 1, 2 (step 1) and 15, 16 (step 2); from noise x alone becomes a cell."""
-    new, back = nets.generators(start)
-    return Made(new, back, nets.discriminators.look(new))
+    return Made(*nets.generators(start))
 
 
 def one_way(nets: Networks, cells: Cells, domain: int) -> Cells:
@@ -113,23 +104,20 @@ def one_way(nets: Networks, cells: Cells, domain: int) -> Cells:
     return made[0, 0]
 
 
-def discriminator_terms(nets: Networks, shown: Cells, made: Made) -> Terms:
-    """Eqs. 8, 9, 11 (step 1) and 23, 24, 26 (step 2); `shown` are the real cells."""
-    of_real, of_fake = nets.discriminators.both(nets.discriminators.look(shown), made.seen)
-    return _named("discriminator", losses.discriminator(*of_real, *of_fake))
+def discriminator_terms(nets: Networks, real: Cells, made: Made) -> Terms:
+    """Eqs. 8, 9, 11 (step 1) and 23, 24, 26 (step 2)."""
+    return _named("discriminator", losses.discriminator(*nets.discriminators.both(real, made.new)))
 
 
-def generator_terms(nets: Networks, start: Cells, real: Cells, made: Made, config: Config, prior: Prior | None) -> Terms:
+def generator_terms(nets: Networks, real: Cells, made: Made, config: Config, prior: Prior | None) -> Terms:
     """Eq. 10 (step 1) and eq. 25 (step 2, with `prior`): the terms of the full generative loss."""
-    terms = _named("adversarial", losses.adversarial(*nets.discriminators(*made.seen)))
+    terms = _named("adversarial", losses.adversarial(nets.discriminators(made.new)))
     if made.back is not None:
         terms |= _named("reconstruction", losses.reconstruction(made.back.features, real.features, real.occupied))
     if prior is not None:
         terms["geo1"], terms["geo2"] = geometric_terms(made.new, config, prior.limits)
         if prior.energy and config.lambda_energy:
             terms["energy"] = losses.energy(prior.energy(made.new.flattened()).view(made.new.mask.shape[:3]), made.new.mask)
-        if config.lambda_volume:
-            terms["volume"] = losses.volume(made.new.lattice, start.lattice).sum(-1)
     return terms
 
 

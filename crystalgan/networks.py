@@ -22,25 +22,19 @@ if TYPE_CHECKING:
     from crystalgan.config import Config
     from crystalgan.symmetry import Symmetry
 
-Seen = tuple[Tensor, Tensor | None]  # a row for all that is judged on its own, and which rows count
-
 SMALL = 1e-2  # scale of a residual generator's first corrections
 
 
 class MLP(nn.Module):
     """Perceptrons with ReLU hidden layers; weights are stacked `[runs, domains, in, out]`, biases `[runs, domains, 1, out]`."""
 
-    def __init__(self, sizes: Sequence[int], rngs: Sequence[torch.Generator], domains: int, spectral_norm: bool = False) -> None:
+    def __init__(self, sizes: Sequence[int], rngs: Sequence[torch.Generator], domains: int) -> None:
         super().__init__()
-        self.spectral_norm = spectral_norm
         for i, (n, m) in enumerate(pairwise(sizes)):
             bound = 1 / math.sqrt(n)
             draws = torch.stack([torch.rand(domains, n + 1, m, generator=rng) for rng in rngs]) * 2 * bound - bound
             self.register_parameter(f"weight{i}", nn.Parameter(draws[..., :n, :].clone()))
             self.register_parameter(f"bias{i}", nn.Parameter(draws[..., n:, :].clone()))
-            if spectral_norm:
-                start = torch.stack([torch.randn(domains, 1, n, generator=rng) for rng in rngs])
-                self.register_buffer(f"left{i}", start / start.norm(dim=-1, keepdim=True))
 
     @property
     def layers(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -51,20 +45,8 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[runs, domains, batch, in]` to `[runs, domains, batch, out]`."""
         weights, biases = self.layers
-        if self.spectral_norm:
-            weights = [weight / self._sigma(i, weight) for i, weight in enumerate(weights)]
-        return _Layers.apply(x, len(weights), *weights, *biases)
-
-    def _sigma(self, layer: int, weight: Tensor) -> Tensor:
-        """The largest singular value, `[runs, domains, 1, 1]`, by one power iteration a call (Miyato et al., ICLR 2018)."""
-        left = self.get_buffer(f"left{layer}")  # [runs, domains, 1, in]
-        with torch.no_grad():
-            right = left @ weight
-            right = right / right.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-            if self.training:
-                turned = right @ weight.mT
-                left.copy_(turned / turned.norm(dim=-1, keepdim=True).clamp_min(1e-12))
-        return left.clone() @ weight @ right.mT
+        y: Tensor = _Layers.apply(x, len(weights), *weights, *biases)
+        return y
 
 
 class _Layers(torch.autograd.Function):
@@ -235,18 +217,14 @@ class Discriminator(nn.Module):
     def __init__(self, config: Config, slots: int, length: int, rngs: Sequence[torch.Generator], domains: int) -> None:
         super().__init__()
         sizes = [(1 + slots) * length * 3, *[config.width] * config.layers, 1]
-        self.mlp = MLP(sizes, rngs, domains, config.spectral_norm)
+        self.mlp = MLP(sizes, rngs, domains)
 
-    def look(self, cells: Cells) -> Seen:
-        """What is seen of cells `[runs, domains, batch]`: all that they are."""
-        return cells.features, None
+    def forward(self, cells: Cells) -> Tensor:
+        """Logits `[runs, domains, batch]` of cells."""
+        return self.mlp(cells.features).squeeze(-1)
 
-    def forward(self, seen: Tensor, counts: Tensor | None = None) -> Seen:
-        """Logits `[runs, domains, batch]` of what `look` returns; all of them count."""
-        return self.mlp(seen).squeeze(-1), counts
-
-    def both(self, real: Seen, fake: Seen) -> tuple[Seen, Seen]:
-        """What it says of real cells, and of made ones without a way back to their generator, by one pass."""
-        logits = self.mlp(torch.cat((real[0], fake[0].detach()), 2)).squeeze(-1)
-        of_real, of_fake = logits.split(real[0].shape[2], 2)
-        return (of_real, None), (of_fake, None)
+    def both(self, real: Cells, fake: Cells) -> tuple[Tensor, Tensor]:
+        """Logits of real cells, and of made ones without a way back to their generator, by one pass."""
+        logits = self.mlp(torch.cat((real.features, fake.features.detach()), 2)).squeeze(-1)
+        of_real, of_fake = logits.split(real.features.shape[2], 2)
+        return of_real, of_fake

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from crystalgan import InputError, methods
-from crystalgan.cells import Cells, stacked, swapped
+from crystalgan.cells import Cells, swapped
 from crystalgan.geometry import first_neighbours, learned_rule
-from crystalgan.graph import SHARED_LENGTH
 from crystalgan.methods import METHODS, Networks, Stage
 from crystalgan.symmetry import joined
 from crystalgan.transfer import Parents, atomic_volumes, fit_transfer, paper_transfer
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from crystalgan.runs import Run
 
 
+SHARED_LENGTH = 2.1  # Å, the Switendick distance: what shared atoms keep between them
+
+
 @dataclass(frozen=True)
 class Data:
     """What a stage trains on: two pools of cells `[runs, pool]`; the size of the larger class sets the length of an epoch."""
@@ -36,17 +38,15 @@ class Data:
     larger: int
     noise: bool = False
     disturbance: float = 0.0  # Å, see `disturbed`
-    units: Tensor | None = None  # see `units_of`
-    parents: tuple[Cells, Cells] | None = None  # both classes in the slots of x and y, where discriminators are shown those
 
     def updates(self, batch: int) -> int:
         """Batches in one epoch."""
         return math.ceil(self.larger / min(batch, self.larger))
 
-    def batches(self, rngs: Sequence[torch.Generator], batch: int) -> Iterator[tuple[Cells, Cells, Cells]]:
-        """One epoch of starting cells, real ones, and those that discriminators are shown, `[runs, domains, batch]`.
+    def batches(self, rngs: Sequence[torch.Generator], batch: int) -> Iterator[tuple[Cells, Cells]]:
+        """One epoch of starting cells and real ones, `[runs, domains, batch]`.
 
-        Starting and real cells are x and y, or noise and y. They are drawn independently for each run and each pool, every
+        They are x and y, or noise and y. They are drawn independently for each run and each pool, every
         cell once before any twice.
         """
         updates, batch = self.updates(batch), min(batch, self.larger)
@@ -55,13 +55,11 @@ class Data:
         for i in range(updates):
             part = slice(i * batch, (i + 1) * batch)
             if self.noise:
-                real = self.y.gathered(of_y[..., part])
-                yield noise(self.x.gathered(of_x[..., part]), rngs), real, real
+                yield noise(self.x.gathered(of_x[..., part]), rngs), self.y.gathered(of_y[..., part])
             else:
                 rows = torch.cat((of_x[..., part], of_y[..., part] + sizes[0]), 1)
                 start = disturbed(self._both.gathered(rows), self.disturbance, rngs)
-                real = swapped(start)
-                yield start, real, self._shown(rngs, batch) or real
+                yield start, swapped(start)
 
     @cached_property
     def _both(self) -> Cells:
@@ -71,12 +69,6 @@ class Data:
         symmetries = [cells.symmetry for cells in (self.x, self.y) if cells.symmetry]
         symmetry = joined(symmetries, lambda tensors: torch.cat(tensors, 1)) if len(symmetries) == 2 else None
         return Cells(lattice, frac, mask, self.x.species, symmetry)
-
-    def _shown(self, rngs: Sequence[torch.Generator], batch: int) -> Cells | None:
-        if self.parents is None:
-            return None
-        a, b = (c[torch.stack([torch.randint(len(c), (batch,), generator=rng) for rng in rngs])] for c in self.parents)
-        return stacked([b, a])
 
 
 def shuffled(size: int, count: int, rng: torch.Generator) -> Tensor:
@@ -116,31 +108,24 @@ def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
     a, b = class_tensors(runs[0])
     larger = max(len(a), len(b))
     if stage.domains == "ternary":
-        batch = min(config.batch, larger)
-        ever_drawn = max(config.epochs2, 1) * math.ceil(larger / batch) * batch
-        size = min(config.transfer_pool or larger, ever_drawn)
         pools = []
         for run in runs:
             rng = torch.Generator().manual_seed(run.config.seed * 8)
-            order = pair_order(a, b, config.favour_large, rng)
-            pools.append(_pool(run, order[torch.arange(size) % len(order)], rng))
+            order = pair_order(len(a), len(b), rng)
+            pools.append(_pool(run, order[torch.arange(larger) % len(order)], rng))
         x, y = (_stack(pool) for pool in zip(*pools, strict=True))
-        atoms = config.discriminator == "atoms"
-        both = union(a, b)
-        units, shown = (units_of(a, b, 3), (both[: len(a)], both[len(a) :])) if atoms else (None, None)
-        return Data(x, y, larger, disturbance=config.noise, units=units, parents=shown)
+        return Data(x, y, larger, disturbance=config.noise)
     if stage.domains == "noise":
         both = union(a, b)
         return Data(_repeat(both, len(runs)), _repeat(both, len(runs)), len(both), noise=True)
-    return Data(_repeat(a, len(runs)), _repeat(b, len(runs)), larger, units=units_of(a, b, 2))
+    return Data(_repeat(a, len(runs)), _repeat(b, len(runs)), larger)
 
 
-def units_of(a: Cells, b: Cells, slots: int) -> Tensor:
-    """Usual lengths and volumes of two classes, `[domains, 1 + slots, slots]`: what a discriminator of atoms measures in.
+def usual_of(a: Cells, b: Cells) -> Tensor:
+    """Usual lengths and volumes of two classes in the slots of the ternary, `[1 + slots, slots]`: what cells are packed to.
 
     The first rows are the lengths (Å) for each pair of slots: the medians of the distances to the nearest metal, of both metals
-    their mean, and the Switendick distance between shared atoms; the last one the volumes (Å³) of the atoms. With two slots
-    domain 0 is B and domain 1 is A, with three both have the same.
+    their mean, and the Switendick distance between shared atoms; the last one the volumes (Å³) of the atoms.
     """
     lengths = []
     for cells in (a, b):
@@ -148,13 +133,10 @@ def units_of(a: Cells, b: Cells, slots: int) -> Tensor:
         metal = near.other_slot == 1
         lengths.append([float(near.distance[metal & (near.center_slot == slot)].median()) for slot in (0, 1)])
     volumes = [atomic_volumes(cells).tolist() for cells in (a, b)]
-    if slots == 2:
-        table = [[[SHARED_LENGTH, h], [h, m], v] for (h, m), v in zip(lengths[::-1], volumes[::-1], strict=True)]
-        return torch.tensor(table)
     (h_a, a_a), (h_b, b_b) = lengths
     a_b, shared = (a_a + b_b) / 2, (volumes[0][0] + volumes[1][0]) / 2
     rows = [[SHARED_LENGTH, h_a, h_b], [h_a, a_a, a_b], [h_b, a_b, b_b], [shared, volumes[0][1], volumes[1][1]]]
-    return torch.tensor([rows, rows])
+    return torch.tensor(rows)
 
 
 def class_tensors(run: Run) -> tuple[Cells, Cells]:
@@ -220,15 +202,10 @@ def _pool(run: Run, pairs: Tensor, rng: torch.Generator) -> tuple[Cells, Cells]:
     return transferred(run, pairs.repeat(2, 1), shifts.flatten(0, 1), to_b)
 
 
-def pair_order(a: Cells, b: Cells, favour_large: float, rng: torch.Generator) -> Tensor:
-    """All pairs of a row of `a` and a row of `b` in random order, `[pairs, 2]`; larger ones tend to come first.
-
-    A weighted permutation (Efraimidis and Spirakis, Inf. Process. Lett. 97, 181 (2006)) with the number of atoms to the power
-    `favour_large` as weight: two small cells can be put together in few distinct ways, and every pair in one way that is best.
-    """
-    weight = (a.mask.sum((1, 2))[:, None] + b.mask.sum((1, 2))).double().pow(favour_large).flatten()
-    order = (torch.rand(len(weight), generator=rng, dtype=torch.float64).log() / weight).argsort(descending=True)
-    return torch.stack((order // len(b), order % len(b)), -1)
+def pair_order(a: int, b: int, rng: torch.Generator) -> Tensor:
+    """All pairs of a row of two classes of these sizes in random order, `[pairs, 2]`."""
+    order = torch.randperm(a * b, generator=rng)
+    return torch.stack((order // b, order % b), -1)
 
 
 def load_networks(run: Run, step: int) -> Networks:

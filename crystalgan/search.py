@@ -142,7 +142,7 @@ def score_fold(a: Cells, b: Cells, config: Config, folds: int, root: Path, fold:
     from crystalgan.geometry import learned_rule
     from crystalgan.matching import Seen
     from crystalgan.metrics import valid
-    from crystalgan.pools import units_of
+    from crystalgan.pools import usual_of
     from crystalgan.training import resolve_rule, resume
 
     kept_out = held_out(len(a), folds, fold), held_out(len(b), folds, fold)
@@ -153,7 +153,7 @@ def score_fold(a: Cells, b: Cells, config: Config, folds: int, root: Path, fold:
     for step in run.folder.glob("step?.safetensors"):
         (maker.folder / step.name).write_bytes(step.read_bytes())
     cells = make(maker, 0, config.seed).cells[:CELLS]
-    usual = (cells.mask.sum(-1) * units_of(a, b, len(cells.species))[0, -1]).sum(-1)
+    usual = (cells.mask.sum(-1) * usual_of(a, b)[-1]).sum(-1)
     packed = (torch.linalg.det(cells.lattice).abs() / usual).log().abs() < math.log(VOLUMES)
     seen = Seen[int]()
     unique = sum(seen.find_or_add(structure, k) is None for k, structure in enumerate(decode(cells)))

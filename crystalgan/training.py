@@ -42,8 +42,6 @@ STEP1_FIELDS = (
     "symmetry",
     "generator",
     "steps",
-    "discriminator",
-    "spectral_norm",
     "lambda_adversarial1",
     "lambda_reconstruction1",
 )
@@ -154,7 +152,7 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
         return
     data = stage_data(runs, stage, config)
     rngs = [torch.Generator().manual_seed(run.config.seed * 8 + stage.number) for run in runs]
-    nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs, data.units)
+    nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs)
     optimizers = {name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")}
     limits = runs[0].rule.for_slots(data.x.species)
     prior = Prior(limits, energy.prepared(runs)) if stage.constrained else None
@@ -203,22 +201,22 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
 def _learn(
     nets: Networks,
     optimizers: dict[str, torch.optim.Adam],
-    batch: tuple[Cells, Cells, Cells],
+    batch: tuple[Cells, Cells],
     stage: Stage,
     config: Config,
     prior: Prior | None,
 ) -> tuple[methods.Terms, methods.Made]:
     """One step of the discriminators and one of the generators; the losses before them, and what was made of the batch."""
-    start, real, shown = batch
+    start, real = batch
     made = methods.forward(nets, start)
-    terms = methods.discriminator_terms(nets, shown, made)
-    _update(optimizers["discriminators"], terms.values(), [1.0] * len(terms), config.clip)
+    terms = methods.discriminator_terms(nets, real, made)
+    _update(optimizers["discriminators"], terms.values(), [1.0] * len(terms))
     judges = optimizers["discriminators"].param_groups[0]["params"]
     for parameter in judges:
         parameter.requires_grad_(False)
-    of_generators = methods.generator_terms(nets, start, real, made, config, prior)
+    of_generators = methods.generator_terms(nets, real, made, config, prior)
     weights = [config.weight(stage.number, name) for name in of_generators]
-    _update(optimizers["generators"], of_generators.values(), weights, config.clip)
+    _update(optimizers["generators"], of_generators.values(), weights)
     for parameter in judges:
         parameter.requires_grad_(True)
     return {name: term.detach() for name, term in (terms | of_generators).items()}, made
@@ -233,19 +231,11 @@ def _adam(module: torch.nn.Module, config: Config) -> torch.optim.Adam:
     return torch.optim.Adam(module.parameters(), config.learning_rate, (config.beta1, 0.999), fused=True)
 
 
-def _update(optimizer: torch.optim.Optimizer, terms: Collection[Tensor], weights: Sequence[float], clip: float) -> None:
-    """One step down the weighted sum over terms and runs: the runs' weights are separate, and so are their gradients.
-
-    With `clip` the gradient of each run is no longer than that.
-    """
+def _update(optimizer: torch.optim.Optimizer, terms: Collection[Tensor], weights: Sequence[float]) -> None:
+    """One step down the weighted sum over terms and runs: the runs' weights are separate, and so are their gradients."""
     parameters = optimizer.param_groups[0]["params"]
     by_terms = [torch.full_like(term, weight) for term, weight in zip(terms, weights, strict=True)]
     gradients = torch.autograd.grad(tuple(terms), parameters, by_terms)
-    if clip:
-        square = sum(g.flatten(1).square().sum(1) for g in gradients)
-        scale = (clip / torch.as_tensor(square).sqrt().clamp_min(1e-12)).clamp_max(1.0)
-        for g in gradients:
-            g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()

@@ -15,7 +15,7 @@ from crystalgan.classes import BinaryClass, load_class
 from crystalgan.config import Config
 from crystalgan.energy import CUTOFF, FIRST, WIDTH, Labelled, PairEnergy
 from crystalgan.geometry import pack
-from crystalgan.pools import class_tensors, disturbed, union, units_of
+from crystalgan.pools import class_tensors, disturbed, union, usual_of
 from crystalgan.potentials import load_chgnet
 from crystalgan.training import new_run
 
@@ -111,7 +111,7 @@ def test_what_is_fitted_to_chgnet_leads_to_cells_that_it_likes_better(run):
     found, about = energy.fitted(run)
     assert about["cells"] > 200
     assert about["potential"].startswith("CHGNet")
-    limits, usual = run.rule.for_slots(run.species, torch.float64), units_of(*class_tensors(run), 3)[0]
+    limits, usual = run.rule.for_slots(run.species, torch.float64), usual_of(*class_tensors(run))
     starts = pack(energy._transferred(run, torch.Generator().manual_seed(9))[:30], limits, usual, 0.1)  # not those of the fit
     settled, calculator = found.settled(starts, 150), load_chgnet().calculator
 

@@ -9,8 +9,8 @@ from conftest import random_crystals, raw_cells
 
 from crystalgan.cells import Cells, decode, stacked
 from crystalgan.config import Config
-from crystalgan.graph import AtomDiscriminator, Edges, GraphGenerator
-from crystalgan.pools import union, units_of
+from crystalgan.graph import Edges, GraphGenerator
+from crystalgan.pools import union, usual_of
 from crystalgan.symmetry import find_symmetry
 
 
@@ -118,22 +118,10 @@ def test_generator_keeps_symmetry_and_run_k_is_what_it_is_alone(palladium):
     torch.testing.assert_close(cells.symmetry.project(change), change, rtol=0, atol=1e-9)
 
 
-def test_discriminator_judges_crystals_and_not_descriptions(start, palladium, nickel):
-    a, b = (c.cells().padded(10) for c in (palladium, nickel))
-    disc = AtomDiscriminator(Config(), units_of(a, b, 3).double(), rngs(0), 2).double().eval()
-    other, _, _ = described_otherwise(start, np.random.default_rng(1))
-    logits, there = disc(*disc.look(start))
-    again, _ = disc(*disc.look(other))
-    torch.testing.assert_close(again[there], logits[there], rtol=1e-6, atol=1e-6)
-    assert torch.equal(there, start.mask.flatten(2))
-    assert logits[there].std() > 0
-
-
-def test_units_are_usual_lengths_and_volumes(palladium, nickel):
-    a, b = (c.cells() for c in (palladium, nickel))
-    binary, ternary = units_of(a, b, 2), units_of(a, b, 3)
-    assert ternary.shape == (2, 4, 3)
-    assert 1.6 < binary[1, 0, 1] < 2.0  # Pd-H
-    assert 2.6 < binary[1, 1, 1] < 3.2  # Pd-Pd
-    assert ternary[0, 1, 2] == pytest.approx(float(binary[:, 1, 1].mean()), abs=1e-6)
-    assert 12 < ternary[0, 3, 1] < 18  # Å³ of a palladium atom, 14.7 in the metal
+def test_usual_lengths_and_volumes(palladium, nickel):
+    usual = usual_of(palladium.cells(), nickel.cells())
+    assert usual.shape == (4, 3)
+    assert 1.6 < usual[0, 1] < 2.0  # Pd-H
+    assert 2.6 < usual[1, 1] < 3.2  # Pd-Pd
+    assert usual[1, 2] == pytest.approx(float(usual[[1, 2], [1, 2]].mean()), abs=1e-6)
+    assert 12 < usual[3, 1] < 18  # Å³ of a palladium atom, 14.7 in the metal

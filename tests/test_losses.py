@@ -40,14 +40,7 @@ def test_adversarial_and_discriminator_are_cross_entropies():
     mean = {"reduction": "none"}
     torch.testing.assert_close(losses.adversarial(fake), cross_entropy(fake, ones, **mean).mean(-1))
     both = cross_entropy(real, ones, **mean).mean(-1) + cross_entropy(fake, zeros, **mean).mean(-1)
-    torch.testing.assert_close(losses.discriminator(real, None, fake, None), both)
-
-
-def test_atoms_that_are_not_there_do_not_count():
-    logits, there = torch.randn(RUNS, BATCH, dtype=torch.float64), torch.rand(RUNS, BATCH) < 0.5
-    there[:, 0] = True
-    alone = torch.stack([losses.adversarial(logits[k][there[k]]) for k in range(RUNS)])
-    torch.testing.assert_close(losses.adversarial(logits, there), alone)
+    torch.testing.assert_close(losses.discriminator(real, fake), both)
 
 
 def test_reconstruction_counts_only_what_exists():
@@ -123,9 +116,8 @@ def test_gradients_reach_lattice_and_positions_through_both_losses():
     torch.testing.assert_close((ahead - behind) / 2, slope, rtol=1e-4, atol=0)
 
 
-def test_volume_is_the_square_of_the_logarithm_of_the_ratio():
-    cells = sample()[0].lattice.view(RUNS, BATCH, 3, 3)
-    torch.testing.assert_close(losses.volume(cells, cells), torch.zeros(RUNS, dtype=torch.float64))
-    grown = losses.volume(cells * 2 ** (1 / 3), cells)
-    torch.testing.assert_close(grown, torch.full((RUNS,), math.log(2) ** 2, dtype=torch.float64))
-    torch.testing.assert_close(losses.volume(cells / 2 ** (1 / 3), cells), grown)
+def test_energy_is_the_mean_an_atom_over_both_domains():
+    energies, mask = torch.randn(RUNS, 2, BATCH, dtype=torch.float64), torch.rand(RUNS, 2, BATCH, 3, 4) < 0.5
+    mask[..., 0, 0] = True
+    by_atom = energies / mask.flatten(3).sum(-1)
+    torch.testing.assert_close(losses.energy(energies, mask), by_atom[:, 0].mean(-1) + by_atom[:, 1].mean(-1))

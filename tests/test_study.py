@@ -173,8 +173,8 @@ def test_presets_differ_in_the_fields_that_an_ablation_varies():
 def test_ablation_measures_each_variant_and_tells_of_those_that_fail(tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, "CELLS", 20)
     configs = {
-        "default": Config(**FEW),
-        "as made": Config(**FEW, settle=0, refine=0),
+        "default": Config(**FEW, choose=1),
+        "as made": Config(**FEW, choose=1, settle=0, refine=0),
         "too fast": Config.paper(epochs1=4, epochs2=30, learning_rate=1e25, geometric_loss="interval"),
     }
     result = ablation(*load_pair("Pd-Ni"), configs, 2, tmp_path)
@@ -248,7 +248,7 @@ def test_a_search_leaves_alone_what_it_does_not_search():
     trial = optuna.trial.FixedTrial(dict.fromkeys(vars(Config()), 20) | {"learning_rate": 1e-3, "layers": 2})
     tried = suggested(trial, Config.paper())
     assert (tried.lambda_geo1, tried.width, tried.layers, tried.learning_rate) == (20, 20, 2, 1e-3)
-    assert tried.lambda_volume == 0  # as in the paper, which has no such term
+    assert tried.lambda_energy == 0  # as in the paper, which has no such term
     assert (tried.seed, tried.transfer, tried.margin) == (0, "paper", Config.paper().margin)
 
 
