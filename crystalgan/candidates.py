@@ -53,8 +53,8 @@ class Batch:
     raw: list[bool]
 
 
-def make(run: Run, block: int, seed: int) -> Batch:
-    """One block of new cells of a finished run's method, float64."""
+def make(run: Run, block: int, seed: int, choose: int | None = None) -> Batch:
+    """One block of new cells of a finished run's method, float64; `choose` as in `make_from`."""
     rng = torch.Generator().manual_seed(seed * 1_000_003 + block)
     if METHODS[run.config.method][-1].domains == "noise":
         return _batch(run, _from_noise(run, rng), torch.full((BLOCK, 2), -1))
@@ -62,7 +62,7 @@ def make(run: Run, block: int, seed: int) -> Batch:
     order = pair_order(len(a), len(b), torch.Generator().manual_seed(seed))
     numbers = torch.arange(block * BLOCK, (block + 1) * BLOCK)
     to_b = (numbers + numbers // len(order)) % 2 == 0  # both generators in turn, and the other one when a pair comes again
-    return make_from(run, order[numbers % len(order)], to_b, rng)
+    return make_from(run, order[numbers % len(order)], to_b, rng, choose)
 
 
 def make_from(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator, choose: int | None = None) -> Batch:

@@ -7,7 +7,7 @@ All but the run's own are given its compositions, in its order, and the volume t
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ Composition = tuple[int, int, int]  # atoms of the shared element and of both me
 GROUP_TRIES = 5  # space groups that PyXtal is asked for in turn before a composition is given up
 CLOSEST = 0.7  # of the sum of covalent radii: how near ASE's random atoms may be
 REPEATS = {"P": 1, "A": 2, "B": 2, "C": 2, "I": 2, "R": 3, "F": 4}  # primitive cells in a conventional one, by centring
-SOME = 50  # cells that are made at once where all have one composition
+CHOICE = 8  # cells from which each of the run's is chosen: to make one costs a hundredth of relaxing it
+SOME = 400  # cells that are made at once where all have one composition
 LARGEST = 3  # times a parent's cell in which metals are swapped
 
 
@@ -72,7 +73,8 @@ def from_the_run(field: Field) -> Iterator[Structure | None]:
 
     run, seen = Run.open(field.run), Seen[int]()
     limits = run.rule.for_slots(run.species, torch.float64)
-    for batch in _targeted(run, field) if field.only else (make(run, block, field.seed) for block in itertools.count()):
+    every = (make(run, block, field.seed, CHOICE) for block in itertools.count())
+    for batch in _targeted(run, field) if field.only else every:
         for structure in decode(batch.cells[keeps(batch.cells, limits)]):
             if seen.find_or_add(structure, 0) is None:
                 yield structure
@@ -80,10 +82,14 @@ def from_the_run(field: Field) -> Iterator[Structure | None]:
 
 
 def _targeted(run: Run, field: Field) -> Iterator[Batch]:
-    """Cells of the field's compositions: from all pairs of parents that have these numbers of atoms, again and again."""
+    """Cells of the field's composition: from all pairs of parents that have these numbers of atoms, again and again.
+
+    Of many that are made at once those with the lowest energy of pairs come first, where the run knows one.
+    """
     import torch
 
     from crystalgan.candidates import make_from
+    from crystalgan.energy import load
 
     a, b = run.classes()
     (h_a, m_a), (h_b, m_b) = (cells.mask.sum(-1).T for cells in (a, b))
@@ -93,11 +99,12 @@ def _targeted(run: Run, field: Field) -> Iterator[Batch]:
         for to_b, shared in ((1, (h_a == h)[:, None]), (0, (h_b == h)[None])):
             pairs = (metals & shared).nonzero()
             fitting.append(torch.cat((pairs, torch.full((len(pairs), 1), to_b)), 1))
-    every = torch.cat(fitting)
+    every, energy = torch.cat(fitting), load(run)
     rng = torch.Generator().manual_seed(field.seed)
     while len(every):
         rows = every[torch.randint(len(every), (SOME,), generator=rng)]
-        yield make_from(run, rows[:, :2], rows[:, 2] == 1, rng)
+        batch = make_from(run, rows[:, :2], rows[:, 2] == 1, rng, choose=1)
+        yield replace(batch, cells=batch.cells[energy(batch.cells).argsort()]) if energy else batch
 
 
 def from_pyxtal(field: Field) -> Iterator[Structure | None]:

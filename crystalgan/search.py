@@ -149,7 +149,7 @@ def score_fold(a: Cells, b: Cells, config: Config, folds: int, root: Path, fold:
     left_a, left_b = (cells[[k for k in range(len(cells)) if k not in out]] for cells, out in zip((a, b), kept_out, strict=True))
     rule = resolve_rule(config.rule, left_a, left_b)
     run = resume(Run.create(root, config, left_a, left_b, rule, {}))
-    maker = Run.create(root, replace(config, settle=0, refine=0), a[kept_out[0]], b[kept_out[1]], rule, {})
+    maker = Run.create(root, replace(config, lambda_energy=0, settle=0, refine=0), a[kept_out[0]], b[kept_out[1]], rule, {})
     for step in run.folder.glob("step?.safetensors"):
         (maker.folder / step.name).write_bytes(step.read_bytes())
     cells = make(maker, 0, config.seed).cells[:CELLS]
