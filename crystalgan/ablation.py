@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = "ablation"
 CELLS = 250  # of a run, that are compared with each other and searched for symmetry
+CRUSHED, HOPELESS = 2.0, 1e6  # Å³/atom; eV, of a cell that no potential has an energy for
 MEASURED = 100  # of a run, whose energies CHGNet is asked for
 SCORES = ("paper", "learned", "raw", "unique", "symmetric", "energy")
 
@@ -126,8 +127,9 @@ def median_above_hull(structures: Sequence[Structure], species: tuple[str, ...])
     diagram, potential = diagram_of(builtin_phases(species)), load_chgnet()
     above = []
     for structure in structures:
-        energy = single_point(structure, potential)
-        entry = PDEntry(structure.composition, energy if math.isfinite(energy) else 1e6)
+        crushed = structure.volume < CRUSHED * len(structure)  # whose neighbours could fill any memory
+        energy = math.inf if crushed else single_point(structure, potential)
+        entry = PDEntry(structure.composition, energy if math.isfinite(energy) else HOPELESS)
         above.append(float(diagram.get_e_above_hull(entry, allow_negative=True)))
     return statistics.median(above)
 

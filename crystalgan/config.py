@@ -36,17 +36,19 @@ class Config:
     generator: Literal["graph", "mlp"] = _setting(
         "graph", "steps along the neighbour graph, or a perceptron over the flattened tensor"
     )
-    steps: int = _setting(8, "steps of a generator along the neighbour graph", "steps")
+    steps: int = _setting(12, "steps of a generator along the neighbour graph", "steps")
     layers: int = _setting(5, "hidden layers of each perceptron")
     width: int = _setting(100, "units of each hidden layer")
     beta1: float = _setting(0.5, "first moment's decay of Adam")
     learning_rate: float = _setting(1e-3, "of Adam")
+    clip: float = _setting(1.0, "no gradient is longer than this; 0: as long as it is")
     lambda_adversarial1: float = _setting(1.0, "lambda_1 and lambda_3 of eq. 10: how much step 1 heeds its discriminators")
     lambda_reconstruction1: float = _setting(1.0, "lambda_2 and lambda_4 of eq. 10: how much step 1 heeds the way back")
     lambda_adversarial2: float = _setting(1.0, "lambda_1 and lambda_3 of eq. 25: how much step 2 heeds its discriminators")
     lambda_reconstruction2: float = _setting(1.0, "lambda_2 and lambda_4 of eq. 25: how much step 2 heeds the way back")
     lambda_geo1: float = _setting(1.0, "lambda_5 of eq. 25: weight of distances that are too short", "1/Å²")
     lambda_geo2: float = _setting(1.0, "lambda_6 of eq. 25: weight of distances that are too long", "1/Å²")
+    lambda_volume: float = _setting(30.0, "of a term that is not in the paper: a cell keeps the volume of its transferred cell")
     lambda_energy: float = _setting(
         30.0, "of a term that is not in the paper: a sum over pairs of atoms, fitted to CHGNet", "atoms/eV"
     )
@@ -90,6 +92,7 @@ class Config:
             "margin",
             "noise",
             "learning_rate",
+            "clip",
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative.")
@@ -100,6 +103,8 @@ class Config:
         settings = {
             "rule": "paper",
             "learning_rate": 1e-4,
+            "clip": 0.0,
+            "lambda_volume": 0.0,
             "lambda_energy": 0.0,
             "generator": "mlp",
             "residual": False,

@@ -73,8 +73,21 @@ def geometric_interval(near: Neighbours, limits: Limits, runs: int, batch: int, 
 
 
 def energy(energies: Tensor, mask: Tensor) -> Tensor:
-    """Not in the paper, but prior knowledge in its sense: E[energy of a cell / its atoms], summed over the domains.
+    """Not in the paper, but prior knowledge in its sense: E[f(energy of a cell / its atoms)], summed over the domains.
 
-    Energies `[runs, domains, batch]` (eV), mask `[runs, domains, batch, slots, length]`; returns `[runs]`, eV/atom.
+    f(e) is e below zero and log(1 + e) above, so that the few cells whose atoms are on top of each other, which growing helps at
+    once, do not outweigh all others. Energies `[runs, domains, batch]` (eV), mask `[runs, domains, batch, slots, length]`;
+    returns `[runs]`, eV/atom.
     """
-    return (energies / mask.sum((-2, -1))).mean(-1).sum(-1)
+    by_atom = energies / mask.sum((-2, -1))
+    return torch.where(by_atom < 0, by_atom, by_atom.clamp_min(0).log1p()).mean(-1).sum(-1)
+
+
+def volume(made: Tensor, original: Tensor) -> Tensor:
+    """Not in the paper: E[(log V - log V0)^2], V the volume of the generated cell and V0 that of the transferred one.
+
+    A generator that may grow its cells takes atoms apart so, whatever that leaves of voids. Lattices `[..., batch, 3, 3]`, Å;
+    returns `[...]`.
+    """
+    ratio = torch.linalg.det(made) / torch.linalg.det(original)
+    return ratio.abs().clamp_min(1e-6).log().square().mean(-1)

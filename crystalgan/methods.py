@@ -109,13 +109,15 @@ def discriminator_terms(nets: Networks, real: Cells, made: Made) -> Terms:
     return _named("discriminator", losses.discriminator(*nets.discriminators.both(real, made.new)))
 
 
-def generator_terms(nets: Networks, real: Cells, made: Made, config: Config, prior: Prior | None) -> Terms:
+def generator_terms(nets: Networks, start: Cells, real: Cells, made: Made, config: Config, prior: Prior | None) -> Terms:
     """Eq. 10 (step 1) and eq. 25 (step 2, with `prior`): the terms of the full generative loss."""
     terms = _named("adversarial", losses.adversarial(nets.discriminators(made.new)))
     if made.back is not None:
         terms |= _named("reconstruction", losses.reconstruction(made.back.features, real.features, real.occupied))
     if prior is not None:
         terms["geo1"], terms["geo2"] = geometric_terms(made.new, config, prior.limits)
+        if config.lambda_volume:
+            terms["volume"] = losses.volume(made.new.lattice, start.lattice).sum(-1)
         if prior.energy and config.lambda_energy:
             terms["energy"] = losses.energy(prior.energy(made.new.flattened()).view(made.new.mask.shape[:3]), made.new.mask)
     return terms

@@ -210,13 +210,13 @@ def _learn(
     start, real = batch
     made = methods.forward(nets, start)
     terms = methods.discriminator_terms(nets, real, made)
-    _update(optimizers["discriminators"], terms.values(), [1.0] * len(terms))
+    _update(optimizers["discriminators"], terms.values(), [1.0] * len(terms), config.clip)
     judges = optimizers["discriminators"].param_groups[0]["params"]
     for parameter in judges:
         parameter.requires_grad_(False)
-    of_generators = methods.generator_terms(nets, real, made, config, prior)
+    of_generators = methods.generator_terms(nets, start, real, made, config, prior)
     weights = [config.weight(stage.number, name) for name in of_generators]
-    _update(optimizers["generators"], of_generators.values(), weights)
+    _update(optimizers["generators"], of_generators.values(), weights, config.clip)
     for parameter in judges:
         parameter.requires_grad_(True)
     return {name: term.detach() for name, term in (terms | of_generators).items()}, made
@@ -231,11 +231,19 @@ def _adam(module: torch.nn.Module, config: Config) -> torch.optim.Adam:
     return torch.optim.Adam(module.parameters(), config.learning_rate, (config.beta1, 0.999), fused=True)
 
 
-def _update(optimizer: torch.optim.Optimizer, terms: Collection[Tensor], weights: Sequence[float]) -> None:
-    """One step down the weighted sum over terms and runs: the runs' weights are separate, and so are their gradients."""
+def _update(optimizer: torch.optim.Optimizer, terms: Collection[Tensor], weights: Sequence[float], clip: float) -> None:
+    """One step down the weighted sum over terms and runs: the runs' weights are separate, and so are their gradients.
+
+    With `clip` the gradient of each run is no longer than that.
+    """
     parameters = optimizer.param_groups[0]["params"]
     by_terms = [torch.full_like(term, weight) for term, weight in zip(terms, weights, strict=True)]
     gradients = torch.autograd.grad(tuple(terms), parameters, by_terms)
+    if clip:
+        square = sum(g.flatten(1).square().sum(1) for g in gradients)
+        scale = (clip / torch.as_tensor(square).sqrt().clamp_min(1e-12)).clamp_max(1.0)
+        for g in gradients:
+            g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()

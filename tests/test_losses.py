@@ -120,4 +120,14 @@ def test_energy_is_the_mean_an_atom_over_both_domains():
     energies, mask = torch.randn(RUNS, 2, BATCH, dtype=torch.float64), torch.rand(RUNS, 2, BATCH, 3, 4) < 0.5
     mask[..., 0, 0] = True
     by_atom = energies / mask.flatten(3).sum(-1)
-    torch.testing.assert_close(losses.energy(energies, mask), by_atom[:, 0].mean(-1) + by_atom[:, 1].mean(-1))
+    damped = torch.tensor([[[x if x < 0 else math.log(1 + x) for x in row] for row in run] for run in by_atom.tolist()])
+    expected = (damped[:, 0].mean(-1) + damped[:, 1].mean(-1)).double()
+    torch.testing.assert_close(losses.energy(energies, mask), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_volume_is_the_square_of_the_logarithm_of_the_ratio():
+    cells = torch.randn(RUNS, BATCH, 3, 3, dtype=torch.float64) + 4 * torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(losses.volume(cells, cells), torch.zeros(RUNS, dtype=torch.float64))
+    grown = losses.volume(cells * 2 ** (1 / 3), cells)
+    torch.testing.assert_close(grown, torch.full((RUNS,), math.log(2) ** 2, dtype=torch.float64))
+    torch.testing.assert_close(losses.volume(cells / 2 ** (1 / 3), cells), grown)

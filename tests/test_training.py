@@ -120,7 +120,7 @@ def test_paper_preset_is_the_papers(tmp_path):
     assert (config.layers, config.width, config.batch, config.epochs1, config.epochs2) == (5, 100, 35, 1000, 1000)
     assert (config.learning_rate, config.beta1) == (1e-4, 0.5)
     lambdas = [value for name, value in vars(config).items() if name.startswith("lambda_")]
-    assert lambdas == [1.0] * 6 + [0.0]  # and nothing that the paper does not have
+    assert lambdas == [1.0] * 6 + [0.0] * 2  # and nothing that the paper does not have
     source = AUTHORS_DATA / "PdH_dataset.mat"
     pair = (load_class(source, "Pd"), load_class(AUTHORS_DATA / "NiH_dataset.mat", "Ni")) if source.exists() else ("Pd", "Ni")
     run = train(*pair, Config.paper(epochs1=40, epochs2=40), tmp_path)
