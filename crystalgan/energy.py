@@ -97,9 +97,12 @@ def load(run: Run) -> PairEnergy | None:
 def prepared(runs: Sequence[Run]) -> PairEnergy | None:
     """The energy of the pair of these runs, which share their classes, where it is asked for; fitted if it is not there yet."""
     if wanted(runs[0]) and not all((run.folder / FILE).exists() for run in runs):
+        for run in runs:
+            run.set_status("running", message="CHGNet is asked for the energies that step 2 learns from")
         energy, about = fitted(runs[0])
         for run in runs:
             run.save(FILE, {"tables": energy.tables}, about)
+            run.set_status("running", message="")
     return load(runs[0])
 
 

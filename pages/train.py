@@ -162,6 +162,8 @@ def progress_in_words(run: Run, status: dict[str, Any]) -> str:
         words.append(f"step {step} of {len(epochs)}, epoch {status.get('epoch', 0)} of {epochs[step - 1]}")
     else:
         words.append(" + ".join(map(str, epochs)) + " epochs")
+    if status["state"] == "running" and status.get("message"):
+        words.append(status["message"])
     left = time_left(status, epochs)
     if left is not None:
         words.append(f"about {work.in_words(left)} left")
@@ -172,12 +174,12 @@ def progress_in_words(run: Run, status: dict[str, Any]) -> str:
 
 
 def time_left(status: dict[str, Any], epochs: list[int]) -> float | None:
-    """Seconds that a running training still takes at its present pace; step 2 takes about twice as long an epoch as step 1."""
+    """Seconds that a running training still takes at its present pace; step 2 takes half as long again an epoch as step 1."""
     step, epoch = int(status.get("step") or 1), int(status.get("epoch") or 0)
     if status["state"] != "running" or not epoch or not status.get("seconds"):
         return None
     pace = status["seconds"] / epoch
-    return pace * (epochs[step - 1] - epoch) + sum(2 * pace * later for later in epochs[step:])
+    return pace * (epochs[step - 1] - epoch) + sum(1.5 * pace * later for later in epochs[step:])
 
 
 def training_buttons(run: Run, status: dict[str, Any]) -> None:
