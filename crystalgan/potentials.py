@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -22,11 +22,15 @@ TRIAL = 3.0  # Å, edge of the cubic cell that an element is tried in
 
 @dataclass(frozen=True)
 class Potential:
-    """A calculator that knows its own name and version, so that every energy can say where it is from."""
+    """A calculator that knows its own name and version, so that every energy can say where it is from.
+
+    `evaluate`, where a potential has it, gives what ASE calls the results of many crystals at once.
+    """
 
     name: str
     version: str
     calculator: Calculator
+    evaluate: Callable[[Sequence[Atoms]], list[dict[str, Any]]] | None = None
 
 
 def load_potential(name: str) -> Potential:
@@ -79,8 +83,15 @@ def unknown_elements(potential: Potential, symbols: Iterable[str]) -> list[str]:
     return unknown
 
 
-def load_chgnet(device: str = "cpu") -> Potential:
-    """CHGNet with the weights in its wheel, as `chgnet_energy` works it out; `device` is a torch device name.
+def best_device() -> str:
+    """A GPU where torch finds one, else the processor."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_chgnet(device: str | None = None) -> Potential:
+    """CHGNet with the weights in its wheel, as `chgnet_energy` works it out; `device` as torch names it, the best by default.
 
     Forces and stress are worked out only where they are asked for, which the package's own calculator does with every energy.
     """
@@ -94,9 +105,17 @@ def load_chgnet(device: str = "cpu") -> Potential:
 
     from crystalgan.chgnet_energy import ChgnetEnergy
 
+    device = device or best_device()
     with contextlib.redirect_stdout(io.StringIO()):  # the constructor prints; stdout belongs to --json
         model = CHGNet.load(verbose=False, use_device=device)
-    evaluate = ChgnetEnergy(model, device)
+    chgnet = ChgnetEnergy(model, device)
+
+    def evaluate(crystals: Sequence[Atoms]) -> list[dict[str, Any]]:
+        energies, forces, stresses = chgnet.with_derivatives(crystals)
+        return [
+            {"energy": float(e), "free_energy": float(e), "forces": f, "stress": full_3x3_to_voigt_6_stress(s)}
+            for e, f, s in zip(energies, forces, stresses, strict=True)
+        ]
 
     class CHGNetCalculator(Calculator):
         implemented_properties: ClassVar = ["energy", "free_energy", "forces", "stress"]
@@ -107,13 +126,12 @@ def load_chgnet(device: str = "cpu") -> Potential:
             super().calculate(atoms, properties, system_changes)
             assert atoms is not None
             if {"forces", "stress"}.isdisjoint(properties):
-                energies, derivatives = evaluate.energies([atoms]), {}
+                (energy,) = chgnet.energies([atoms])
+                self.results = {"energy": float(energy), "free_energy": float(energy)}
             else:
-                energies, (forces,), (stress,) = evaluate.with_derivatives([atoms])
-                derivatives = {"forces": forces, "stress": full_3x3_to_voigt_6_stress(stress)}
-            self.results = {"energy": float(energies[0]), "free_energy": float(energies[0])} | derivatives
+                (self.results,) = evaluate([atoms])
 
-    return Potential("CHGNet", f"{model.version} (chgnet {version('chgnet')})", CHGNetCalculator())
+    return Potential("CHGNet", f"{model.version} (chgnet {version('chgnet')})", CHGNetCalculator(), evaluate)
 
 
 def load_sevennet() -> Potential:

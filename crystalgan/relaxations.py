@@ -15,7 +15,7 @@ import numpy as np
 from crystalgan import InputError
 from crystalgan.archive import select
 from crystalgan.database import open_database, structure_of
-from crystalgan.relaxing import Outcome, Settings, Task, Workers, about_potential, perform, raised
+from crystalgan.relaxing import Outcome, Settings, Task, Workers, about_potential, perform_together, raised, singly, usual_batch
 from crystalgan.runs import Run
 
 if TYPE_CHECKING:
@@ -57,13 +57,15 @@ def relax_candidates(
     others: Sequence[Path | str] = (),
     refine: float | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    batch: int | None = None,
 ) -> dict[str, int]:
     """Relax the candidates that `which` selects (`archive.select`), those that are not relaxed like this yet.
 
     `references` relaxes what competes as well: compounds of the two metals, and for another potential than CHGNet, whose energies
     are built in, the elements and binaries. `others` are files of further phases. `refine` (Å) looks for a higher symmetry of
-    what converged. `progress(done, of, what)` is called after each. Returns counts over the selected candidates: relaxed,
-    converged, failed. Raises InputError for what cannot be used.
+    what converged. Each of `jobs` processes relaxes `batch` at once (`relaxing.usual_batch` where it is None).
+    `progress(done, of, what)` is called after each. Returns counts over the selected candidates: relaxed, converged, failed.
+    Raises InputError for what cannot be used.
     """
     from crystalgan.stability import other_structures
 
@@ -74,7 +76,7 @@ def relax_candidates(
     tasks = [Task(row.id, "", structure_of(row)) for row in rows]
     tasks += [Task(0, name, structure) for name, structure in other_structures(run.species, others).items()]
     with run.hold("relax"):
-        name = _relax(run, tasks, references, potential, settings, jobs, progress)
+        name = _relax(run, tasks, references, potential, settings, jobs, progress, batch)
         if refine is not None:
             _refine(run, {row.id for row in rows}, name, potential, refine, jobs, progress)
     states = {row.candidate: row.state for row in relaxed_rows(run, name)}
@@ -91,6 +93,7 @@ def _relax(
     settings: Settings,
     jobs: int,
     progress: Callable[[int, int, str], None] | None,
+    batch: int | None,
 ) -> str:
     """Relax what is not done; returns the name of the potential."""
     from crystalgan.stability import reference_structures
@@ -105,8 +108,11 @@ def _relax(
             for row in relaxed_rows(run, name)
             if row.version == version and (row.settings == str(settings) or (row.phase and row.state == "converged"))
         }
+        batch = workers.ask(usual_batch) if batch is None else batch
         left = [task for task in tasks if (task.candidate, task.phase) not in done]
-        for count, (task, outcome) in enumerate(workers.carry_out(partial(perform, potential, settings), left), 1):
+        for count, (task, outcome) in enumerate(
+            workers.carry_out(partial(perform_together, potential, settings), left, batch), 1
+        ):
             _write(run, task, replace(outcome, columns=outcome.columns | about))
             if progress:
                 said = outcome.data["reason"] or outcome.columns["state"]
@@ -135,7 +141,9 @@ def _refine(
     rows = {row.candidate: row for row in relaxed_rows(run, name) if row.candidate in candidates and row.state == "converged"}
     tasks = [Task(i, "", structure_of(row)) for i, row in rows.items() if row.get("refined_at") != tolerance]
     with Workers(jobs) as workers:
-        for count, (task, outcome) in enumerate(workers.carry_out(partial(raised, potential, tolerance), tasks), 1):
+        for count, (task, outcome) in enumerate(
+            workers.carry_out(partial(singly, partial(raised, potential, tolerance)), tasks), 1
+        ):
             row = rows[task.candidate]
             refined = {"text": outcome.data["reason"] or _offer(outcome, row, tolerance)}
             if outcome.columns.get("energy_per_atom", np.inf) <= row.energy_per_atom + SAME_ENERGY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
     from crystalgan.relax import Frame, Relaxed
 
 FMAX, STEPS = 0.03, 300  # eV/Å, steps
+SECONDS = 600.0  # of one structure: a cell that takes longer is no reason for all others to wait
 RATTLE, STRAIN = 0.08, 0.01  # Å and share, standard deviations: enough to leave a saddle point
 MOLECULE = 0.9  # Å; hydrogen that came closer is a molecule and does not come back
 SHRUNK, SWOLLEN = 0.35, 2.5  # times the volume at the start; what goes further runs away
 SYMPREC, TIGHT = 0.1, 0.01  # Å; of the candidates' symmetry, and of cells whose atoms are on their sites
+ON_A_GPU = 32  # structures that are relaxed at once
 MOST_FRAMES = 40  # cells that are kept of a trajectory
 
 
@@ -42,10 +45,13 @@ class Settings:
     steps: int = STEPS
     rattle: bool = False  # relax, shake, relax again; the lower energy counts
     symmetry: bool = False  # keep the symmetry found within 0.1 Å
+    seconds: float = SECONDS  # of one structure, after which it is given up; changes nothing of those that take less
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise InputError(f"{self.steps} steps were asked for; ask for at least 1.")
+        if self.seconds <= 0:
+            raise InputError(f"{self.seconds:g} seconds were asked for; ask for more than none.")
         if self.rattle and self.symmetry:
             raise InputError("--rattle breaks the symmetry that --symmetry keeps; choose one of them.")
 
@@ -73,11 +79,34 @@ class Outcome:
 
 def perform(potential: str, settings: Settings, task: Task) -> Outcome:
     """Relax one structure, in a worker; what goes wrong is the outcome's reason."""
+    return _performed(settings, _loaded(potential), task)
+
+
+def perform_together(potential: str, settings: Settings, tasks: Sequence[Task]) -> list[Outcome]:
+    """Relax some structures side by side, in a worker; what goes wrong with one is the reason of its outcome alone."""
+    from crystalgan.together import side_by_side
+
+    return side_by_side(partial(_performed, settings), _loaded(potential), tasks)
+
+
+def singly(function: Callable[[Task], Outcome], tasks: Sequence[Task]) -> list[Outcome]:
+    """The outcome of each, one after the other."""
+    return [function(task) for task in tasks]
+
+
+def usual_batch() -> int:
+    """How many structures one process relaxes at once by default: many on a GPU; on a processor they would gain a tenth."""
+    from crystalgan.potentials import best_device
+
+    return 1 if best_device() == "cpu" else ON_A_GPU
+
+
+def _performed(settings: Settings, potential: Potential, task: Task) -> Outcome:
     from crystalgan.relax import HopelessError
 
     frames: list[Frame] = []
     try:
-        result = _relaxed(task, _loaded(potential), settings, frames)
+        result = _relaxed(task, potential, settings, frames)
     except HopelessError as error:
         return failure(task, str(error))
     except Exception as error:  # noqa: BLE001 - a potential may fail in its own way on one cell and not on the next
@@ -131,7 +160,7 @@ def _relaxed(task: Task, potential: Potential, settings: Settings, frames: list[
     from crystalgan.relax import HopelessError, relax
 
     keep = SYMPREC if settings.symmetry else None
-    check = partial(runaway, task.structure)
+    check = partial(hopeless, task.structure, time.monotonic() + settings.seconds, settings.seconds)
     result = relax(task.structure, potential, FMAX, settings.steps, check, keep_symmetry=keep, frames=frames)
     if settings.rattle:
         second: list[Frame] = []
@@ -143,6 +172,11 @@ def _relaxed(task: Task, potential: Potential, settings: Settings, frames: list[
             frames += second
             return replace(again, steps=result.steps + again.steps)
     return result
+
+
+def hopeless(start: Structure, deadline: float, seconds: float, structure: Structure) -> str | None:
+    """Why a relaxation is given up (`runaway`, or its `seconds` are over: `deadline` by the monotonic clock), or None."""
+    return f"took longer than {seconds:g} s" if time.monotonic() > deadline else runaway(start, structure)
 
 
 def runaway(start: Structure, structure: Structure) -> str | None:
@@ -237,9 +271,15 @@ class Workers:
         except BrokenProcessPool:
             raise InputError("The process that loads the potential ended; there may be too little memory.") from None
 
-    def carry_out(self, function: Callable[[Task], Outcome], tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """Each task with its outcome as soon as it is there; a task whose process ends is tried once more, alone."""
-        waiting, alone, under_way = deque(tasks), deque[Task](), dict[Any, Task]()
+    def carry_out(
+        self, function: Callable[[Sequence[Task]], list[Outcome]], tasks: Sequence[Task], batch: int = 1
+    ) -> Iterator[tuple[Task, Outcome]]:
+        """Each task with its outcome as soon as it is there; a task whose process ends is tried once more, alone.
+
+        A process is given `batch` tasks at once.
+        """
+        waiting = deque(list(tasks[k : k + batch]) for k in range(0, len(tasks), batch))
+        alone, under_way = deque[list[Task]](), dict[Any, list[Task]]()
         while waiting or alone or under_way:
             try:
                 queue, most = (alone, 1) if alone else (waiting, self.jobs)
@@ -247,14 +287,14 @@ class Workers:
                     future = self.pool.submit(function, queue[0])
                     under_way[future] = queue.popleft()
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    outcome = future.result()
-                    yield under_way.pop(future), outcome
+                    outcomes = future.result()
+                    yield from zip(under_way.pop(future), outcomes, strict=True)
             except BrokenProcessPool:
                 self.pool = self._start(self.jobs)
-                suspects, under_way = list(under_way.values()), {}
+                suspects, under_way = [task for group in under_way.values() for task in group], {}
                 if len(suspects) == 1:
                     yield suspects[0], failure(suspects[0], "the process that relaxed it ended, perhaps for lack of memory")
-                alone.extend(suspects if len(suspects) > 1 else ())
+                alone.extend([task] for task in suspects if len(suspects) > 1)
 
 
 def start_worker() -> None:

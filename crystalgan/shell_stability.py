@@ -21,7 +21,11 @@ def relax(
     select: Annotated[str, typer.Option(help="good (keep the rule), kept (by your decision), all, or ids: 3,17.")] = "good",
     potential: Potential = "chgnet",
     jobs: Annotated[int, typer.Option(help="Processes that relax at once, one thread each.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Structures that a process relaxes at once; by default 32 on a GPU, else 1.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Most steps of one relaxation.")] = 300,
+    seconds: Annotated[float, typer.Option(help="After so many seconds a structure is given up.")] = 600.0,
     rattle: Annotated[bool, typer.Option("--rattle", help="Relax, shake, relax again: off saddle points.")] = False,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the symmetry found within 0.1 Å.")] = False,
     references: Annotated[
@@ -52,9 +56,9 @@ def relax(
             bar.set_postfix_str(what[:60])
             bar.update(done - bar.n)
 
-        settings = Settings(steps, rattle, symmetry)
+        settings = Settings(steps, rattle, symmetry, seconds)
         counts = relaxations.relax_candidates(
-            run_folder, select, potential, settings, jobs, references, phases or [], refine, progress
+            run_folder, select, potential, settings, jobs, references, phases or [], refine, progress, batch
         )
     lines = [f"{counts['relaxed']} candidates relaxed, {counts['converged']} of them converged, {counts['failed']} failed"]
     show(counts, lines, as_json)

@@ -126,6 +126,14 @@ def test_what_runs_away_says_where_to():
     assert "0.3 times" in runaway(start, cell.copy().scale_lattice(20))
 
 
+def test_a_structure_that_takes_too_long_is_given_up(simple_run):
+    assert relax_candidates(simple_run, "1,2", EMT_NAME, Settings(seconds=1e-6))["failed"] == 2
+    assert {row.data["reason"] for row in relaxed_rows(simple_run)} == {"took longer than 1e-06 s"}
+    assert relax_candidates(simple_run, "1,2", EMT_NAME)["failed"] == 2  # what was done like this is done
+    with pytest.raises(InputError, match="more than none"):
+        Settings(seconds=0)
+
+
 def test_displacement_knows_no_origin_and_no_strain():
     cell = simple_cells()[0]
     other = Structure(Lattice(1.1 * cell.lattice.matrix), cell.species, cell.frac_coords + 0.9)
