@@ -1,36 +1,39 @@
-"""Potentials by name, each with its version: CHGNet comes along, SevenNet is an extra, any ASE calculator will do."""
+"""Potentials by name, each with its version: CHGNet comes along, SevenNet is an extra, any ASE calculator will do.
+
+CHGNet works out several crystals at once, on a GPU where there is one (`device`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalgan import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
+    from crystalgan.abreast import Evaluate
+
 NAMES = ("chgnet", "sevennet")
 SEVENNET = "7net-0"  # the weights in its wheel
 TRIAL = 3.0  # Å, edge of the cubic cell that an element is tried in
+MOST_ATOMS = {"cpu": 64, "cuda": 1024}  # that CHGNet is given at once, for the caches' sake and for the memory's: 3.5 MB an atom
 
 
 @dataclass(frozen=True)
 class Potential:
-    """A calculator that knows its own name and version, so that every energy can say where it is from.
-
-    `evaluate`, where a potential has it, gives what ASE calls the results of many crystals at once.
-    """
+    """A calculator that knows its own name and version, so that every energy can say where it is from."""
 
     name: str
     version: str
     calculator: Calculator
-    evaluate: Callable[[Sequence[Atoms]], list[dict[str, Any]]] | None = None
+    evaluate: Evaluate | None = None  # several crystals at once, where it can do that
 
 
 def load_potential(name: str) -> Potential:
@@ -38,7 +41,7 @@ def load_potential(name: str) -> Potential:
 
     Raises InputError for a name that is none of them, a package that is missing, or weights that cannot be loaded.
     """
-    loaders: dict[str, Callable[[], Potential]] = {"chgnet": load_chgnet, "sevennet": load_sevennet}
+    loaders: dict[str, Callable[[], Potential]] = {"chgnet": lambda: load_chgnet(device()), "sevennet": load_sevennet}
     try:
         return loaders[name.lower()]() if name.lower() in loaders else _by_dotted_name(name)
     except ImportError as error:
@@ -83,15 +86,15 @@ def unknown_elements(potential: Potential, symbols: Iterable[str]) -> list[str]:
     return unknown
 
 
-def best_device() -> str:
-    """A GPU where torch finds one, else the processor."""
+def device() -> str:
+    """The torch device that relaxes: a GPU where this process sees one, and otherwise the processor."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_chgnet(device: str | None = None) -> Potential:
-    """CHGNet with the weights in its wheel, as `chgnet_energy` works it out; `device` as torch names it, the best by default.
+def load_chgnet(device: str = "cpu") -> Potential:
+    """CHGNet with the weights in its wheel, as `chgnet_energy` works it out; `device` is a torch device name.
 
     Forces and stress are worked out only where they are asked for, which the package's own calculator does with every energy.
     """
@@ -99,39 +102,41 @@ def load_chgnet(device: str | None = None) -> Potential:
     import io
     from importlib.metadata import version
 
-    from ase.calculators.calculator import Calculator, all_changes
     from ase.stress import full_3x3_to_voigt_6_stress
     from chgnet.model import CHGNet
 
+    from crystalgan.abreast import AskingCalculator
     from crystalgan.chgnet_energy import ChgnetEnergy
 
-    device = device or best_device()
     with contextlib.redirect_stdout(io.StringIO()):  # the constructor prints; stdout belongs to --json
         model = CHGNet.load(verbose=False, use_device=device)
-    chgnet = ChgnetEnergy(model, device)
+    energy = ChgnetEnergy(model, device)
 
-    def evaluate(crystals: Sequence[Atoms]) -> list[dict[str, Any]]:
-        energies, forces, stresses = chgnet.with_derivatives(crystals)
-        return [
-            {"energy": float(e), "free_energy": float(e), "forces": f, "stress": full_3x3_to_voigt_6_stress(s)}
-            for e, f, s in zip(energies, forces, stresses, strict=True)
-        ]
-
-    class CHGNetCalculator(Calculator):
-        implemented_properties: ClassVar = ["energy", "free_energy", "forces", "stress"]
-
-        def calculate(
-            self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
-        ) -> None:
-            super().calculate(atoms, properties, system_changes)
-            assert atoms is not None
-            if {"forces", "stress"}.isdisjoint(properties):
-                (energy,) = chgnet.energies([atoms])
-                self.results = {"energy": float(energy), "free_energy": float(energy)}
+    def evaluate(crystals: Sequence[Atoms], derivatives: bool) -> list[dict[str, Any]]:
+        results: list[dict[str, Any]] = []
+        for some in portions(crystals, MOST_ATOMS[device]):
+            if derivatives:
+                energies, forces, stresses = energy.with_derivatives(some)
+                more = [{"forces": f, "stress": full_3x3_to_voigt_6_stress(s)} for f, s in zip(forces, stresses, strict=True)]
             else:
-                (self.results,) = evaluate([atoms])
+                energies, more = energy.energies(some), [{} for _ in some]
+            results += [{"energy": float(e), "free_energy": float(e)} | one for e, one in zip(energies, more, strict=True)]
+        return results
 
-    return Potential("CHGNet", f"{model.version} (chgnet {version('chgnet')})", CHGNetCalculator(), evaluate)
+    calculator = AskingCalculator(lambda atoms, derivatives: evaluate([atoms], derivatives)[0])
+    return Potential("CHGNet", f"{model.version} (chgnet {version('chgnet')})", calculator, evaluate)
+
+
+def portions(crystals: Sequence[Atoms], most: int) -> Iterator[list[Atoms]]:
+    """The crystals in their order, some at a time: at most so many atoms together, or one crystal of more."""
+    some: list[Atoms] = []
+    for one in crystals:
+        if some and sum(map(len, some)) + len(one) > most:
+            yield some
+            some = []
+        some.append(one)
+    if some:
+        yield some
 
 
 def load_sevennet() -> Potential:

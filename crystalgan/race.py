@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
-from crystalgan.relaxing import Settings, Task, Workers, about_potential, perform, perform_together
+from crystalgan.relaxing import Settings, Task, Workers, about_potential, perform
 from crystalgan.rivals import METHODS, Field, compositions_of
 from crystalgan.runs import Run, read_json, write_json
 from crystalgan.stability import Phase, builtin_phases, diagram_of
@@ -154,7 +154,7 @@ def compounds(run: Run, folder: Path, workers: Workers) -> list[Phase]:
         tasks = [Task(0, name, structure) for name, structure in compounds_of(*run.species[1:]).items()]
         found = {
             task.phase: [outcome.structure.formula.replace(" ", ""), outcome.columns["energy_per_atom"] * len(outcome.structure)]
-            for task, outcome in workers.carry_out(partial(perform_together, POTENTIAL, Settings()), tasks)
+            for task, outcome in workers.carry_out(partial(perform, POTENTIAL, Settings()), tasks)
             if outcome.columns["state"] == "converged"
         }
         write_json(path, found)

@@ -15,7 +15,7 @@ import numpy as np
 from crystalgan import InputError
 from crystalgan.archive import select
 from crystalgan.database import open_database, structure_of
-from crystalgan.relaxing import Outcome, Settings, Task, Workers, about_potential, perform_together, raised, singly, usual_batch
+from crystalgan.relaxing import Outcome, Settings, Task, Workers, about_potential, at_once, perform, raised
 from crystalgan.runs import Run
 
 if TYPE_CHECKING:
@@ -63,22 +63,26 @@ def relax_candidates(
 
     `references` relaxes what competes as well: compounds of the two metals, and for another potential than CHGNet, whose energies
     are built in, the elements and binaries. `others` are files of further phases. `refine` (Å) looks for a higher symmetry of
-    what converged. Each of `jobs` processes relaxes `batch` at once (`relaxing.usual_batch` where it is None).
-    `progress(done, of, what)` is called after each. Returns counts over the selected candidates: relaxed, converged, failed.
-    Raises InputError for what cannot be used.
+    what converged. `progress(done, of, what)` is called after each. Of several `jobs`, processes, each relaxes one structure at a
+    time; a single one relaxes `batch` side by side, 32 on a GPU and one on a processor where it is not given. Returns counts over
+    the selected candidates: relaxed, converged, failed. Raises InputError for what cannot be used.
     """
     from crystalgan.stability import other_structures
 
     run, settings = run if isinstance(run, Run) else Run.open(run), settings or Settings()
+    if jobs > 1:
+        if (batch or 1) > 1:
+            raise InputError("--batch is of one process; leave --jobs out.")
+        batch = 1
     rows = select(run, which)
     if not rows:
         raise InputError(f"{run.folder}: no candidate is selected by {which!r}; generate some, or select otherwise.")
     tasks = [Task(row.id, "", structure_of(row)) for row in rows]
     tasks += [Task(0, name, structure) for name, structure in other_structures(run.species, others).items()]
     with run.hold("relax"):
-        name = _relax(run, tasks, references, potential, settings, jobs, progress, batch)
+        name = _relax(run, tasks, references, potential, settings, jobs, batch, progress)
         if refine is not None:
-            _refine(run, {row.id for row in rows}, name, potential, refine, jobs, progress)
+            _refine(run, {row.id for row in rows}, name, potential, refine, settings.seconds, jobs, batch, progress)
     states = {row.candidate: row.state for row in relaxed_rows(run, name)}
     chosen = [states[row.id] for row in rows]
     failed = chosen.count("failed")
@@ -92,13 +96,13 @@ def _relax(
     potential: str,
     settings: Settings,
     jobs: int,
-    progress: Callable[[int, int, str], None] | None,
     batch: int | None,
+    progress: Callable[[int, int, str], None] | None,
 ) -> str:
     """Relax what is not done; returns the name of the potential."""
     from crystalgan.stability import reference_structures
 
-    with Workers(jobs) as workers:
+    with Workers(jobs, gpu=batch != 1) as workers:
         name, version = workers.ask(about_potential, potential, run.species)
         about = {"potential": name, "version": version, "settings": str(settings)}
         if references:
@@ -107,12 +111,11 @@ def _relax(
             (row.candidate, row.phase)
             for row in relaxed_rows(run, name)
             if row.version == version and (row.settings == str(settings) or (row.phase and row.state == "converged"))
+            if settings.seconds <= row.get("seconds", np.inf)  # which it was given up after
         }
-        batch = workers.ask(usual_batch) if batch is None else batch
         left = [task for task in tasks if (task.candidate, task.phase) not in done]
-        for count, (task, outcome) in enumerate(
-            workers.carry_out(partial(perform_together, potential, settings), left, batch), 1
-        ):
+        abreast = workers.ask(at_once, potential, batch)
+        for count, (task, outcome) in enumerate(workers.carry_out(partial(perform, potential, settings), left, abreast), 1):
             _write(run, task, replace(outcome, columns=outcome.columns | about))
             if progress:
                 said = outcome.data["reason"] or outcome.columns["state"]
@@ -134,16 +137,19 @@ def _refine(
     name: str,
     potential: str,
     tolerance: float,
+    seconds: float,
     jobs: int,
+    batch: int | None,
     progress: Callable[[int, int, str], None] | None,
 ) -> None:
     """Look for a higher symmetry of the converged candidates, where that is not done yet."""
     rows = {row.candidate: row for row in relaxed_rows(run, name) if row.candidate in candidates and row.state == "converged"}
     tasks = [Task(i, "", structure_of(row)) for i, row in rows.items() if row.get("refined_at") != tolerance]
-    with Workers(jobs) as workers:
-        for count, (task, outcome) in enumerate(
-            workers.carry_out(partial(singly, partial(raised, potential, tolerance)), tasks), 1
-        ):
+    if not tasks:
+        return  # without loading the potential
+    with Workers(jobs, gpu=batch != 1) as workers:
+        abreast, work = workers.ask(at_once, potential, batch), partial(raised, potential, tolerance, seconds=seconds)
+        for count, (task, outcome) in enumerate(workers.carry_out(work, tasks, abreast), 1):
             row = rows[task.candidate]
             refined = {"text": outcome.data["reason"] or _offer(outcome, row, tolerance)}
             if outcome.columns.get("energy_per_atom", np.inf) <= row.energy_per_atom + SAME_ENERGY:

@@ -1,4 +1,8 @@
-"""What happens to one structure that is relaxed, in a process of its own: the outcome, or the reason why there is none."""
+"""What happens to a structure that is relaxed, in a process of its own: the outcome, or the reason why there is none.
+
+On a processor each process relaxes one structure at a time. On a GPU one process relaxes many side by side (`abreast`), whose
+energies are worked out together.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import count
 from multiprocessing import get_context, parent_process
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,20 +27,21 @@ from crystalgan.describe import symmetry
 from crystalgan.study import end_children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from pymatgen.core import Structure
 
+    from crystalgan.abreast import Abreast
     from crystalgan.potentials import Potential
     from crystalgan.relax import Frame, Relaxed
 
 FMAX, STEPS = 0.03, 300  # eV/Å, steps
-SECONDS = 600.0  # of one structure: a cell that takes longer is no reason for all others to wait
+SECONDS = 600.0  # of one structure; a usual one takes one or two
+AT_ONCE = {"cpu": 1, "cuda": 32}  # structures side by side in one process; on a processor more are hardly faster than one
 RATTLE, STRAIN = 0.08, 0.01  # Å and share, standard deviations: enough to leave a saddle point
 MOLECULE = 0.9  # Å; hydrogen that came closer is a molecule and does not come back
 SHRUNK, SWOLLEN = 0.35, 2.5  # times the volume at the start; what goes further runs away
 SYMPREC, TIGHT = 0.1, 0.01  # Å; of the candidates' symmetry, and of cells whose atoms are on their sites
-ON_A_GPU = 32  # structures that are relaxed at once
 MOST_FRAMES = 40  # cells that are kept of a trajectory
 
 
@@ -45,13 +52,13 @@ class Settings:
     steps: int = STEPS
     rattle: bool = False  # relax, shake, relax again; the lower energy counts
     symmetry: bool = False  # keep the symmetry found within 0.1 Å
-    seconds: float = SECONDS  # of one structure, after which it is given up; changes nothing of those that take less
+    seconds: float = SECONDS  # after which it is given up; no part of the settings' name: what ended in time is as good
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise InputError(f"{self.steps} steps were asked for; ask for at least 1.")
-        if self.seconds <= 0:
-            raise InputError(f"{self.seconds:g} seconds were asked for; ask for more than none.")
+        if not self.seconds > 0:
+            raise InputError(f"{self.seconds:g} seconds a structure were asked for; ask for more than none.")
         if self.rattle and self.symmetry:
             raise InputError("--rattle breaks the symmetry that --symmetry keeps; choose one of them.")
 
@@ -79,34 +86,13 @@ class Outcome:
 
 def perform(potential: str, settings: Settings, task: Task) -> Outcome:
     """Relax one structure, in a worker; what goes wrong is the outcome's reason."""
-    return _performed(settings, _loaded(potential), task)
-
-
-def perform_together(potential: str, settings: Settings, tasks: Sequence[Task]) -> list[Outcome]:
-    """Relax some structures side by side, in a worker; what goes wrong with one is the reason of its outcome alone."""
-    from crystalgan.together import side_by_side
-
-    return side_by_side(partial(_performed, settings), _loaded(potential), tasks)
-
-
-def singly(function: Callable[[Task], Outcome], tasks: Sequence[Task]) -> list[Outcome]:
-    """The outcome of each, one after the other."""
-    return [function(task) for task in tasks]
-
-
-def usual_batch() -> int:
-    """How many structures one process relaxes at once by default: many on a GPU; on a processor they would gain a tenth."""
-    from crystalgan.potentials import best_device
-
-    return 1 if best_device() == "cpu" else ON_A_GPU
-
-
-def _performed(settings: Settings, potential: Potential, task: Task) -> Outcome:
-    from crystalgan.relax import HopelessError
+    from crystalgan.relax import HopelessError, TooLongError
 
     frames: list[Frame] = []
     try:
-        result = _relaxed(task, potential, settings, frames)
+        result = _relaxed(task, _for_one(potential), settings, frames)
+    except TooLongError as error:
+        return failure(task, str(error), seconds=settings.seconds)
     except HopelessError as error:
         return failure(task, str(error))
     except Exception as error:  # noqa: BLE001 - a potential may fail in its own way on one cell and not on the next
@@ -126,7 +112,7 @@ def _performed(settings: Settings, potential: Potential, task: Task) -> Outcome:
     return Outcome(after, columns, {"reason": ""} | trajectory(frames))
 
 
-def raised(potential: str, tolerance: float, task: Task) -> Outcome:
+def raised(potential: str, tolerance: float, task: Task, seconds: float = SECONDS) -> Outcome:
     """A relaxed cell put onto the sites of a higher symmetry and relaxed with it, in a worker."""
     from crystalgan.relax import relax
 
@@ -135,7 +121,7 @@ def raised(potential: str, tolerance: float, task: Task) -> Outcome:
         return failure(task, f"No symmetry above {before.symbol} within {tolerance} Å")
     try:
         cell = found.refined.get_primitive_structure()
-        result = relax(cell, _loaded(potential), FMAX, STEPS, partial(runaway, cell), keep_symmetry=TIGHT)
+        result = relax(cell, _for_one(potential), FMAX, STEPS, in_time(cell, seconds), keep_symmetry=TIGHT)
     except Exception as error:  # noqa: BLE001 - as for any relaxation
         return failure(task, f"{found.symbol} within {tolerance} Å did not relax ({error})")
     if not result.converged:
@@ -150,9 +136,9 @@ def raised(potential: str, tolerance: float, task: Task) -> Outcome:
     return Outcome(after, columns, {"reason": ""} | data)
 
 
-def failure(task: Task, reason: str) -> Outcome:
+def failure(task: Task, reason: str, **columns: float) -> Outcome:
     """The outcome of a structure that could not be relaxed; it stays as it was."""
-    return Outcome(task.structure, {"state": "failed"}, {"reason": reason})
+    return Outcome(task.structure, {"state": "failed"} | columns, {"reason": reason})
 
 
 def _relaxed(task: Task, potential: Potential, settings: Settings, frames: list[Frame]) -> Relaxed:
@@ -160,7 +146,7 @@ def _relaxed(task: Task, potential: Potential, settings: Settings, frames: list[
     from crystalgan.relax import HopelessError, relax
 
     keep = SYMPREC if settings.symmetry else None
-    check = partial(hopeless, task.structure, time.monotonic() + settings.seconds, settings.seconds)
+    check = in_time(task.structure, settings.seconds)
     result = relax(task.structure, potential, FMAX, settings.steps, check, keep_symmetry=keep, frames=frames)
     if settings.rattle:
         second: list[Frame] = []
@@ -174,9 +160,18 @@ def _relaxed(task: Task, potential: Potential, settings: Settings, frames: list[
     return result
 
 
-def hopeless(start: Structure, deadline: float, seconds: float, structure: Structure) -> str | None:
-    """Why a relaxation is given up (`runaway`, or its `seconds` are over: `deadline` by the monotonic clock), or None."""
-    return f"took longer than {seconds:g} s" if time.monotonic() > deadline else runaway(start, structure)
+def in_time(start: Structure, seconds: float) -> Callable[[Structure], str | None]:
+    """`runaway` from `start`, which raises TooLongError when so many seconds from now are over."""
+    from crystalgan.relax import TooLongError
+
+    end = time.monotonic() + seconds
+
+    def check(structure: Structure) -> str | None:
+        if time.monotonic() > end:
+            raise TooLongError(f"took longer than {seconds:g} s")
+        return runaway(start, structure)
+
+    return check
 
 
 def runaway(start: Structure, structure: Structure) -> str | None:
@@ -227,11 +222,37 @@ def trajectory(frames: Sequence[Frame]) -> dict[str, Any]:
 
 
 @cache
-def _loaded(potential: str) -> Potential:
-    """The potential, loaded once for each worker."""
+def _abreast() -> Abreast:
+    """Where the threads of a worker meet; a worker without threads asks there as well, and is answered at once."""
+    from crystalgan.abreast import Abreast
+
+    return Abreast()
+
+
+@cache
+def _load(potential: str) -> Potential:
     from crystalgan.potentials import load_potential
 
     return load_potential(potential)
+
+
+_loading = threading.Lock()
+
+
+def _loaded(potential: str) -> Potential:
+    """The potential, loaded once for each worker."""
+    with _loading:
+        return _load(potential)
+
+
+def _for_one(potential: str) -> Potential:
+    """The potential with a calculator for one relaxation, which asks together with the others of this worker."""
+    from crystalgan.abreast import AskingCalculator
+
+    loaded = _loaded(potential)
+    if loaded.evaluate is None:
+        return loaded
+    return replace(loaded, calculator=AskingCalculator(partial(_abreast().ask, loaded.evaluate)))
 
 
 def about_potential(potential: str, species: Sequence[str]) -> tuple[str, str]:
@@ -244,14 +265,56 @@ def about_potential(potential: str, species: Sequence[str]) -> tuple[str, str]:
     return loaded.name, loaded.version
 
 
-class Workers:
-    """Processes that relax, one thread each, and end with this one however it ends."""
+def at_once(potential: str, batch: int | None) -> int:
+    """How many structures a worker relaxes side by side: so many as are asked for, or what this machine is best at.
 
-    def __init__(self, jobs: int) -> None:
+    Raises InputError for a potential that works out one structure at a time only.
+    """
+    from crystalgan.potentials import device
+
+    loaded = _loaded(potential)
+    if loaded.evaluate is not None:
+        return batch or AT_ONCE[device()]
+    if (batch or 1) > 1:
+        raise InputError(f"{loaded.name} works out one structure at a time; leave --batch out.")
+    return 1
+
+
+_finished: SimpleQueue[tuple[int, Outcome]] = SimpleQueue()
+
+
+def advance(function: Callable[[Task], Outcome], tasks: dict[int, Task]) -> dict[int, Outcome]:
+    """Relax these beside those that are under way in this worker, until some are done; returns them by their number."""
+    for _ in tasks:
+        _abreast().join()  # before the first starts, which would be answered alone
+    for number, task in tasks.items():
+        threading.Thread(target=_run, args=(function, number, task), daemon=True).start()
+    done = [_finished.get()]
+    while not _finished.empty():
+        done.append(_finished.get())
+    return dict(done)
+
+
+def _run(function: Callable[[Task], Outcome], number: int, task: Task) -> None:
+    try:
+        outcome = function(task)
+    except BaseException as error:  # noqa: BLE001 - a thread that ended without a word would be waited for for ever
+        outcome = failure(task, f"{type(error).__name__}: {error}")
+    _abreast().leave()
+    _finished.put((number, outcome))
+
+
+class Workers:
+    """Processes that relax, one thread each, and end with this one however it ends.
+
+    `gpu` lets them see a GPU: one process can fill it, and several of one structure each would only wait for it.
+    """
+
+    def __init__(self, jobs: int, gpu: bool = False) -> None:
         if jobs < 1:
             raise InputError(f"{jobs} processes were asked for; ask for at least 1.")
-        self.jobs = jobs
-        self.pool = self._start(jobs)
+        self.jobs, self.gpu = jobs, gpu
+        self.pool = self._start()
 
     def __enter__(self) -> Self:
         return self
@@ -260,9 +323,8 @@ class Workers:
         self.pool.shutdown(wait=False, cancel_futures=True)
         end_children()
 
-    @staticmethod
-    def _start(jobs: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(jobs, get_context("spawn"), start_worker)
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.jobs, get_context("spawn"), start_worker, (self.gpu,))
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - whatever it returns
         """What a function returns or raises in a worker."""
@@ -272,14 +334,15 @@ class Workers:
             raise InputError("The process that loads the potential ended; there may be too little memory.") from None
 
     def carry_out(
-        self, function: Callable[[Sequence[Task]], list[Outcome]], tasks: Sequence[Task], batch: int = 1
+        self, function: Callable[[Task], Outcome], tasks: Sequence[Task], at_once: int = 1
     ) -> Iterator[tuple[Task, Outcome]]:
         """Each task with its outcome as soon as it is there; a task whose process ends is tried once more, alone.
 
-        A process is given `batch` tasks at once.
+        With `at_once` above 1 the one process works on so many side by side.
         """
-        waiting = deque(list(tasks[k : k + batch]) for k in range(0, len(tasks), batch))
-        alone, under_way = deque[list[Task]](), dict[Any, list[Task]]()
+        if at_once > 1:
+            tasks = yield from self._side_by_side(function, deque(tasks), at_once)
+        waiting, alone, under_way = deque(tasks), deque[Task](), dict[Any, Task]()
         while waiting or alone or under_way:
             try:
                 queue, most = (alone, 1) if alone else (waiting, self.jobs)
@@ -287,21 +350,43 @@ class Workers:
                     future = self.pool.submit(function, queue[0])
                     under_way[future] = queue.popleft()
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    outcomes = future.result()
-                    yield from zip(under_way.pop(future), outcomes, strict=True)
+                    outcome = future.result()
+                    yield under_way.pop(future), outcome
             except BrokenProcessPool:
-                self.pool = self._start(self.jobs)
-                suspects, under_way = [task for group in under_way.values() for task in group], {}
+                self.pool = self._start()
+                suspects, under_way = list(under_way.values()), {}
                 if len(suspects) == 1:
                     yield suspects[0], failure(suspects[0], "the process that relaxed it ended, perhaps for lack of memory")
-                alone.extend([task] for task in suspects if len(suspects) > 1)
+                alone.extend(suspects if len(suspects) > 1 else ())
+
+    def _side_by_side(
+        self, function: Callable[[Task], Outcome], waiting: deque[Task], at_once: int
+    ) -> Generator[tuple[Task, Outcome], None, list[Task]]:
+        """Outcomes as `carry_out` gives them; returns the tasks that were under way when the process ended."""
+        assert self.jobs == 1, "only one process can be told from the others"
+        numbers, suspects, under_way = count(), list[Task](), dict[int, Task]()
+        while waiting or under_way:
+            new = {next(numbers): waiting.popleft() for _ in range(min(at_once - len(under_way), len(waiting)))}
+            under_way |= new
+            try:
+                done = self.pool.submit(advance, function, new).result()
+            except BrokenProcessPool:
+                self.pool = self._start()
+                suspects += under_way.values()
+                under_way = {}
+            else:
+                for number, outcome in done.items():
+                    yield under_way.pop(number), outcome
+        return suspects
 
 
-def start_worker() -> None:
+def start_worker(gpu: bool) -> None:
     """One thread, and an end with the process that asked: an orphan would wait for work for ever."""
     import warnings
 
     os.environ["OMP_NUM_THREADS"] = "1"  # cells are small: more threads only wait
+    if not gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     warnings.simplefilter("ignore")
     sys.stdout = sys.stderr  # packages that greet on loading; stdout belongs to --json
     parent = parent_process()

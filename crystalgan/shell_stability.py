@@ -20,12 +20,13 @@ def relax(
     run_folder: RunFolder,
     select: Annotated[str, typer.Option(help="good (keep the rule), kept (by your decision), all, or ids: 3,17.")] = "good",
     potential: Potential = "chgnet",
-    jobs: Annotated[int, typer.Option(help="Processes that relax at once, one thread each.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Processes that relax at once, one thread each; several leave a GPU alone.")] = 1,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Structures that a process relaxes at once; by default 32 on a GPU, else 1.")
+        int | None,
+        typer.Option(min=1, help="Structures relaxed at once in one process; by default 32 on a GPU, one on a processor."),
     ] = None,
     steps: Annotated[int, typer.Option(help="Most steps of one relaxation.")] = 300,
-    seconds: Annotated[float, typer.Option(help="After so many seconds a structure is given up.")] = 600.0,
+    seconds: Annotated[float, typer.Option(help="Seconds after which one structure is given up.")] = 600,
     rattle: Annotated[bool, typer.Option("--rattle", help="Relax, shake, relax again: off saddle points.")] = False,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the symmetry found within 0.1 Å.")] = False,
     references: Annotated[

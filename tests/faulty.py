@@ -1,9 +1,12 @@
 """Potentials that go wrong, by their dotted names: each relaxation imports them in a process of its own."""
 
 import os
+import time
 
 import numpy as np
 from ase.calculators.emt import EMT
+
+from crystalgan.relaxing import failure
 
 
 class Crashes(EMT):
@@ -31,3 +34,24 @@ class Higher(EMT):
         super().calculate(atoms, properties, system_changes)
         if len(set(atoms.get_chemical_symbols())) > 2:
             self.results["energy"] += 0.2 * len(atoms)
+
+
+class Slow(EMT):
+    """Takes 0.05 s for cells of more than three atoms."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        if len(atoms) > 3:
+            time.sleep(0.05)
+        super().calculate(atoms, properties, system_changes)
+
+
+def measure(task):
+    """Ends the process for cells of more than 9 atoms, and raises for more than 6; else its outcome says how many ran."""
+    time.sleep(0.05 * task.candidate)
+    if len(task.structure) > 9:
+        os._exit(9)
+    if len(task.structure) > 6:
+        raise SystemExit("too many atoms")
+    from crystalgan.relaxing import _abreast
+
+    return failure(task, f"among {_abreast().members}")
