@@ -209,15 +209,16 @@ def pair_order(a: int, b: int, rng: torch.Generator) -> Tensor:
 
 
 def load_networks(run: Run, step: int) -> Networks:
-    """The trained networks of a step, ready to make cells."""
+    """The networks of a step, their generators trained and ready to make cells, of other classes too where these see crystals."""
     stage = METHODS[run.config.method][step - 1]
     a, b = run.classes()
     slots, length = 2 if stage.domains == "binary" else 3, max(a.mask.shape[-1], b.mask.shape[-1])
     name = f"step{step}.safetensors"
     tensors, _ = run.load(name)
     nets = Networks(stage, run.config, slots, length, [torch.Generator()])
+    part = "generators."
     try:
-        nets.load_state_dict(tensors)
+        nets.generators.load_state_dict({key.removeprefix(part): t for key, t in tensors.items() if key.startswith(part)})
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()[:100]
         raise InputError(f"{run.folder / name}: does not fit config.json ({reason}); train the pair again.") from None

@@ -658,7 +658,7 @@ def test_relaxed_candidates_are_shown_with_their_way(monkeypatch, relaxed_root):
     assert app.segmented_control(key="energies_of").options == ["EMT", "NotANumber"]
     assert app.dataframe[0].value["id"].tolist() == [1, 3]
     assert any("not relaxed with EMT" in text for text in said(app))
-    assert any("**3: NiPdH** · not converged in 10 steps" in text.value for text in app.markdown)
+    assert any("**3: " in text.value and "not converged in 10 steps" in text.value for text in app.markdown)
     slider = app.select_slider(key="step_Pd-Ni-H_shipped-EMT-3")
     slider.set_value(slider.options[0]).run()
     assert not app.exception
