@@ -14,9 +14,9 @@ from crystalgan.potentials import Potential, load_chgnet, portions
 from crystalgan.relax import HopelessError, relax
 from crystalgan.runs import SHIPPED, Run
 
-# Those whose way downhill is no knife's edge: the others of the first twelve end up to 6 meV/atom elsewhere when their atoms are
-# moved by 1e-6 Å at the start, and so when float32 numbers are summed in another order.
-STEADY = (1, 2, 3, 6, 8, 9, 10, 12)
+# Those whose way downhill is no knife's edge: others of the first eighteen end up to 14 meV/atom elsewhere when their atoms are
+# moved by 1e-5 Å at the start, and so may they when float32 numbers are summed in another order.
+STEADY = (1, 3, 6, 8, 9, 12, 14, 17)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_candidates_relax_side_by_side_as_one_by_one(chgnet, candidates):
 
     together = side_by_side(candidates, evaluate)
     alone = [relax(structure, chgnet) for structure in candidates]
-    assert len(off) > 10 * len(candidates)
+    assert len(off) >= 5 * len(candidates)  # the quickest of them ends after some steps
     assert max(off) < 3e-6
     for one, other, structure in zip(together, alone, candidates, strict=True):
         assert one.converged
@@ -109,8 +109,8 @@ def test_candidates_relax_side_by_side_as_one_by_one(chgnet, candidates):
 
 
 def test_symmetry_and_batches_of_one_are_as_ever(chgnet, candidates):
-    alone = relax(candidates[2], chgnet, keep_symmetry=0.1)
-    (other,) = side_by_side(candidates[2:3], chgnet.evaluate, keep_symmetry=0.1)
+    alone = relax(candidates[1], chgnet, keep_symmetry=0.1)
+    (other,) = side_by_side(candidates[1:2], chgnet.evaluate, keep_symmetry=0.1)
     assert (other.energy, other.steps, other.converged) == (alone.energy, alone.steps, alone.converged)
     assert other.structure == alone.structure
 
@@ -150,7 +150,7 @@ def test_what_goes_wrong_harms_no_other():
 
 
 def test_an_energy_of_a_crystal_that_changed_is_worked_out_anew(chgnet, candidates):
-    atoms = candidates[2].to_ase_atoms()
+    atoms = candidates[1].to_ase_atoms()
     atoms.calc = chgnet.calculator
     first = atoms.get_potential_energy()
     for change in (

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from conftest import nearly_symmetric, put_in
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Element, Lattice, Structure
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
 from crystalgan import Config, InputError, generate, table2, train
-from crystalgan.database import decide, load_candidate
+from crystalgan.database import decide, load_candidate, open_database
 from crystalgan.exchange import known_folder
 from crystalgan.relaxations import relaxed_rows
 from crystalgan.runs import SHIPPED, Run, list_runs
@@ -658,12 +658,14 @@ def test_relaxed_candidates_are_shown_with_their_way(monkeypatch, relaxed_root):
     assert app.segmented_control(key="energies_of").options == ["EMT", "NotANumber"]
     assert app.dataframe[0].value["id"].tolist() == [1, 3]
     assert any("not relaxed with EMT" in text for text in said(app))
-    assert any("**3: " in text.value and "not converged in 10 steps" in text.value for text in app.markdown)
+    assert any("**3: " in text.value and "** · not converged in 10 steps" in text.value for text in app.markdown)
     slider = app.select_slider(key="step_Pd-Ni-H_shipped-EMT-3")
     slider.set_value(slider.options[0]).run()
     assert not app.exception
     app.segmented_control(key="relaxed_show").set_value("Hydrogen").run()
-    assert {metric.label: metric.value for metric in app.metric}["hydrogen"] == "0.61 wt%"
+    cell = Composition(open_database(Run(relaxed_root / "Pd-Ni-H_shipped")).get(3).formula)
+    percent = 100 * cell["H"] * Element("H").atomic_mass / cell.weight
+    assert {metric.label: metric.value for metric in app.metric}["hydrogen"] == f"{percent:.2f} wt%"
     app.segmented_control(key="energies_of").set_value("NotANumber").run()
     assert not app.exception
     assert any("could not be relaxed" in text and "not finite" in text for text in said(app))

@@ -175,6 +175,8 @@ def bad_inputs(tmp_path, run):
         "nothing relaxed": (("stability", shipped), "nothing is relaxed with CHGNet"),
         "a potential of no name": (("relax", shipped, "--potential", "chgnett"), "chgnett"),
         "rattled and symmetric": (("relax", shipped, "--rattle", "--symmetry"), "--rattle"),
+        "no time to relax": (("relax", shipped, "--seconds", "0"), "0 seconds"),
+        "a batch in each of several processes": (("relax", shipped, "--jobs", "2", "--batch", "2"), "--batch"),
         "not an element to build": (("build-classes", "Pdd"), "Pdd"),
     }
     for name in ("cut.vasp", "partial.cif", "nohydrogen.vasp", "metals.vasp"):
@@ -218,10 +220,12 @@ def test_bad_input_is_one_sentence_and_exit_code_2(crystalgan, tmp_path):
 @pytest.mark.slow
 def test_relaxed_candidates_and_their_hull(crystalgan, tmp_path):
     run = shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", tmp_path / "run")
-    code, out, err = crystalgan("relax", run, "--select", "3", "--json")
-    assert (code, json.loads(out)) == (0, {"relaxed": 1, "converged": 1, "failed": 0})
+    code, out, err = crystalgan("relax", run, "--select", "3,6", "--batch", "2", "--seconds", "300", "--json")
+    assert (code, json.loads(out)) == (0, {"relaxed": 2, "converged": 2, "failed": 0})
     assert "3: converged" in err
-    (row,) = json.loads(crystalgan("stability", run, "--json")[1])["candidates"]
+    rows = json.loads(crystalgan("stability", run, "--json")[1])["candidates"]
+    assert {one["id"] for one in rows} == {3, 6}
+    row = next(one for one in rows if one["id"] == 3)
     assert (row["id"], row["state"], row["potential"]) == (3, "converged", "CHGNet")
     assert 0 < row["above_hull"] < 0.1
     assert "eV/atom above hull" in crystalgan("stability", run)[1]
