@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart with any colour vision; black and yellow are left out: one is lost on dark, one on white.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 TERM_COLOURS = dict(zip(("discriminator", "adversarial", "reconstruction", "geo1", "geo2"), OKABE_ITO, strict=False))
+TERM_COLOURS["energy"] = "#8C6BB1"
 EDGE_COLOUR = "#888888"
 FIXED = ("step", "epoch", "valid")  # of a line of metrics: no loss terms
 FACE = 0.02  # fractional: atoms closer to a face than this are drawn on the opposite one too

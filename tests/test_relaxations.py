@@ -24,6 +24,7 @@ from crystalgan.relaxing import (
     Task,
     Workers,
     about_potential,
+    at_once,
     largest_displacement,
     raised,
     runaway,
@@ -150,6 +151,19 @@ def test_candidates_are_relaxed_side_by_side_in_one_process(run):
         assert rows[number].energy_per_atom == pytest.approx(row.energy_per_atom, abs=1e-3)
     assert relax_candidates(run, ids, refine=0.1, batch=3)["converged"] == 5
     assert {row.candidate: row.mtime for row in relaxed_rows(run)} == {number: row.mtime for number, row in rows.items()}
+
+
+def test_a_gpu_is_for_one_process_that_relaxes_many(monkeypatch):
+    """How many at once follows from the device, and a process of one structure at a time sees no GPU."""
+    monkeypatch.setattr("crystalgan.potentials.device", lambda: "cpu")
+    assert [at_once("chgnet", batch) for batch in (None, 5)] == [1, 5]  # and the potential is loaded
+    monkeypatch.setattr("crystalgan.potentials.device", lambda: "cuda")
+    assert [at_once("chgnet", batch) for batch in (None, 5)] == [32, 5]
+    assert at_once(EMT_NAME, None) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    for gpu, seen in ((False, ""), (True, "0")):
+        with Workers(1, gpu=gpu) as workers:
+            assert workers.ask(os.getenv, "CUDA_VISIBLE_DEVICES") == seen
 
 
 def test_batches_that_cannot_be_are_a_sentence(simple_run):
