@@ -16,7 +16,7 @@ from crystalgan.runs import SHIPPED, Run
 
 # Those whose way downhill is no knife's edge: others of the first eighteen end up to 14 meV/atom elsewhere when their atoms are
 # moved by 1e-5 Å at the start, and so may they when float32 numbers are summed in another order.
-STEADY = (1, 3, 6, 8, 9, 12, 14, 17)
+STEADY = (2, 3, 4, 6, 7, 10, 14, 17)
 
 
 @pytest.fixture(scope="module")
