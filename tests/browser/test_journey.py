@@ -107,8 +107,10 @@ def export_and_check(page, folder, which, count):
     page.get_by_role("combobox", name="Candidates").click()
     page.get_by_role("option", name=which, exact=False).last.click()
     settled(page)
+    button = page.get_by_role("button", name=f"Download {count} candidate")  # its name tells that the page has followed
+    expect(button).to_be_visible()
     with page.expect_download() as event:
-        page.get_by_test_id("stDownloadButton").get_by_role("button").first.click()
+        button.click()
     path = folder / f"{count}.zip"
     event.value.save_as(path)
     with zipfile.ZipFile(path) as archive:
