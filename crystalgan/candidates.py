@@ -22,7 +22,7 @@ from crystalgan.geometry import judge, keeps, learned_rule, pack, refine
 from crystalgan.matching import Seen, known_structures
 from crystalgan.methods import METHODS
 from crystalgan.pools import class_tensors, disturbed, load_networks, noise, pair_order, shuffled, transferred, union, usual_of
-from crystalgan.rules import Rule, paper_rule
+from crystalgan.rules import Rule, Verdict, paper_rule
 from crystalgan.runs import Run
 from crystalgan.symmetry import joined
 
@@ -41,6 +41,9 @@ MOST_DRAWS = 4  # a candidate, before repeated ones are taken too
 SYMPREC = 0.1  # Å, tolerance of the space group before any relaxation
 NOT_DRAWN = -1  # the `seed` and `draw` of a candidate that was made from another one
 SAME_CELL = {"ltol": 0.005, "stol": 0.005, "angle_tol": 0.5, "scale": False}  # equal to about 0.01 Å
+
+
+Verdicts = dict[str, list[Verdict]]  # on every cell of a batch, by the rule's name
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,8 @@ def add_refined(run: Run | Path | str, number: int, tolerance: float, known: Seq
     if found.number == 1:
         raise InputError(f"Candidate {number} has no symmetry at {tolerance} Å: there is no refined cell to take.")
     batch = Batch(_as_it_is(found.refined, run.species), [source.parent_a], [source.parent_b], [bool(source.raw_passed)])
-    ((structure, columns, data),) = _judged(run, batch, 0, rules_of(run))
+    (structure,) = decode(batch.cells)
+    columns, data = _described(run, batch, 0, structure, _verdicts(batch.cells, rules_of(run)))
     with run.hold("generate"), (database := open_database(run)):
         same, formula = StructureMatcher(**SAME_CELL), structure.composition.reduced_formula
         for row in database.select(include_data=False):
@@ -242,12 +246,15 @@ def _generate(run: Run, n: int, seed: int, reference: Seen[str], progress: Calla
         duplicates.find_or_add(structure_of(row), row.number)
     while number < n:
         block, first = divmod(draw, BLOCK)
+        batch = make(run, block, seed)
+        verdicts = _verdicts(batch.cells, rules)
         with database:  # one transaction a block
-            for structure, columns, data in _judged(run, make(run, block, seed), first, rules):
+            for row, structure in enumerate(decode(batch.cells[first:]), first):
                 twin = duplicates.find_or_add(structure, number)
                 draw += 1
                 if twin is not None and draw < MOST_DRAWS * number + BLOCK:
                     continue
+                columns, data = _described(run, batch, row, structure, verdicts)
                 columns |= {"seed": seed, "number": number, "draw": draw - 1}
                 match = reference.find(structure)
                 columns |= {"unique": twin is None, "duplicate_of": -1 if twin is None else twin, "new": match is None}
@@ -260,31 +267,31 @@ def _generate(run: Run, n: int, seed: int, reference: Seen[str], progress: Calla
                     break
 
 
-def _judged(run: Run, batch: Batch, first: int, rules: dict[str, Rule]) -> list[tuple[Structure, dict[str, Any], dict[str, Any]]]:
-    """Structure, columns and details of the rows of a batch from `first` on."""
-    cells = batch.cells[first:]
-    verdicts = {name: judge(cells, rule) for name, rule in rules.items()}
+def _verdicts(cells: Cells, rules: dict[str, Rule]) -> Verdicts:
+    return {name: judge(cells, rule) for name, rule in rules.items()}
+
+
+def _described(
+    run: Run, batch: Batch, row: int, structure: Structure, verdicts: Verdicts
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Columns and details of a row of a batch, given its structure and the verdicts on all rows."""
     shared, *metals = run.species
-    out = []
-    for i, structure in enumerate(decode(cells)):
-        k = first + i
-        number, symbol = space_group(structure, SYMPREC)
-        columns = {
-            "spacegroup": number,
-            "spacegroup_symbol": symbol,
-            "ternary": {s.specie.symbol for s in structure} == {shared, *metals},
-            "raw_passed": batch.raw[k],
-            "parent_a": batch.parent_a[k],
-            "parent_b": batch.parent_b[k],
-            "decision": DECISIONS[0],
-        } | {passed_key(name): verdict[i].passed for name, verdict in verdicts.items()}
-        data = {
-            "verdicts": {name: asdict(v[i]) | {"text": str(v[i])} for name, v in verdicts.items()},
-            "shortest": verdicts["paper"][i].shortest,
-            "note": "",
-        }
-        out.append((structure, columns, data))
-    return out
+    number, symbol = space_group(structure, SYMPREC)
+    columns = {
+        "spacegroup": number,
+        "spacegroup_symbol": symbol,
+        "ternary": {s.specie.symbol for s in structure} == {shared, *metals},
+        "raw_passed": batch.raw[row],
+        "parent_a": batch.parent_a[row],
+        "parent_b": batch.parent_b[row],
+        "decision": DECISIONS[0],
+    } | {passed_key(name): every[row].passed for name, every in verdicts.items()}
+    data = {
+        "verdicts": {name: asdict(every[row]) | {"text": str(every[row])} for name, every in verdicts.items()},
+        "shortest": verdicts["paper"][row].shortest,
+        "note": "",
+    }
+    return columns, data
 
 
 def summary(run: Run, n: int, seed: int) -> dict[str, Any]:

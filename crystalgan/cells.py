@@ -169,7 +169,7 @@ def canonical(structure: Structure) -> Structure:
     """
     from pymatgen.core import Structure
 
-    lattice, frac, symbols = _niggli(primitive(structure))
+    lattice, frac, symbols = niggli(primitive(structure))
     kinds, kind = np.unique(symbols, return_inverse=True)
     counts = np.bincount(kind)
     rare = int(np.argmin(counts))
@@ -185,8 +185,11 @@ def canonical(structure: Structure) -> Structure:
     return Structure(upright, kinds[kind[order[best]]].tolist(), trials[best][order[best]])
 
 
-def _niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Right-handed Niggli-reduced lattice (rows, Å), fractional coordinates in it, and element symbols."""
+def niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right-handed Niggli-reduced lattice (rows, Å), fractional coordinates in it, and element symbols.
+
+    InputError for lattice vectors in one plane.
+    """
     import spglib
 
     # Where lengths or angles are equal but for rounding, the algorithm may go round in circles at one tolerance, not at the next.

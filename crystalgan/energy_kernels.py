@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from crystalgan.compiled import compiled
-from crystalgan.graph_kernels import FARTHEST, _edge, _lattice, edges_of
+from crystalgan.graph_kernels import FARTHEST, FAST, _edge, _lattice, edges_of
 
 TIMESTEP, MOST_TIMESTEP, LONGEST_STEP = 0.15, 0.5, 0.2  # of FIRE, masses 1, in (Å² / eV)^1/2; Å
 MIXING, PATIENCE = 0.1, 5  # of FIRE, as its authors set them
-REBUILD = 8  # steps along one list of edges
+REBUILD = 0.25  # Å that an atom or a lattice vector may have moved before edges are listed anew
 
 
 @compiled(inline="always")
@@ -32,7 +32,7 @@ def _pair(table: np.ndarray, distance: float, first: float, width: float) -> tup
     return value, slope / width
 
 
-@compiled()
+@compiled(fastmath=FAST)
 def _derivatives(
     x: np.ndarray,
     who: np.ndarray,
@@ -124,11 +124,12 @@ def settle(
     by_strain, turn = np.empty((3, 3)), np.empty((3, 3))
     for c in range(cells):
         x, count = features[c], mask[c].sum()
-        time, mixing, downhill = TIMESTEP, MIXING, 0
+        time, mixing, downhill, gone = TIMESTEP, MIXING, 0, np.inf
         speed[:] = 0.0
-        for step in range(steps):
-            if step % REBUILD == 0:
+        for _ in range(steps):
+            if gone > REBUILD:
                 who, shifts = edges_of(features[c : c + 1], mask[c : c + 1], cutoff)
+                gone = 0.0
                 if len(who) == 0:
                     break
             _derivatives(x, who, shifts, tables, slots, first, width, gradient[:atoms], by_strain)
@@ -149,15 +150,19 @@ def settle(
                 time, mixing, downhill = time * 0.5, MIXING, 0
             else:
                 scale = mixing * np.sqrt(of_speed / max(of_force, 1e-12))
-                speed[:] = (1 - mixing) * speed - scale * gradient
+                for k in range(atoms + 3):
+                    for i in range(3):
+                        speed[k, i] = (1 - mixing) * speed[k, i] - scale * gradient[k, i]
                 downhill += 1
                 if downhill > PATIENCE:
                     time, mixing = min(time * 1.1, MOST_TIMESTEP), mixing * 0.99
-            speed -= time * gradient
             longest = 0.0
             for k in range(atoms + 3):
+                for i in range(3):
+                    speed[k, i] -= time * gradient[k, i]
                 longest = max(longest, speed[k, 0] ** 2 + speed[k, 1] ** 2 + speed[k, 2] ** 2)
             along = min(time, LONGEST_STEP / max(np.sqrt(longest), 1e-12))
+            gone += along * np.sqrt(longest)
             lattice = x[:9].copy().reshape(3, 3)
             inverse = np.linalg.inv(lattice)
             for k in range(atoms):

@@ -73,7 +73,12 @@ class _Reduced:
 
     @classmethod
     def of(cls, structure: Structure) -> _Reduced:
-        reduced = structure.get_reduced_structure(reduction_algo="niggli")
+        from pymatgen.core import Structure
+
+        from crystalgan.cells import niggli
+
+        lattice, frac, _ = niggli(structure)
+        reduced = Structure(lattice, structure.species, frac)
         if reduced.composition.get_reduced_composition_and_factor()[1] > 1:  # what holds one formula unit is primitive
             reduced = reduced.get_primitive_structure()
         reduced.scale_lattice(len(reduced))

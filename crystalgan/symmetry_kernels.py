@@ -131,19 +131,33 @@ def _translation(rotation: np.ndarray, image: np.ndarray, frac: np.ndarray, out:
 
 
 @compiled()
-def _maps(
-    rotation: np.ndarray, translation: np.ndarray, frac: np.ndarray, shift: np.ndarray, image: np.ndarray, atoms: int
-) -> bool:
-    """Whether an operation takes the first `atoms` of `frac`, shifted, onto each other; writes which onto which."""
-    y = np.empty(3)
-    for i in range(atoms):
+def _turned(rotation: np.ndarray, image: np.ndarray, host: np.ndarray, first: int, frac: np.ndarray, out: np.ndarray) -> None:
+    """Write where an operation takes each atom of `frac`."""
+    _translation(rotation, image, host, out[0], first)
+    out[1:] = out[0]
+    for i in range(len(out)):
         for k in range(3):
-            y[k] = translation[k] - shift[k]
             for m in range(3):
-                y[k] += rotation[k, m] * (frac[i, m] + shift[m])
+                out[i, k] += rotation[k, m] * frac[i, m]
+
+
+@compiled()
+def _maps(
+    rotation: np.ndarray, turned: np.ndarray, frac: np.ndarray, shift: tuple[float, float, float], image: np.ndarray
+) -> bool:
+    """Whether an operation, which takes the atoms to `turned`, takes them onto each other when they are shifted before.
+
+    Writes which onto which.
+    """
+    s0, s1, s2 = shift
+    move0 = rotation[0, 0] * s0 + rotation[0, 1] * s1 + rotation[0, 2] * s2 - s0
+    move1 = rotation[1, 0] * s0 + rotation[1, 1] * s1 + rotation[1, 2] * s2 - s1
+    move2 = rotation[2, 0] * s0 + rotation[2, 1] * s1 + rotation[2, 2] * s2 - s2
+    for i in range(len(turned)):
+        y0, y1, y2 = turned[i, 0] + move0, turned[i, 1] + move1, turned[i, 2] + move2
         image[i] = -1
-        for j in range(atoms):
-            if _same(y[0], frac[j, 0]) and _same(y[1], frac[j, 1]) and _same(y[2], frac[j, 2]):
+        for j in range(len(turned)):
+            if _same(y0, frac[j, 0]) and _same(y1, frac[j, 1]) and _same(y2, frac[j, 2]):
                 image[i] = j
                 break
         if image[i] < 0:
@@ -169,11 +183,12 @@ def common_operations(
     """
     cells, ops = rotation.shape[:2]
     kept, images = np.zeros((cells, ops), np.bool_), np.zeros((cells, ops, frac.shape[1]), np.int16)
-    translation, mine = np.empty(3), np.empty(frac.shape[1], np.int64)
+    turned, mine = np.empty(frac.shape[1:]), np.empty(frac.shape[1], np.int64)
     for c in range(cells):
         for g in range(count[c]):
-            _translation(rotation[c, g], image[c, g], host[c], translation, first[c])
-            kept[c, g] = _maps(rotation[c, g], translation, frac[c], shift[c], mine, atoms[c])
+            here = turned[: atoms[c]]
+            _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c], here)
+            kept[c, g] = _maps(rotation[c, g], here, frac[c], (shift[c, 0], shift[c, 1], shift[c, 2]), mine)
             if kept[c, g]:
                 for i in range(frac.shape[1]):
                     images[c, g, i] = mine[i] if i < atoms[c] else i
@@ -199,31 +214,30 @@ def symmetric_shifts(
     """Write into `shifts` `[cells, k, 3]` origins of sublattices that keep at least two operations of the host.
 
     A special point of the sublattice, `points` `[cells, q, 3]`, or one of its atoms comes onto a special point of the host,
-    `host_points` `[cells, p, 3]`; combinations are tried in the order of the random numbers `order` `[cells, p * (q + rows)]`,
-    and what is not found stays as it was.
+    `host_points` `[cells, p, 3]`; combinations are tried in the order of the numbers `order` `[cells, p * (q + rows)]`, and
+    what is not found stays as it was.
     """
-    translation, mine, shift = np.empty(3), np.empty(frac.shape[1], np.int64), np.empty(3)
-    wanted, q_most = shifts.shape[1], points.shape[1]
+    mine, shift = np.empty(frac.shape[1], np.int64), np.empty(3)
+    wanted, q_most, rows = shifts.shape[1], points.shape[1], frac.shape[1]
+    turned = np.empty((rotation.shape[1], rows, 3))
     for c in range(len(rotation)):
+        for g in range(count[c]):
+            _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c], turned[g, : atoms[c]])
         found = 0
-        for n in np.argsort(order[c]):
-            p, q = n // (q_most + frac.shape[1]), n % (q_most + frac.shape[1])
+        for n in order[c]:
+            p, q = n // (q_most + rows), n % (q_most + rows)
             if p >= host_count[c] or (q < q_most and q >= points_count[c]) or q - q_most >= atoms[c]:
                 continue
             for k in range(3):
                 shift[k] = host_points[c, p, k] - (points[c, q, k] if q < q_most else frac[c, q - q_most, k])
-            kept = 0
-            for g in range(count[c]):
-                _translation(rotation[c, g], image[c, g], host[c], translation, first[c])
-                kept += _maps(rotation[c, g], translation, frac[c], shift, mine, atoms[c])
-                if kept == 2:
+            for g in range(1, count[c]):  # after identity
+                if _maps(rotation[c, g], turned[g, : atoms[c]], frac[c], (shift[0], shift[1], shift[2]), mine):
+                    for k in range(3):
+                        shifts[c, found, k] = shift[k]
+                    found += 1
                     break
-            if kept == 2:
-                for k in range(3):
-                    shifts[c, found, k] = shift[k]
-                found += 1
-                if found == wanted:
-                    break
+            if found == wanted:
+                break
 
 
 @compiled()

@@ -142,7 +142,7 @@ def _symmetric_shifts(
     host_points, points = ([t[row] for t in p] for p, row in zip((host.points, incoming.metal_points), rows, strict=True))
     trials = host_points[0].shape[1] * (points[0].shape[1] + frac.shape[1])
     own = torch.Generator().manual_seed(int(shifts[0, 0, 0] * 2**30))  # the caller's random numbers, spun out
-    order = torch.rand(len(shifts), trials, generator=own)
+    order = torch.rand(len(shifts), trials, generator=own).argsort(-1)
     out = shifts.double().clone()
     arguments = (*_of_host(into, symmetry), frac.double(), mask.sum(-1), *host_points, *points, order, out)
     symmetric_shifts(*(t.contiguous().numpy() for t in arguments))
