@@ -13,7 +13,7 @@ from crystalgan.stability import short
 
 # Formation enthalpies, kJ/mol H2. PdH: T. B. Flanagan, W. A. Oates, Annu. Rev. Mater. Sci. 21, 269 (1991); NiH: B. Baranowski,
 # K. Bochenska, Z. Phys. Chem. 45, 140 (1965); TiH2, MgH2: M. W. Chase, NIST-JANAF Thermochemical Tables (1998).
-MEASURED = {"Pd": -37.4, "Ni": -8.8, "Ti": -144.3, "Mg": -76.1}
+MEASURED = {"Pd": -38.2, "Ni": -8.8, "Ti": -144.3, "Mg": -74.4}
 FMAX = 0.01  # eV/Å
 TYPES = {"Pd": "MH_NaCl", "Ni": "MH_NaCl", "Ti": "MH2_fluorite", "Mg": "MH2_rutile"}
 

@@ -13,11 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
-from crystalgan.relaxing import Settings, Task, Workers, about_potential, perform
+from crystalgan.relaxing import Settings, Task, about_potential, perform
 from crystalgan.rivals import METHODS, Field, compositions_of
 from crystalgan.runs import Run, read_json, write_json
 from crystalgan.stability import Phase, builtin_phases, diagram_of
 from crystalgan.study import Job, at_least_one, seeds_of, study_folder, trained
+from crystalgan.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from crystalgan import InputError
 from crystalgan.classes import builtin_classes, load_class
 from crystalgan.race import POTENTIAL, field_of, spend
-from crystalgan.relaxing import Workers, about_potential
+from crystalgan.relaxing import about_potential
 from crystalgan.rivals import LARGEST, METHODS
 from crystalgan.runs import read_json, write_json
 from crystalgan.study import Job, study_folder, trained
+from crystalgan.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,8 +15,9 @@ import numpy as np
 from crystalgan import InputError
 from crystalgan.archive import select
 from crystalgan.database import open_database, structure_of
-from crystalgan.relaxing import Outcome, Settings, Task, Workers, about_potential, at_once, perform, raised
+from crystalgan.relaxing import Outcome, Settings, Task, about_potential, at_once, perform, raised
 from crystalgan.runs import Run
+from crystalgan.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

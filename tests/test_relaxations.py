@@ -22,7 +22,6 @@ from crystalgan.relaxing import (
     FMAX,
     Settings,
     Task,
-    Workers,
     about_potential,
     at_once,
     largest_displacement,
@@ -32,6 +31,7 @@ from crystalgan.relaxing import (
 )
 from crystalgan.runs import SHIPPED, Run
 from crystalgan.stability import above_hull, agree, diagram_of, lacks_compounds, phases_of, table_of, trust_in_words
+from crystalgan.workers import Workers
 
 EMT_NAME = "ase.calculators.emt.EMT"
 
