@@ -11,8 +11,9 @@ from crystalgan.potentials import load_potential
 from crystalgan.relax import relax
 from crystalgan.stability import short
 
-# Formation enthalpies, kJ/mol H2. PdH: T. B. Flanagan, W. A. Oates, Annu. Rev. Mater. Sci. 21, 269 (1991); NiH: B. Baranowski,
-# K. Bochenska, Z. Phys. Chem. 45, 140 (1965); TiH2, MgH2: M. W. Chase, NIST-JANAF Thermochemical Tables (1998).
+# Formation enthalpies, kJ/mol H2. PdH: T. B. Flanagan, W. Luo, J. D. Clewley, J. Less-Common Met. 172-174, 42 (1991); MgH2:
+# J. F. Stampfer, C. E. Holley, J. F. Suttle, J. Am. Chem. Soc. 82, 3504 (1960); NiH: B. Baranowski, K. Bochenska, Z. Phys. Chem.
+# 45, 140 (1965); TiH2: M. W. Chase, NIST-JANAF Thermochemical Tables (1998).
 MEASURED = {"Pd": -38.2, "Ni": -8.8, "Ti": -144.3, "Mg": -74.4}
 FMAX = 0.01  # eV/Å
 TYPES = {"Pd": "MH_NaCl", "Ni": "MH_NaCl", "Ti": "MH2_fluorite", "Mg": "MH2_rutile"}

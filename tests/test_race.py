@@ -37,7 +37,7 @@ def test_every_method_makes_ternaries_of_the_runs_compositions(field, method):
         repeats = [tuple(k * n for n in counts) for k in (1, 2, 3, 4)]  # the primitive cell of a random one may be smaller
         assert set(repeats) & set(field.compositions)
         distances = structure.distance_matrix[~np.eye(len(structure), dtype=bool)]
-        assert method == "crystalgan" or distances.min() > 0.3
+        assert method == "crystalgan" or distances.min() > 0.3  # Å; PyXtal asks for half the covalent radii, 0.31 for H-H
         np.testing.assert_allclose(structure.distance_matrix, other.distance_matrix, atol=1e-9)
     if method == "pyxtal":
         assert all(structure.get_space_group_info(0.1)[1] > 1 for structure in made)
