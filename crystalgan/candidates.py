@@ -68,16 +68,19 @@ def make(run: Run, block: int, seed: int, choose: int | None = None) -> Batch:
     return make_from(run, order[numbers % len(order)], to_b, rng, choose)
 
 
-def make_from(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator, choose: int | None = None) -> Batch:
+def make_from(
+    run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator, choose: int | None = None, whole: bool | None = None
+) -> Batch:
     """New cells of a finished run of cells with two domains, float64, from rows of both classes `[n, 2]`.
 
     They are made by the generator from A to B where `to_b`, and by the other one elsewhere; each is chosen from as many as the
-    run's settings or `choose` say.
+    run's settings or `choose` say, and `whole` is as in `pools.transferred`.
     """
-    make_cells = _ternary if METHODS[run.config.method][-1].domains == "ternary" else _binary
     tries = (choose or run.config.choose) if energy_wanted(run) else 1
-    cells = make_cells(run, pairs.repeat_interleave(tries, 0), to_b.repeat_interleave(tries), rng)
-    return _batch(run, cells, pairs)
+    pairs_of_all, to_b = pairs.repeat_interleave(tries, 0), to_b.repeat_interleave(tries)
+    if METHODS[run.config.method][-1].domains == "ternary":
+        return _batch(run, _ternary(run, pairs_of_all, to_b, rng, whole), pairs)
+    return _batch(run, _binary(run, pairs_of_all, to_b), pairs)
 
 
 def _batch(run: Run, cells: Cells, pairs: Tensor) -> Batch:
@@ -112,14 +115,14 @@ def _preferred(cells: Cells, limits: Limits, energy: PairEnergy, tries: int) -> 
     return order.view(-1, tries).argmin(-1) + torch.arange(len(cells) // tries) * tries
 
 
-def _ternary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:
+def _ternary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator, whole: bool | None) -> Cells:
     origins = torch.rand(len(pairs), run.config.origins, 3, generator=rng)
     nets = load_networks(run, 2)
-    starts = [disturbed(start[None], run.config.noise, [rng])[0] for start in transferred(run, pairs, origins, to_b)]
+    starts = [disturbed(start[None], run.config.noise, [rng])[0] for start in transferred(run, pairs, origins, to_b, whole)]
     return _merged(to_b, *(methods.one_way(nets, start, domain) for domain, start in enumerate(starts)))
 
 
-def _binary(run: Run, pairs: Tensor, to_b: Tensor, rng: torch.Generator) -> Cells:  # noqa: ARG001 - step 1 draws nothing
+def _binary(run: Run, pairs: Tensor, to_b: Tensor) -> Cells:
     """Pseudo-binaries of step 1, each with the metal of the domain that it was translated into."""
     a, b = class_tensors(run)
     nets = load_networks(run, 1)

@@ -78,7 +78,7 @@ class Cells:
     @classmethod
     def from_features(cls, features: Tensor, mask: Tensor, species: tuple[str, ...], symmetry: Symmetry | None = None) -> Cells:
         """Cells of a given occupancy from their `features`; lattice and coordinates are views of them."""
-        stack = features.view(*mask.shape[:-2], 1 + mask.shape[-2], -1, 3)
+        stack = features.view(*mask.shape[:-2], 1 + mask.shape[-2], mask.shape[-1], 3)
         cells = cls(stack[..., 0, :3, :], stack[..., 1:, :, :], mask, species, symmetry)
         cells.__dict__["features"] = features  # what the property would put together again
         return cells

@@ -53,7 +53,11 @@ class Config:
         30.0, "of a term that is not in the paper: a sum over pairs of atoms, fitted to CHGNet", "atoms/eV"
     )
     residual: bool = _setting(True, "a generator puts out its input plus a correction that starts near zero")
-    transfer: Literal["fit", "paper"] = _setting("fit", "how step 2's input is put together from two pseudo-binaries")
+    transfer: Literal["fit", "whole", "paper"] = _setting(
+        "fit",
+        "how step 2's input is put together from two pseudo-binaries: the second gives its metal, or is put in `whole`, with its "
+        "shared atoms; the paper's has neither origins nor volumes of its own",
+    )
     symmetry: bool = _setting(
         True, "the parents' symmetry is followed: `fit` looks for origins that keep some, and networks keep it"
     )

@@ -143,10 +143,10 @@ def _transferred(run: Run, rng: torch.Generator) -> Cells:
     limits = run.rule.for_slots(run.species)
     order = pair_order(len(a.cells), len(b.cells), rng)[:TRANSFERRED]
     shifts = torch.rand(len(order), max(run.config.origins, 1), 3, generator=rng)
-    half = len(order) // 2
+    half, whole = len(order) // 2, run.config.transfer == "whole"
     (i, j), (k, m) = order[:half].T, order[half:].T
-    x = fit_transfer(b.cells[j], a.cells[i], 2, run.species, (b, a), (j, i), limits, shifts[:half])
-    y = fit_transfer(a.cells[k], b.cells[m], 1, run.species, (a, b), (k, m), limits, shifts[half:])
+    x = fit_transfer(b.cells[j], a.cells[i], 2, run.species, (b, a), (j, i), limits, shifts[:half], whole)
+    y = fit_transfer(a.cells[k], b.cells[m], 1, run.species, (a, b), (k, m), limits, shifts[half:], whole)
     parts = [torch.cat((getattr(x, name), getattr(y, name))) for name in ("lattice", "frac", "mask")]
     cells = replace(x, lattice=parts[0], frac=parts[1], mask=parts[2], symmetry=None)
     return disturbed(cells[None], SHAKE, [rng])[0].to(torch.float64)

@@ -176,10 +176,11 @@ def union(a: Cells, b: Cells) -> Cells:
 
 
 @torch.no_grad()
-def transferred(run: Run, pairs: Tensor, origins: Tensor, to_b: Tensor) -> tuple[Cells, Cells]:
+def transferred(run: Run, pairs: Tensor, origins: Tensor, to_b: Tensor, whole: bool | None = None) -> tuple[Cells, Cells]:
     """Transferred cells: AHB_g of the pairs of parents that are `to_b`, and BHA_g of the others; they have gone through step 1.
 
-    Pairs are rows of both classes `[n, 2]`; `origins` `[n, k, 3]` are random fractional shifts that `fit` chooses from.
+    Pairs are rows of both classes `[n, 2]`; `origins` `[n, k, 3]` are random fractional shifts that `fit` chooses from. `whole`
+    overrules whether the run puts the second parent in whole.
     """
     (a, b), nets, species = parents(run), load_networks(run, 1), run.species
     i, j = pairs.T
@@ -189,9 +190,10 @@ def transferred(run: Run, pairs: Tensor, origins: Tensor, to_b: Tensor) -> tuple
         return paper_transfer(*x, 2, species), paper_transfer(*y, 1, species)
     limits = completed(run).for_slots(species)
     rows_x, rows_y = (i[to_b], j[to_b]), (j[~to_b], i[~to_b])
+    whole = run.config.transfer == "whole" if whole is None else whole
     return (
-        fit_transfer(*x, 2, species, (a, b), rows_x, limits, origins[to_b]),
-        fit_transfer(*y, 1, species, (b, a), rows_y, limits, origins[~to_b]),
+        fit_transfer(*x, 2, species, (a, b), rows_x, limits, origins[to_b], whole),
+        fit_transfer(*y, 1, species, (b, a), rows_y, limits, origins[~to_b], whole),
     )
 
 
@@ -213,6 +215,8 @@ def load_networks(run: Run, step: int) -> Networks:
     stage = METHODS[run.config.method][step - 1]
     a, b = run.classes()
     slots, length = 2 if stage.domains == "binary" else 3, max(a.mask.shape[-1], b.mask.shape[-1])
+    if stage.domains == "ternary" and run.config.transfer == "whole":
+        length *= 2
     name = f"step{step}.safetensors"
     tensors, _ = run.load(name)
     nets = Networks(stage, run.config, slots, length, [torch.Generator()])

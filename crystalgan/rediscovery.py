@@ -14,7 +14,7 @@ from crystalgan import InputError
 from crystalgan.classes import builtin_classes, load_class
 from crystalgan.race import POTENTIAL, field_of, spend
 from crystalgan.relaxing import about_potential
-from crystalgan.rivals import LARGEST, METHODS
+from crystalgan.rivals import LARGEST, METHODS, origins_of
 from crystalgan.runs import read_json, write_json
 from crystalgan.study import Job, study_folder, trained
 from crystalgan.workers import Workers
@@ -131,7 +131,7 @@ def impossible(method: str, field: Field, a: Sequence[Sequence[int]], b: Sequenc
     ((h, n_a, n_b),) = field.compositions
     atoms = h + n_a + n_b
     if method == "crystalgan":
-        fits = any(m_a == n_b and m_b == n_a and h in (h_a, h_b) for h_a, m_a in a for h_b, m_b in b)
+        fits = any(origins_of((h, n_a, n_b), a, b).values())
         return None if fits else "no two cells of the classes have these numbers of atoms"
     if method == "substitution":
         cells = [(own, own + metals) for own, metals in (*a, *b)]

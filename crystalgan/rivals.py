@@ -7,7 +7,8 @@ All but the run's own are given its compositions, in its order, and the volume t
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from crystalgan.candidates import Batch
+    from crystalgan.cells import Cells
     from crystalgan.runs import Run
 
 Composition = tuple[int, int, int]  # atoms of the shared element and of both metals
+Counts = Sequence[Sequence[int]]  # atoms of both elements of each cell of a class
 
 GROUP_TRIES = 5  # space groups that PyXtal is asked for in turn before a composition is given up
 CLOSEST = 0.7  # of the sum of covalent radii: how near ASE's random atoms may be
@@ -73,38 +75,68 @@ def from_the_run(field: Field) -> Iterator[Structure | None]:
 
     run, seen = Run.open(field.run), Seen[int]()
     limits = run.rule.for_slots(run.species, torch.float64)
-    every = (make(run, block, field.seed, CHOICE) for block in itertools.count())
-    for batch in _targeted(run, field) if field.only else every:
-        for structure in decode(batch.cells[keeps(batch.cells, limits)]):
+    every = (make(run, block, field.seed, CHOICE).cells for block in itertools.count())
+    for some in _targeted(run, field) if field.only else ([cells] for cells in every):
+        kept = [cells[keeps(cells, limits)] for cells in some]
+        made = [structure for cells in kept for structure in decode(cells)]
+        if field.only:
+            made = [made[k] for k in _by_energy(run, kept)]
+        for structure in made:
             if seen.find_or_add(structure, 0) is None:
                 yield structure
         yield None
 
 
-def _targeted(run: Run, field: Field) -> Iterator[Batch]:
-    """Cells of the field's composition: from all pairs of parents that have these numbers of atoms, again and again.
+def _by_energy(run: Run, some: Sequence[Cells]) -> list[int]:
+    """The rows of some cells of one composition, one after the other, by their energy of pairs where the run knows one."""
+    import torch
 
-    Of many that are made at once those with the lowest energy of pairs come first, where the run knows one.
+    from crystalgan.energy import load
+
+    energy = load(run)
+    if not energy:
+        return list(range(sum(map(len, some))))
+    order: list[int] = torch.cat([energy(cells) for cells in some]).argsort().tolist()
+    return order
+
+
+def origins_of(composition: Composition, a: Counts, b: Counts) -> dict[bool, list[tuple[int, int, int]]]:
+    """Which pairs of parents give a composition: rows of both classes, and 1 where the first's cell takes the other one in.
+
+    `a` and `b` are atoms of both elements of each parent. Metals change places: a cell of A takes B in and becomes one of B. It
+    keeps its hydrogen alone (under False), or gets that of the other one too (True).
+    """
+    h, n_a, n_b = composition
+    out: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}
+    for (i, (h_a, m_a)), (j, (h_b, m_b)) in itertools.product(enumerate(a), enumerate(b)):
+        if (m_a, m_b) == (n_b, n_a):
+            out[False] += [(i, j, to_b) for to_b, own in ((1, h_a), (0, h_b)) if own == h]
+            out[True] += [(i, j, to_b) for to_b in (1, 0) if h_a + h_b == h]
+    return out
+
+
+def _targeted(run: Run, field: Field) -> Iterator[list[Cells]]:
+    """Cells of the field's composition, many at once, from all pairs of parents that give it, again and again.
+
+    Second parents come in with and without their hydrogen; the paper's transfer knows one way, and so does a perceptron, whose
+    inputs are as many as in its training.
     """
     import torch
 
     from crystalgan.candidates import make_from
-    from crystalgan.energy import load
 
-    a, b = run.classes()
-    (h_a, m_a), (h_b, m_b) = (cells.mask.sum(-1).T for cells in (a, b))
-    fitting = []
-    for h, n_a, n_b in field.compositions:  # metals change places: a cell of A takes the other metal in, and keeps its hydrogen
-        metals = (m_b == n_a)[None] & (m_a == n_b)[:, None]
-        for to_b, shared in ((1, (h_a == h)[:, None]), (0, (h_b == h)[None])):
-            pairs = (metals & shared).nonzero()
-            fitting.append(torch.cat((pairs, torch.full((len(pairs), 1), to_b)), 1))
-    every, energy = torch.cat(fitting), load(run)
+    (composition,) = field.compositions
+    fitting = origins_of(composition, *(cells.mask.sum(-1).tolist() for cells in run.classes()))
+    if run.config.generator == "mlp" or run.config.transfer == "paper":
+        fitting[run.config.transfer != "whole"] = []
+    ways = {whole: torch.tensor(rows) for whole, rows in fitting.items() if rows}
     rng = torch.Generator().manual_seed(field.seed)
-    while len(every):
-        rows = every[torch.randint(len(every), (SOME,), generator=rng)]
-        batch = make_from(run, rows[:, :2], rows[:, 2] == 1, rng, choose=1)
-        yield replace(batch, cells=batch.cells[energy(batch.cells).argsort()]) if energy else batch
+    while ways:
+        some = []
+        for whole, every in ways.items():
+            rows = every[torch.randint(len(every), (SOME // len(ways),), generator=rng)]
+            some.append(make_from(run, rows[:, :2], rows[:, 2] == 1, rng, choose=1, whole=whole).cells)
+        yield some
 
 
 def from_pyxtal(field: Field) -> Iterator[Structure | None]:

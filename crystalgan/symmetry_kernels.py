@@ -166,6 +166,22 @@ def _maps(
 
 
 @compiled()
+def _keeps(
+    rotation: np.ndarray,
+    turned: np.ndarray,
+    frac: np.ndarray,
+    atoms: np.ndarray,
+    shift: tuple[float, float, float],
+    images: np.ndarray,
+) -> bool:
+    """As `_maps`, for sublattices `[sublattices, rows, 3]` of which the first `atoms` are there, each onto itself."""
+    for s in range(len(atoms)):  # noqa: SIM110 - `all` of a generator does not compile
+        if not _maps(rotation, turned[s, : atoms[s]], frac[s], shift, images[s]):
+            return False
+    return True
+
+
+@compiled()
 def common_operations(
     rotation: np.ndarray,
     image: np.ndarray,
@@ -176,22 +192,25 @@ def common_operations(
     atoms: np.ndarray,
     shift: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which operations of each host also keep a sublattice that is put into it, and its images under them.
+    """Which operations of each host also keep sublattices that are put into it, and their images under them.
 
-    Host coordinates `[cells, slots * length, 3]`, `first` `[cells]` one of their atoms; sublattices `[cells, rows, 3]` of which
-    the first `atoms` are there, shifted by `shift` `[cells, 3]`. Returns masks `[cells, ops]` and images `[cells, ops, rows]`.
+    Host coordinates `[cells, slots * length, 3]`, `first` `[cells]` one of their atoms; sublattices
+    `[cells, sublattices, rows, 3]` of which the first `atoms` `[cells, sublattices]` are there, shifted by `shift` `[cells, 3]`.
+    Returns masks `[cells, ops]` and images `[cells, ops, sublattices, rows]`.
     """
     cells, ops = rotation.shape[:2]
-    kept, images = np.zeros((cells, ops), np.bool_), np.zeros((cells, ops, frac.shape[1]), np.int16)
-    turned, mine = np.empty(frac.shape[1:]), np.empty(frac.shape[1], np.int64)
+    parts, rows = frac.shape[1:3]
+    kept, images = np.zeros((cells, ops), np.bool_), np.zeros((cells, ops, parts, rows), np.int16)
+    turned, mine = np.empty((parts, rows, 3)), np.empty((parts, rows), np.int64)
     for c in range(cells):
         for g in range(count[c]):
-            here = turned[: atoms[c]]
-            _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c], here)
-            kept[c, g] = _maps(rotation[c, g], here, frac[c], (shift[c, 0], shift[c, 1], shift[c, 2]), mine)
+            for s in range(parts):
+                _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c, s], turned[s])
+            kept[c, g] = _keeps(rotation[c, g], turned, frac[c], atoms[c], (shift[c, 0], shift[c, 1], shift[c, 2]), mine)
             if kept[c, g]:
-                for i in range(frac.shape[1]):
-                    images[c, g, i] = mine[i] if i < atoms[c] else i
+                for s in range(parts):
+                    for i in range(rows):
+                        images[c, g, s, i] = mine[s, i] if i < atoms[c, s] else i
     return kept, images
 
 
@@ -213,25 +232,27 @@ def symmetric_shifts(
 ) -> None:
     """Write into `shifts` `[cells, k, 3]` origins of sublattices that keep at least two operations of the host.
 
-    A special point of the sublattice, `points` `[cells, q, 3]`, or one of its atoms comes onto a special point of the host,
-    `host_points` `[cells, p, 3]`; combinations are tried in the order of the numbers `order` `[cells, p * (q + rows)]`, and
-    what is not found stays as it was.
+    A special point of the sublattices, `points` `[cells, q, 3]`, or an atom of the first of them comes onto a special point of
+    the host, `host_points` `[cells, p, 3]`; combinations are tried in the order of the numbers `order` `[cells, p * (q + rows)]`,
+    and what is not found stays as it was. Other arguments as in `common_operations`.
     """
-    mine, shift = np.empty(frac.shape[1], np.int64), np.empty(3)
-    wanted, q_most, rows = shifts.shape[1], points.shape[1], frac.shape[1]
-    turned = np.empty((rotation.shape[1], rows, 3))
+    parts, rows = frac.shape[1:3]
+    mine, shift = np.empty((parts, rows), np.int64), np.empty(3)
+    wanted, q_most = shifts.shape[1], points.shape[1]
+    turned = np.empty((rotation.shape[1], parts, rows, 3))
     for c in range(len(rotation)):
         for g in range(count[c]):
-            _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c], turned[g, : atoms[c]])
+            for s in range(parts):
+                _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c, s], turned[g, s])
         found = 0
         for n in order[c]:
             p, q = n // (q_most + rows), n % (q_most + rows)
-            if p >= host_count[c] or (q < q_most and q >= points_count[c]) or q - q_most >= atoms[c]:
+            if p >= host_count[c] or (q < q_most and q >= points_count[c]) or q - q_most >= atoms[c, 0]:
                 continue
             for k in range(3):
-                shift[k] = host_points[c, p, k] - (points[c, q, k] if q < q_most else frac[c, q - q_most, k])
+                shift[k] = host_points[c, p, k] - (points[c, q, k] if q < q_most else frac[c, 0, q - q_most, k])
             for g in range(1, count[c]):  # after identity
-                if _maps(rotation[c, g], turned[g, : atoms[c]], frac[c], (shift[0], shift[1], shift[2]), mine):
+                if _keeps(rotation[c, g], turned[g], frac[c], atoms[c], (shift[0], shift[1], shift[2]), mine):
                     for k in range(3):
                         shifts[c, found, k] = shift[k]
                     found += 1

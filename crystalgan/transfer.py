@@ -52,7 +52,7 @@ def paper_transfer(into: Cells, other: Cells, slot: int, species: tuple[str, str
     Both are pseudo-binaries of two slots with one leading axis and of one length, row by row; `slot` (1 or 2) is where `into`'s
     own metal goes among `species`, the other metal takes the remaining one.
     """
-    return _put_together(into, into.lattice, other.frac[:, 1], other.mask[:, 1], slot, species)
+    return _put_together(into, into.lattice, other.frac[:, 1:], other.mask[:, 1:], slot, species)
 
 
 def _put_together(
@@ -64,9 +64,14 @@ def _put_together(
     species: tuple[str, str, str],
     symmetry: Symmetry | None = None,
 ) -> Cells:
-    order = slice(None) if slot == 1 else slice(None, None, -1)
-    fracs, masks = (into.frac[:, 1], frac)[order], (into.mask[:, 1], mask)[order]
-    return Cells(lattice, torch.stack((into.frac[:, 0], *fracs), 1), torch.stack((into.mask[:, 0], *masks), 1), species, symmetry)
+    """Sublattices `[cells, sublattices, rows, 3]` put into cells: the other metal, and shared atoms where they come too."""
+    slots = [0, slot, 3 - slot]
+    fracs, masks = (torch.cat((own, new[:, :1]), 1)[:, slots] for own, new in ((into.frac, frac), (into.mask, mask)))
+    if frac.shape[1] > 1:
+        fracs, masks = (torch.cat((t, torch.zeros_like(t)), 2) for t in (fracs, masks))
+        rows = into.mask.shape[-1]
+        fracs[:, 0, rows:], masks[:, 0, rows:] = frac[:, 1], mask[:, 1]
+    return Cells(lattice, fracs, masks, species, symmetry)
 
 
 def fit_transfer(
@@ -78,33 +83,43 @@ def fit_transfer(
     rows: tuple[Tensor, Tensor],
     limits: Limits,
     shifts: Tensor,
+    whole: bool = False,
 ) -> Cells:
     """As `paper_transfer`, but the lattice takes the volume of its atoms in both classes, and the sublattice another origin.
 
     The origin of the incoming sublattice is arbitrary in a crystal. Of `shifts` `[cells, k, 3]`, fractional and random, it takes
     the first that puts no atoms on top of each other, or the one that breaks `limits` least. Where symmetry is followed, shifts
     that bring special points of both parents together, and so keep operations of `into`, come in the place of random ones.
-    `parents` and their `rows` are of `into` and of `other`.
+    `parents` and their `rows` are of `into` and of `other`. A `whole` parent comes in with its shared atoms too, for which the
+    shared slot gets as many rows again.
     """
-    frac, mask = other.frac[:, 1], other.mask[:, 1]
+    incoming = [1, 0] if whole else [1]
+    frac, mask = other.frac[:, incoming], other.mask[:, incoming]
     lattice = into.lattice * _growth(into, mask, parents)[:, None, None]
     if into.symmetry and len(into):
         shifts = _symmetric_shifts(into, into.symmetry, frac, mask, parents, rows, shifts)
     count, trials, _ = shifts.shape
     repeated = torch.arange(count).repeat_interleave(trials)
-    trial = (frac[repeated] + shifts.flatten(0, 1)[:, None]) * mask[repeated, :, None]
+    trial = (frac[repeated] + shifts.flatten(0, 1)[:, None, None]) * mask[repeated, ..., None]
     put = _put_together(replace(into, symmetry=None)[repeated], lattice[repeated], trial, mask[repeated], slot, species)
     best = _preference(put, limits, trials)
     shift = shifts[torch.arange(count), best]
     symmetry = _kept(into, into.symmetry, frac, mask, shift, slot, lattice) if into.symmetry else None
-    return _put_together(into, lattice, (frac + shift[:, None]) * mask[..., None], mask, slot, species, symmetry)
+    return _put_together(into, lattice, (frac + shift[:, None, None]) * mask[..., None], mask, slot, species, symmetry)
 
 
 def _growth(into: Cells, mask: Tensor, parents: tuple[Parents, Parents]) -> Tensor:
-    """By what every length grows, `[cells]`: shared atoms have the mean of their two volumes, weighted by the metals."""
-    shared, own, new = into.mask[:, 0].sum(-1), into.mask[:, 1].sum(-1), mask.sum(-1)
+    """By what every length grows, `[cells]`: atoms have the volumes of their parents.
+
+    Shared ones have the mean of their two volumes, weighted by the metals, where none comes in.
+    """
+    shared, own, new = into.mask[:, 0].sum(-1), into.mask[:, 1].sum(-1), mask[:, 0].sum(-1)
     (shared_own, volume_own), (shared_new, volume_new) = (p.volumes for p in parents)
-    wanted = own * volume_own + new * volume_new + shared * (own * shared_own + new * shared_new) / (own + new)
+    if mask.shape[1] > 1:
+        of_shared = shared * shared_own + mask[:, 1].sum(-1) * shared_new
+    else:
+        of_shared = shared * (own * shared_own + new * shared_new) / (own + new)
+    wanted = own * volume_own + new * volume_new + of_shared
     return (wanted / torch.linalg.det(into.lattice).abs().clamp_min(1e-3)).pow(1 / 3).to(into.lattice.dtype)
 
 
@@ -138,9 +153,10 @@ def _symmetric_shifts(
 
     host, incoming = parents
     assert host.points is not None
-    assert incoming.metal_points is not None
-    host_points, points = ([t[row] for t in p] for p, row in zip((host.points, incoming.metal_points), rows, strict=True))
-    trials = host_points[0].shape[1] * (points[0].shape[1] + frac.shape[1])
+    of_incoming = incoming.metal_points if frac.shape[1] == 1 else incoming.points
+    assert of_incoming is not None
+    host_points, points = ([t[row] for t in p] for p, row in zip((host.points, of_incoming), rows, strict=True))
+    trials = host_points[0].shape[1] * (points[0].shape[1] + frac.shape[2])
     own = torch.Generator().manual_seed(int(shifts[0, 0, 0] * 2**30))  # the caller's random numbers, spun out
     order = torch.rand(len(shifts), trials, generator=own).argsort(-1)
     out = shifts.double().clone()
@@ -156,15 +172,20 @@ def _of_host(into: Cells, symmetry: Symmetry) -> tuple[Tensor, ...]:
 
 
 def _kept(into: Cells, symmetry: Symmetry, frac: Tensor, mask: Tensor, shift: Tensor, slot: int, lattice: Tensor) -> Symmetry:
-    """The operations of the host that also keep the incoming sublattice, those that are left first."""
+    """The operations of the host that also keep the incoming sublattices, those that are left first."""
     from crystalgan.symmetry_kernels import common_operations
 
     arguments = (*_of_host(into, symmetry), frac.double(), mask.sum(-1), shift.double())
     kept, incoming = (torch.from_numpy(x) for x in common_operations(*(t.contiguous().numpy() for t in arguments)))
-    length = frac.shape[1]
-    shared, own = symmetry.image.split(length, -1)
-    slots = (own, incoming + 2 * length) if slot == 1 else (incoming + length, own + length)
-    image = torch.cat((shared, *slots), -1)
+    rows = mask.shape[-1]
+    length, ops = rows * mask.shape[1], kept.shape[1]
+    image = torch.arange(3 * length, dtype=torch.int16).repeat(len(kept), ops, 1)
+    shared, own = symmetry.image.split(rows, -1)
+    image[..., :rows] = shared
+    for first, images in ((slot * length, own - rows), ((3 - slot) * length, incoming[:, :, 0])):
+        image[..., first : first + rows] = images + first
+    if mask.shape[1] > 1:
+        image[..., rows:length] = incoming[:, :, 1] + rows
     order = kept.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
     rotation = symmetry.rotation.gather(1, order[..., None, None].expand_as(symmetry.rotation))
     return Symmetry(rotation, image.gather(1, order[..., None].expand_as(image)), kept.sum(-1), lattice)

@@ -12,6 +12,7 @@ import ase.io
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import nearly_symmetric, put_in
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
@@ -20,7 +21,7 @@ from test_geometry import independent_paper_verdict
 
 from crystalgan import InputError
 from crystalgan.archive import export, select
-from crystalgan.candidates import add_refined, generate
+from crystalgan.candidates import add_refined, generate, make_from
 from crystalgan.config import Config
 from crystalgan.database import candidates_table, decide, get_row, load_candidate, open_database, structure_of
 from crystalgan.matching import Seen
@@ -152,6 +153,17 @@ def test_an_export_that_cannot_be_done_says_so_and_keeps_the_old_file(small_run,
         export(small_run, target, *arguments)
     assert out.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("to_b", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_cells_of_one_way_alone_have_the_atoms_of_their_parents(small_run, to_b, whole):
+    a, b = (cells.mask.sum(-1) for cells in small_run.classes())
+    pairs = torch.tensor([[0, 0], [3, 5], [7, 2]])
+    batch = make_from(small_run, pairs, torch.tensor([to_b] * 3), torch.Generator().manual_seed(0), whole=whole)
+    (h_a, m_a), (h_b, m_b) = a[pairs[:, 0]].T, b[pairs[:, 1]].T
+    shared = h_a + h_b if whole else h_a if to_b else h_b
+    assert torch.equal(batch.cells.mask.sum(-1), torch.stack((shared, m_b, m_a), -1))  # each parent is one of the other metal now
 
 
 @pytest.mark.parametrize("method", ["discogan", "gan"])

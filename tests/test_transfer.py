@@ -25,13 +25,13 @@ def pairs(classes, count=60):
     return tuple(torch.randint(len(c), (count,), generator=rng) for c in classes)
 
 
-def fitted(classes, symmetry, trials=16):
+def fitted(classes, symmetry, trials=16, whole=False):
     parents = tuple(Parents.of(c, symmetry) for c in classes)
     i, j = pairs(classes)
     a, b = parents[0].cells[i], parents[1].cells[j]
     limits = learned_rule(*classes).for_slots(SPECIES, torch.float64)
     shifts = torch.rand(len(i), 16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[:, :trials]
-    return fit_transfer(a, b, 1, SPECIES, parents, (i, j), limits, shifts), limits
+    return fit_transfer(a, b, 1, SPECIES, parents, (i, j), limits, shifts, whole), limits
 
 
 def test_paper_transfer_puts_slots_together_as_they_are(classes):
@@ -61,6 +61,29 @@ def test_fit_gives_every_atom_its_volume(classes, symmetry):
     torch.testing.assert_close(torch.linalg.det(x.lattice), expected)
 
 
+@pytest.mark.parametrize("symmetry", [False, True])
+def test_a_whole_parent_comes_in_with_its_hydrogen(classes, symmetry):
+    x, _ = fitted(classes, symmetry, whole=True)
+    atoms_a, atoms_b = (c.mask.sum(-1)[rows] for c, rows in zip(classes, pairs(classes), strict=True))
+    shared, n_a, n_b = x.mask.sum(-1).T
+    assert torch.equal(shared, atoms_a[:, 0] + atoms_b[:, 0])
+    assert torch.equal(torch.stack((n_a, n_b)), torch.stack((atoms_a[:, 1], atoms_b[:, 1])))
+    volumes = [Parents.of(c, symmetry).volumes for c in classes]
+    expected = sum((atoms * v).sum(-1) for atoms, v in zip((atoms_a, atoms_b), volumes, strict=True))
+    torch.testing.assert_close(torch.linalg.det(x.lattice), expected)
+    incoming = x.frac[:, 0, classes[1].mask.shape[-1] :], x.frac[:, 2]  # the other parent's atoms, moved as one
+    own = classes[1].frac[pairs(classes)[1]]
+    if not symmetry:
+        for k, (hydrogen, metal) in enumerate(zip(*incoming, strict=True)):
+            moves = [
+                (now - before)[mask]
+                for now, before, mask in zip(
+                    (hydrogen, metal[: own.shape[2]]), own[k], classes[1].mask[pairs(classes)[1]][k], strict=True
+                )
+            ]
+            torch.testing.assert_close(moves[0], moves[1][:1].expand_as(moves[0]))
+
+
 def test_fit_takes_the_first_origin_that_puts_no_atoms_on_top_of_each_other(classes):
     def closest(cells):
         near = first_neighbours(cells)
@@ -77,9 +100,13 @@ def test_fit_takes_the_first_origin_that_puts_no_atoms_on_top_of_each_other(clas
     assert (closest(taken) > CROWDED).double().mean() > same.double().mean() + 0.1
 
 
-def test_most_samples_keep_operations_of_a_parent_and_spglib_finds_them(classes):
-    x, _ = fitted(classes, symmetry=True)
+@pytest.mark.parametrize("whole", [False, True])
+def test_most_samples_keep_operations_of_a_parent_and_spglib_finds_them(classes, whole):
+    x, _ = fitted(classes, symmetry=True, whole=whole)
     assert (x.symmetry.count > 1).double().mean() > 0.6
+    for images, count in zip(x.symmetry.image.long(), x.symmetry.count.tolist(), strict=True):
+        every = torch.arange(images.shape[-1]).expand(count, -1)
+        assert torch.equal(images[:count].sort(-1).values, every)
     random, _ = fitted(classes, symmetry=False)
     assert np.mean([SpacegroupAnalyzer(s, 0.01).get_space_group_number() > 1 for s in decode(random)]) < 0.1
     for structure, count in zip(decode(x), x.symmetry.count.tolist(), strict=True):
