@@ -119,7 +119,7 @@ def _checked(
 ) -> BinaryClass:
     wanted = metal
     metal, kept, strangers = sort_out(entries, metal, shared)
-    bad = [*left_out, *strangers]
+    bad = [x for x in [*left_out, *strangers] if not x.harmless]
     several = wanted is None and len({_metals(entry, shared) for entry in entries}) > 1 and not skip_bad
     if entries and (several or not kept):
         one = f"holds cells of {wanted or 'one metal'} and {shared}"
@@ -134,7 +134,7 @@ def _checked(
         raise InputError(
             f"{source}: only {len(kept)} cell of {metal}-{shared}; a class needs at least {MIN_CELLS}, better 15 or more."
         )
-    return BinaryClass(metal, shared, tuple(kept), source, tuple(bad))
+    return BinaryClass(metal, shared, tuple(kept), source, (*left_out, *strangers))
 
 
 def _metals(entry: Cell, shared: str) -> tuple[str, ...]:

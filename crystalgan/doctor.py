@@ -25,7 +25,8 @@ LEAST_SPREAD = 0.03  # of the median volume; a class of nearly equal volumes has
 def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> dict[str, Any]:
     """What is in a class, built-in or a user's: the report of the data doctor.
 
-    Keys: `path`, `metal`, `shared`, `cells`; `left_out` (where, reason); `duplicates` (pairs of places); `shortest` (distance
+    Keys: `path`, `metal`, `shared`, `cells`; `left_out` (where, reason); `remarks` (where,
+    remark: what was read otherwise than written); `duplicates` (pairs of places); `shortest` (distance
     in Å and place, by pair of elements); `keep_paper_rule`; `volume` (Å³ per atom: lowest, median, highest); `close` (cells
     with atoms nearer than they can be), `outliers` of volume, `large` cells; `prototypes` (place -> structure type);
     `oxidation` (formulas that no common oxidation states balance, with counts: a note, as in interstitial hydrides none has
@@ -43,6 +44,7 @@ def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> di
         "shared": shared,
         "cells": len(kept),
         "left_out": [{"where": x.where, "reason": x.reason} for x in [*left_out, *strangers]],
+        "remarks": [{"where": entry.where, "remark": remark} for entry in kept for remark in entry.remarks],
         "duplicates": [],
         "shortest": {},
         "keep_paper_rule": 0,

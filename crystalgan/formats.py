@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    Read = Iterator[tuple[str, Callable[[], Structure], dict[str, Any]]]  # place in the file, cell, what else the file says of it
+    Read = Iterator[tuple[str, Callable[[], Structure], dict[str, Any]]]  # place in the file, cell, what else is said of it
 
 MAX_ATOMS = 500  # of one cell
 MAX_CELLS = 10_000  # of one file

@@ -1,7 +1,8 @@
 """Reading cells from files of every format, folders and zips.
 
-Reading never changes a cell silently: what cannot be used is left out with its file, its place in it and the reason. One thing is
-read otherwise than written: deuterium and tritium are hydrogen.
+Reading never changes a cell silently: what cannot be used is left out with its file, its place in it and the reason, and what is
+read otherwise than it is written stands in the remarks of its cell. A reader of a format writes such sentences into the list
+`info["remarks"]`, also while it builds the cell. Of one thing nothing is said: deuterium and tritium are hydrogen.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Cell:
     structure: Structure
     where: str  # file, and the place in it where it holds several
     info: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # what was read otherwise than written, a sentence each
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class LeftOut:
 
     where: str
     reason: str
+    harmless: bool = False  # nobody meant it as a cell (an editor's backup): it is said, and stops no training
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
@@ -114,7 +117,8 @@ def _collect(known: Format, file: str, source: Source, entries: list[Cell], left
                         left_out.append(LeftOut(file, "so many of its cells cannot be used that the rest was not read"))
                         return
                 else:
-                    entries.append(Cell(structure, printable(file + place), info))
+                    remarks = tuple(printable(remark) for remark in info.pop("remarks", ()))
+                    entries.append(Cell(structure, printable(file + place), info, remarks))
             if len(entries) + len(left_out) == before:
                 left_out.append(LeftOut(file, "holds no cells"))
         except Unreadable:

@@ -59,6 +59,7 @@ def _diagnosis(report: dict[str, Any], shared: str) -> list[str]:
     """The report of the data doctor in words."""
     lines = [f"{report['path']}: {report['cells']} cells of {report['metal']}-{shared}"]
     lines += [f"left out  {x['where']}: {x['reason']}" for x in report["left_out"]]
+    lines += [f"note      {x['where']}: {x['remark']}" for x in report["remarks"]]
     if not report["cells"]:
         return lines
     lines += [f"shortest  {pair} {x['distance']:.3f} Å in {x['where']}" for pair, x in report["shortest"].items()]

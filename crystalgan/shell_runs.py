@@ -51,6 +51,9 @@ def train(
     for c in both:
         for x in c.left_out:
             print(f"left out: {x}", file=sys.stderr)
+        for entry in c.entries:
+            for remark in entry.remarks:
+                print(f"note: {entry.where}: {remark}", file=sys.stderr)
     run = new_run(both[0], both[1], config, runs)
     _announce(run)
     _train_with_bar(run)

@@ -36,6 +36,7 @@ def show_report(report: dict[str, Any], key: str = "doctor") -> None:
         "Keep the paper's rule", report["keep_paper_rule"], help=f"{shared}-{shared} and metal-metal within 1.8 to 3.0 Å."
     )
     show_list("Could not be used", ["cell", "why"], [(x["where"], x["reason"]) for x in report["left_out"]])
+    show_list("Read otherwise than written", ["cell", "what"], [(x["where"], x["remark"]) for x in report["remarks"]])
     if "volume" not in report:
         return
     st.caption("Volume of a cell: {lowest:.1f} to {highest:.1f} Å³ per atom, median {median:.1f}.".format(**report["volume"]))
