@@ -18,7 +18,7 @@ import numpy as np
 from crystalgan.files import Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 SETTINGS = 530
 AXES = ("", "ba-c", "cab", "-cba", "bca", "a-cb")  # orders of the axes of an orthorhombic cell

@@ -60,30 +60,37 @@ def unfold(sites: Sites, operations: np.ndarray, lattice: np.ndarray) -> Unfolde
             f"lists {len(sites.names)} atoms and {len(operations)} symmetry operations, too many; "
             "write out its cell without symmetry"
         )
-    out = Unfolded([], np.zeros((0, 3)), [], 0, [])
     owners: list[int] = []  # the listed atom that each atom comes from
-    free, longest = 0, float(np.linalg.norm(lattice, axis=1).max())
+    positions, counts, free = np.zeros((0, 3)), [], 0
+    off, repeated = {}, []
+    longest = float(np.linalg.norm(lattice, axis=1).max())
     for k, (name, position) in enumerate(zip(sites.names, sites.positions, strict=True)):
         images, dimensions, moved = _orbit(name, position, operations, lattice)
         if moved > SAID:
-            out.remarks.append(f"{name} is {moved:.3f} Å off a special position and was put there.")
-        out.counts.append(len(images))
+            off[name] = moved
+        counts.append(len(images))
         free += dimensions if moved < min(EVIDENT, longest * 10.0 ** -sites.digits[k]) else 3
-        near = _apart(images[:1], out.positions, lattice)[0]
+        near = _apart(images[:1], positions, lattice)[0]
         if near.size and near.min() < APART:
-            _check_one(sites, k, owners[int(near.argmin())], float(near.min()), lattice)
-            out.remarks.append(f"Symmetry makes {name} of {sites.names[owners[int(near.argmin())]]}: they are read as one atom.")
+            other = owners[int(near.argmin())]
+            _check_one(sites, k, other, float(near.min()), lattice)
+            repeated.append(f"{name} of {sites.names[other]}")
             continue
         owners += [k] * len(images)
         check_atoms(len(owners))
-        out = Unfolded(
-            out.symbols + [sites.symbols[k]] * len(images),
-            np.concatenate((out.positions, images)),
-            out.counts,
-            free,
-            out.remarks,
-        )
-    return out
+        positions = np.concatenate((positions, images))
+    remarks = []
+    if off:
+        most = max(off.values())
+        remarks.append(f"{_some(list(off))}: up to {most:.3f} Å off a special position, and put there.")
+    if repeated:
+        remarks.append(f"Symmetry makes {_some(repeated)}, though both are listed; each atom is read once.")
+    return Unfolded([sites.symbols[k] for k in owners], positions, counts, free, remarks)
+
+
+def _some(words: list[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    return ", ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "")
 
 
 def _orbit(name: str, position: np.ndarray, operations: np.ndarray, lattice: np.ndarray) -> tuple[np.ndarray, int, float]:

@@ -28,7 +28,7 @@ def table(number):
 
 def lattice_of(number):
     """A cell with the metric of a setting and no more: general lengths and angles where the setting leaves them free."""
-    kind, rotations, _ = table(number)
+    kind, *_ = table(number)
     axis = kind.choice.lstrip("-")[:1]
     if kind.number <= 2:
         return Lattice.from_parameters(5.1, 6.3, 7.7, 81.0, 97.0, 104.0)
@@ -110,6 +110,13 @@ def read(text):
     return build(), info["remarks"]
 
 
+def read_or_refusal(text):
+    try:
+        return read(text)[0], ""
+    except Unreadable as error:
+        return None, str(error)
+
+
 def is_crystal(structure, places):
     """Whether a structure has exactly these places, in the cell as it was written."""
     if {s: len(x) for s, x in places.items()} != {str(s): int(n) for s, n in structure.composition.items()}:
@@ -154,3 +161,76 @@ def names_of(number):
         out[f"{way}, number"] = [*out[way], ("_symmetry_Int_Tables_number", str(kind.number))]
     out["number"] = [("_space_group_IT_number", str(kind.number))]
     return out
+
+
+@pytest.mark.parametrize("first", range(1, 531, 53))
+def test_every_setting_is_read_right_or_refused(first):
+    """By symbol or Hall symbol, with and without number and operations: never another crystal."""
+    rng = np.random.default_rng(first)
+    for number in range(first, first + 53):
+        lattice, sites, places = crystal(number, rng)
+        ways = names_of(number)
+        for way in ("short", "full", "hall", "short, number", "full, number", "hall, number"):
+            for operations in ((), xyz(number)):
+                how = f"{number} {way} {'with' if operations else 'without'} operations"
+                structure, refusal = read_or_refusal(cif(lattice, sites, ways[way], operations))
+                if structure is None:
+                    assert not operations, how
+                    assert "hall" not in way, how
+                    assert re.search("does not say which setting .* write '", refusal), how
+                else:
+                    assert is_crystal(structure, places), how
+
+
+def test_what_a_setting_leaves_open_is_refused_and_little_else():
+    """A symbol is refused where its setting has a twin of the same symbol and metric that the atoms do not tell apart."""
+    rng, refused = np.random.default_rng(3), []
+    for number in SETTINGS:
+        lattice, sites, _ = crystal(number, rng)
+        try:
+            read(cif(lattice, sites, names_of(number)["short"]))
+        except Unreadable:
+            refused.append(number)
+    twins = [
+        number
+        for number in SETTINGS
+        if any(
+            other != number
+            and table(other)[0].international_full == table(number)[0].international_full
+            and table(other)[0].choice not in ("H", "R")
+            for other in SETTINGS
+        )
+    ]
+    assert set(refused) <= set(twins)
+    assert len(refused) < len(twins) / 2
+
+
+@pytest.mark.parametrize("way", ["choice", "code"])
+def test_a_choice_decides(way):
+    rng = np.random.default_rng(5)
+    for number in SETTINGS[::3]:
+        if table(number)[0].choice:
+            lattice, sites, places = crystal(number, rng)
+            structure, remarks = read(cif(lattice, sites, names_of(number)[way]))
+            assert is_crystal(structure, places), number
+            assert not remarks
+
+
+def test_symbols_of_older_tables_differ_by_the_glide_that_names_the_plane():
+    """Each has a glide where today's symbol has e, in the same order of axes, and means its setting."""
+    for number, symbols in OLD_SYMBOLS.items():
+        for axes, symbol in zip(AXES, symbols, strict=True):
+            found = [s for s in settings() if s.number == number and s.choice.lstrip("12") == axes]
+            assert found
+            for setting in found:
+                new = setting.symbol.split()
+                if "e" in new:  # spglib's table calls one of them by its old name
+                    changed = [(a, b) for a, b in zip(symbol.split(), new, strict=True) if a != b]
+                    assert [b for _, b in changed] == ["e"], symbol
+                    assert changed[0][0] in "abc"
+                lattice, sites, places = crystal(setting.hall_number, np.random.default_rng(number))
+                names = [(KEY, f"'{symbol}{':' if setting.choice[:1].isdigit() else ''}{setting.choice[:1]}'")]
+                if setting.choice[:1].isdigit():
+                    assert is_crystal(read(cif(lattice, sites, names))[0], places)
+                else:
+                    assert is_crystal(read(cif(lattice, sites, [(KEY, f"'{symbol}'")]))[0], places)
