@@ -39,7 +39,7 @@ def swap(text: str, old: str, new: str) -> str:
 
 DAMAGED = {  # what a file says that is none of its format, or is cut
     "vasp": "is empty|no UTF-8|the scale expected|cut short at line|a position expected",
-    "cif": "no UTF-8|no line data_|cannot be read as CIF|lattice is not complete|a list in it is not complete|where its formula is Pd2 H4",
+    "cif": "no UTF-8|no line data_|cannot be read as CIF|where its formula is Pd2 H4",
     "extxyz": "holds no cells|no UTF-8|line 1: a number of atoms expected|cut short: line 1 announces 6 atoms",
     "json": "no UTF-8|cannot be read as JSON",
     "mat": "does not begin as MATLAB 5 files do|is cut short",

@@ -20,13 +20,13 @@ from crystalgan.classes import builtin_classes, load_class
 from crystalgan.readers import read_entries
 
 
-def equal(a, b):
+def equal(a, b, within=1e-4):
     """The same numbers and elements, up to the order of the atoms within one element and to whole lattice vectors."""
     if a.composition != b.composition or not np.allclose(a.lattice.matrix, b.lattice.matrix, atol=1e-6):
         return False
     return all(
         a.lattice.get_all_distances(a[i].frac_coords, [s.frac_coords for s in b if s.specie.symbol == a[i].specie.symbol]).min()
-        < 1e-4
+        < within
         for i in range(len(a))
     )
 
@@ -110,7 +110,8 @@ def test_cifs_are_what_pymatgen_reads(tmp_path, metal):
             (expected,) = CifParser.from_str(text).parse_structures(primitive=False)
             entries, left_out = read_entries(tmp_path / f"{i}{symprec}.cif")
             if expected.composition.reduced_formula == structure.composition.reduced_formula:
-                assert [equal(entry.structure, expected) for entry in entries] == [True]
+                # we put atoms on the special positions that they are off by the writer's tolerance
+                assert [equal(entry.structure, expected, 1e-3) for entry in entries] == [True]
             else:  # a position a little off its symmetry element has come out twice
                 assert left_out[0].reason.startswith("lists atoms of")
 
