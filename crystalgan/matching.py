@@ -108,7 +108,7 @@ class Known(Seen[str]):
         self.ternary += structure.symbol_set == tuple(sorted(self.species))
 
     def report(self) -> dict[str, Any]:
-        """What was compared, for JSON: `structures`, `ternary`, `files` and `not_compared` (at most 100 pairs of place, reason)."""
+        """What was compared, for JSON: the counts and lists of this class, of `not_compared` at most 100."""
         told = [list(pair) for pair in self.not_compared[:MOST_TOLD]]
         if more := len(self.not_compared) - len(told):
             told.append(["", f"{more} more were not compared"])

@@ -7,8 +7,10 @@ behind the positions are no part of a cell.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +23,7 @@ from crystalgan.files import Unreadable
 from crystalgan.formats import MAX_ATOMS, MAX_CELLS, MAX_LINE, NUMBER, Source, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from pymatgen.core import Structure
 
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     Places = Iterator[tuple[int, Callable[[], Structure], dict[str, Any]]]  # row, the cell there, what is said of it
 
 MAX_LINES = 400_000  # of one file
+MAX_HEAD = 12  # lines above the one that says Direct or Cartesian; 8 where the symbols are not wrapped
 ROW = re.compile(rf"\s*{NUMBER}\s+{NUMBER}\s+{NUMBER}(?![^\s!#])")  # what begins as a vector or a position
 COUNTS = re.compile(r"[0-9]{1,15}")
 SYMBOL = re.compile(r"[A-Z][A-Za-z]?(?![A-Za-z])\S*")  # a word of the line of symbols, when that is wrapped
 HASH = re.compile(r"(?<=\w)[/:][0-9a-f]{4,64}")  # VASP 6 puts one of the POTCAR behind each symbol
+KINDS = ("d", "D", "c", "C", "k", "K")  # with which the line begins that says Direct or Cartesian
 FRAME = re.compile(r"\s*(direct|cartesian)\s+configuration\s*=", re.IGNORECASE)
 
 
@@ -58,40 +62,40 @@ class _Head:
 
 def read_poscar(source: Source) -> Read:
     """The cells of a POSCAR, of several that were joined, or of an XDATCAR; a damaged one is left out with its line."""
-    lines = _lines(source)
-    places = []
-    for place in _places(lines):
-        places.append(place)
-        if len(places) > MAX_CELLS:
-            raise Unreadable(f"holds more than {MAX_CELLS} cells")
-    for row, build, info in places:
-        yield (f" line {row + 1}" if len(places) > 1 else ""), build, info
+    places = _places(_Lines(source))
+    begin = list(itertools.islice(places, 2))
+    for row, build, info in itertools.chain(begin, places):
+        yield (f" line {row + 1}" if len(begin) > 1 else ""), build, info
 
 
 def frames_of(source: Source) -> int:
     """How many frames an XDATCAR holds; `Unreadable` where there is none."""
-    found = [build for _, build, _ in _places(_lines(source))]
+    found = [build for _, build, _ in _places(_Lines(source))]
     count = sum(build.func is _cell for build in found if isinstance(build, partial))
     if not count:
         found[0]()
     return count
 
 
-def _lines(source: Source) -> list[str]:
-    """The lines of a file up to the last that is not blank."""
-    text = source.text().rstrip()
-    if not text:
-        raise Unreadable("is empty")
-    if text.count("\n") > MAX_LINES:
-        raise Unreadable(f"has more than {MAX_LINES} lines")
-    lines = text.split("\n")
-    long = next((row for row, line in enumerate(lines) if len(line) > MAX_LINE), None)
-    if long is not None:
-        raise Unreadable(f"line {long + 1}: has more than {MAX_LINE} characters")
-    return lines
+class _Lines(list[str]):
+    """The lines of a file up to the last that is not blank, and the rows that say Direct or Cartesian, in their order."""
+
+    def __init__(self, source: Source) -> None:
+        text = source.text().rstrip()
+        if not text:
+            raise Unreadable("is empty")
+        if text.count("\n") > MAX_LINES:
+            raise Unreadable(f"has more than {MAX_LINES} lines")
+        super().__init__(text.split("\n"))
+        long = next((row for row, line in enumerate(self) if len(line) > MAX_LINE), None)
+        if long is not None:
+            raise Unreadable(f"line {long + 1}: has more than {MAX_LINE} characters")
+        self.modes = [row for row, line in enumerate(self) if line.lstrip()[:1] in KINDS and _kind_of(line)]
+        if len(self.modes) > MAX_CELLS:
+            raise Unreadable(f"holds more than {MAX_CELLS} cells")
 
 
-def _places(lines: Sequence[str]) -> Places:
+def _places(lines: _Lines) -> Places:
     """Each cell of a file, one after the other; those that are none have a function that says why."""
     row = 0
     while row < len(lines):
@@ -119,19 +123,31 @@ def _refuse(reason: str) -> NoReturn:
     raise Unreadable(reason)
 
 
-def _next(lines: Sequence[str], row: int) -> int:
+def _next(lines: _Lines, row: int) -> int:
     """The first row from here on where a cell or a frame of an XDATCAR begins, or the end."""
-    return next((r for r in range(row, len(lines)) if _begins(lines, r) or FRAME.match(lines[r])), len(lines))
+    for mode in itertools.islice(lines.modes, bisect_left(lines.modes, row), None):
+        begin = next((r for r in range(max(row, mode - MAX_HEAD), mode - 5) if _begins(lines, r)), None)
+        if begin is not None:
+            return begin
+        if FRAME.match(lines[mode]):
+            return mode
+    return len(lines)
 
 
-def _begins(lines: Sequence[str], row: int) -> bool:
+def _begins(lines: _Lines, row: int) -> bool:
     """Whether a POSCAR begins here and is whole up to the line that says Direct or Cartesian."""
-    if row + 6 >= len(lines) or not re.match(r"\s*([A-Za-z]|\d+(\s|$))", lines[row + 5]):
+    if row + 6 >= len(lines) or not re.match(r"\s*([A-Za-z]|\d+(?!\S))", lines[row + 5]):
         return False
-    if len(_words(lines[row + 1])) not in (1, 3) or not all(ROW.match(lines[r]) for r in range(row + 2, row + 5)):
+    scale = _words(lines[row + 1])
+    if len(scale) not in (1, 3) or not all(map(_is_number, scale)):
+        return False
+    if not all(ROW.match(lines[r]) for r in range(row + 2, row + 5)):
+        return False
+    mode = bisect_left(lines.modes, row + 6)
+    if mode == len(lines.modes) or lines.modes[mode] > row + MAX_HEAD:
         return False
     try:
-        _mode(lines, _head(lines, row).end)
+        _mode(lines, _kinds(lines, row)[2])
     except Unreadable:
         return False
     return True
@@ -156,7 +172,7 @@ def _found(line: str) -> str:
     return f"found {line.strip()[:40]!r}"
 
 
-def _head(lines: Sequence[str], row: int) -> _Head:
+def _head(lines: _Lines, row: int) -> _Head:
     """Scale, lattice, symbols and counts of the POSCAR that begins at this row; `Unreadable` says which line is wrong."""
     for r, what in enumerate(("the scale", *["a lattice vector"] * 3), row + 1):
         if r >= len(lines):
@@ -189,7 +205,7 @@ def _scale(numbers: list[float], lattice: np.ndarray, row: int) -> np.ndarray:
     return np.full(3, (-numbers[0] / volume) ** (1 / 3))
 
 
-def _kinds(lines: Sequence[str], row: int) -> tuple[list[str], list[int], int, bool]:
+def _kinds(lines: _Lines, row: int) -> tuple[list[str], list[int], int, bool]:
     """Symbols, counts and the row behind them; no symbols where VASP 4 names none that are certain."""
     at = row + 5
     if at >= len(lines):
@@ -230,7 +246,7 @@ def _counts(line: str) -> list[int]:
     return [] if any(COUNTS.fullmatch(word) for word in rest) or (rest and not rest[0][0].isalpha()) else numbers
 
 
-def _mode(lines: Sequence[str], row: int) -> tuple[int, bool]:
+def _mode(lines: _Lines, row: int) -> tuple[int, bool]:
     """The row of the first position, and whether they are Cartesian."""
     if row < len(lines) and lines[row].lstrip()[:1].lower() == "s":  # selective dynamics
         row += 1
@@ -254,7 +270,7 @@ def _kind_of(line: str) -> str:
     return "cartesian" if word in ("c", "k") or word.startswith(("cart", "kart")) else ""
 
 
-def _is_bare_xdatcar(lines: Sequence[str], head: _Head) -> bool:
+def _is_bare_xdatcar(lines: _Lines, head: _Head) -> bool:
     """Whether blank lines divide at least three frames, as in old versions: of two the second may be velocities."""
     starts = [head.end + k * (head.atoms + 1) for k in range(3)]
     return all(
@@ -266,7 +282,7 @@ def _is_bare_xdatcar(lines: Sequence[str], head: _Head) -> bool:
     )
 
 
-def _frame(lines: Sequence[str], head: _Head, row: int, bare: bool, info: dict[str, Any]) -> tuple[Callable[[], Structure], int]:
+def _frame(lines: _Lines, head: _Head, row: int, bare: bool, info: dict[str, Any]) -> tuple[Callable[[], Structure], int]:
     """The cell whose positions are announced at this row, and the row where something else begins."""
     first, cartesian = (row + 1, False) if bare else _mode(lines, row)
     end = first + head.atoms
@@ -281,7 +297,7 @@ def _frame(lines: Sequence[str], head: _Head, row: int, bare: bool, info: dict[s
     return partial(_cell, lines, head, first, cartesian, info), behind
 
 
-def _behind(lines: Sequence[str], row: int, atoms: int, info: dict[str, Any]) -> int:
+def _behind(lines: _Lines, row: int, atoms: int, info: dict[str, Any]) -> int:
     """The row where the next cell begins, behind the velocities that VASP writes; what else was not read is a remark."""
     start = row
     if row < len(lines) and re.match(r"\s*lattice vel", lines[row], re.IGNORECASE) and _all_rows(lines, row + 2, 6):
@@ -307,7 +323,7 @@ def _behind(lines: Sequence[str], row: int, atoms: int, info: dict[str, Any]) ->
     return stop
 
 
-def _behind_velocities(lines: Sequence[str], row: int, atoms: int, info: dict[str, Any]) -> int:
+def _behind_velocities(lines: _Lines, row: int, atoms: int, info: dict[str, Any]) -> int:
     """The row behind one velocity for each atom and the state of VASP's thermostat; `row` itself where none are there."""
     end = row + 1 + atoms
     if not _all_rows(lines, row + 1, atoms) or (end < len(lines) and ROW.match(lines[end])):
@@ -320,11 +336,11 @@ def _behind_velocities(lines: Sequence[str], row: int, atoms: int, info: dict[st
     return end
 
 
-def _all_rows(lines: Sequence[str], row: int, count: int) -> bool:
+def _all_rows(lines: _Lines, row: int, count: int) -> bool:
     return row + count <= len(lines) and all(ROW.match(lines[r]) for r in range(row, row + count))
 
 
-def _cell(lines: Sequence[str], head: _Head, first: int, cartesian: bool, info: dict[str, Any]) -> Structure:
+def _cell(lines: _Lines, head: _Head, first: int, cartesian: bool, info: dict[str, Any]) -> Structure:
     """The cell of a head and the positions from row `first` on."""
     from pymatgen.core import Structure
 

@@ -118,7 +118,7 @@ def ternary_types(
     """
     from crystalgan.readers import read_entries
 
-    out = []
+    out: list[Structure] = []
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder of ternary structures.")

@@ -64,10 +64,11 @@ def relax_candidates(
     """Relax the candidates that `which` selects (`archive.select`), those that are not relaxed like this yet.
 
     `references` relaxes what competes as well: compounds of the two metals, and for another potential than CHGNet, whose energies
-    are built in, the elements and binaries. `others` are files of further phases. `refine` (Å) looks for a higher symmetry of
-    what converged. `progress(done, of, what)` is called after each, `left` with a sentence for what of `others` was left out. Of several `jobs`, processes, each relaxes one structure at a
-    time; a single one relaxes `batch` side by side, 32 on a GPU and one on a processor where it is not given. Returns counts over
-    the selected candidates: relaxed, converged, failed. Raises InputError for what cannot be used.
+    are built in, the elements and binaries. `others` are files of further phases; `left` is told, in a sentence each, what of
+    them was left out. `refine` (Å) looks for a higher symmetry of what converged. `progress(done, of, what)` is called after
+    each. Of several `jobs`, processes, each relaxes one structure at a time; a single one relaxes `batch` side by side, 32 on a
+    GPU and one on a processor where it is not given. Returns counts over the selected candidates: relaxed, converged, failed.
+    Raises InputError for what cannot be used.
     """
     from crystalgan.stability import other_structures
 
