@@ -365,8 +365,8 @@ def _cell(lines: _Lines, head: _Head, first: int, cartesian: bool, info: dict[st
 def _taken(named: list[str], symbols: list[str]) -> str:
     """Where the elements of a file come from that names none above its counts."""
     counts = ", ".join(f"{count} {symbol}" for symbol, count in Counter(named).items())
-    where = "the first line" if symbols else "the labels behind the positions"
-    return f"names no elements above its counts (the format of VASP 4); {where} says {counts}"
+    where = "the first line says" if symbols else "the labels behind its positions say"
+    return f"names no elements above its counts (the format of VASP 4); {where} {counts}"
 
 
 def _label(line: str) -> str:

@@ -143,7 +143,8 @@ def _base(name: str) -> str:
 def _frames(contents: Callable[[], bytes], metal: str | None, shared: str) -> str:
     """Why the trajectory in a folder is not read."""
     try:
-        frames = f"{poscar.frames_of(Source(contents(), metal, shared))} frames"
+        count = poscar.frames_of(Source(contents(), metal, shared))
+        frames = "1 frame" if count == 1 else f"{count} frames"
     except Unreadable as error:
         frames = f"none can be read: it {error}"
     return f"is the trajectory of a run ({frames}); give it alone, or let its name end in .vasp, to read each as a cell"
