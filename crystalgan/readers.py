@@ -118,6 +118,8 @@ def format_of(name: str) -> Format | None:
     """The format of a file by its name, or of the file that it is a backup of; None for what is no file of cells."""
     base = _base(name)
     lower = _base(backup_of(base) or base).lower()
+    if lower == "provenance.json":  # of an export, which holds its cells beside it
+        return None
     car = any(word in lower for word in CARS) and not NO_CAR.fullmatch(lower)
     return next((f for f in FORMATS if lower.endswith(f.endings)), FORMATS[-1] if car else None)
 

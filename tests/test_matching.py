@@ -13,6 +13,9 @@ from crystalgan.candidates import compare_with_known, generate
 from crystalgan.config import Config
 from crystalgan.database import candidates_table, compared_with, load_candidate, open_database
 from crystalgan.matching import in_words, known_structures
+from crystalgan.race import ternary_types
+from crystalgan.rediscovery import known_ternaries
+from crystalgan.stability import other_structures
 from crystalgan.training import train
 
 
@@ -120,3 +123,29 @@ def test_a_run_that_noted_nothing_is_compared_with_nobody_knows_what(tmp_path, p
     database.metadata = {k: x for k, x in database.metadata.items() if k != "known"}
     generate(run, 3)
     assert compared_with(run) is None
+
+
+def test_what_other_commands_leave_out_of_a_users_files_is_said(tmp_path):
+    poscar = "x\n1.0\n3 0 0\n0 3 0\n0 0 3\nPd Ni H\n1 1 1\nDirect\n0 0 0\n.5 .5 .5\n.5 .5 0\n"
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "POSCAR").write_text(poscar.replace("1.0", "1.1") if name == "b" else poscar)
+    (tmp_path / "POSCAR_binary").write_text(poscar.replace("Ni", "Pd", 1))
+    (tmp_path / "POSCAR_other").write_text(poscar.replace("Ni", "Mg", 1))
+    (tmp_path / "POSCAR_cut").write_text("x\n1.0\n")
+    said: list[str] = []
+    phases = other_structures(("H", "Pd", "Ni"), [tmp_path], said.append)
+    assert len(phases) == 3  # those of one name in two folders are two
+    assert [x.removeprefix(f"{tmp_path}") for x in said] == [
+        "/POSCAR_cut: cut short at line 2, inside the lattice",
+        ": 1 of its 4 cells hold other elements than H-Pd-Ni",
+    ]
+    said.clear()
+    assert len(ternary_types([tmp_path], "H", ("Pd", "Ni"), said.append)) == 3
+    assert "POSCAR_cut: cut short" in said[0]
+    assert said[1] == f"{tmp_path}: 1 of its 4 cells are not of H and two metals"
+    with pytest.raises(InputError, match="POSCAR_binary: holds no ternary structure"):
+        ternary_types([tmp_path / "a", tmp_path / "POSCAR_binary"], "H", ("Pd", "Ni"))
+    said.clear()
+    assert len(known_ternaries(tmp_path, "H", said.append)) == 4
+    assert said == [f"{tmp_path}/POSCAR_cut: cut short at line 2, inside the lattice"]

@@ -275,10 +275,12 @@ def test_blank_lines_for_two_frames_may_be_velocities_and_are_refused(tmp_path):
 
 
 NAMES = {  # of files, and whether they are read as cells, said to be left out, or no files of cells at all
-    "read": "POSCAR CONTCAR POSCAR.1 POSCAR_pd 1.POSCAR a.vasp b.poscar gatheredPOSCARS BEST_POSCARS POSCAR.relaxed Pd-CONTCAR.txt c.VASP",
-    "said": "POSCAR~ #CONTCAR# POSCAR.bak POSCAR.old POSCAR.orig POSCAR.save POSCAR.tmp a.vasp~ b.vasp.bak POSCAR.~1~ XDATCAR XDATCAR_2",
-    "none": "POSCAR.png POSCAR.pdf make_poscars.py notes_on_POSCAR.md .POSCAR.swp ._POSCAR .DS_Store Thumbs.db desktop.ini INCAR notes.txt "
-    "poscar.sh __MACOSX/a.vasp .git/POSCAR",
+    "read": "POSCAR CONTCAR POSCAR.1 POSCAR_pd 1.POSCAR a.vasp b.poscar gatheredPOSCARS BEST_POSCARS POSCAR.relaxed"
+    " Pd-CONTCAR.txt c.VASP",
+    "said": "POSCAR~ #CONTCAR# POSCAR.bak POSCAR.old POSCAR.orig POSCAR.save POSCAR.tmp a.vasp~ b.vasp.bak POSCAR.~1~"
+    " XDATCAR XDATCAR_2",
+    "none": "POSCAR.png POSCAR.pdf make_poscars.py notes_on_POSCAR.md .POSCAR.swp ._POSCAR .DS_Store Thumbs.db"
+    " desktop.ini INCAR notes.txt poscar.sh __MACOSX/a.vasp .git/POSCAR",
 }
 
 
