@@ -38,7 +38,7 @@ def swap(text: str, old: str, new: str) -> str:
 
 
 DAMAGED = {  # what a file says that is none of its format, or is cut
-    "vasp": "is empty|no UTF-8|the scale expected|cut short at line|a position expected",
+    "vasp": "is empty|no UTF-8|the scale expected|cut short at line|a position expected|more than 10000 characters",
     "cif": "no UTF-8|no line data_|cannot be read as CIF|where its formula is Pd2 H4",
     "extxyz": "holds no cells|no UTF-8|line 1: a number of atoms expected|cut short: line 1 announces 6 atoms",
     "json": "no UTF-8|cannot be read as JSON",
@@ -107,10 +107,28 @@ def poscars() -> Cases:
         cases[f"position{i}.vasp"] = ("not finite", swap(POSCAR, "0.250000", word))
     for i, word in enumerate(("x", "0,25", "1+2j", "0.2.5")):
         cases[f"place{i}.vasp"] = ("line 11: a position expected", swap(POSCAR, "0.250000", word))
-    for symbol in ("Qq", "X", "Vac", "pd", "1Pd", "../../etc/passwd", "$(reboot)"):
+    for symbol in ("Qq", "X", "Vac", "1Pd", "../../etc/passwd", "$(reboot)"):
         name = "".join(c for c in symbol if c.isalnum())
-        cases[f"element_{name}.vasp"] = ("which is no element|parse Element or Species", swap(POSCAR, "Pd H", f"{symbol} H"))
+        cases[f"element_{name}.vasp"] = ("line 6: holds .* which is no element", swap(POSCAR, "Pd H", f"{symbol} H"))
     return cases | {
+        "lattice_lines.vasp": (
+            "line 7: Direct or Cartesian expected",
+            lambda: "1 1 1\n" * 300_000,
+        ),
+        "joined.vasp": (
+            "more than 10000 cells",
+            lambda: swap(POSCAR, "".join(POSCAR.splitlines(keepends=True)[8:]), "0 0 0\n").replace("Pd H\n2 4", "H\n1") * 12_000,
+        ),
+        "bad_joined.vasp": ("the rest was not read", lambda: swap(POSCAR, "0.5", "x") * 9000),
+        "bad_heads.vasp": ("the rest was not read|scale expected", lambda: swap(POSCAR, "1.0", "x") * 9000),
+        "velocities.vasp": ("more positions follow", lambda: POSCAR + "0 0 0\n" * 300_000),
+        "lines_too_many.vasp": ("has more than 400000 lines", "x" + "\n" * 500_000 + "x"),
+        "fractional.vasp": ("line 8: Direct or Cartesian expected", swap(POSCAR, "Direct", "Fractional")),
+        "no_mode.vasp": ("line 8: Direct or Cartesian expected", swap(POSCAR, "Direct\n", "")),
+        "more.vasp": ("line 15: more positions follow than the 6", POSCAR + "0.1 0.2 0.3\n"),
+        "two_scales.vasp": ("line 2: the scale expected", swap(POSCAR, "1.0\n", "1.0 2.0\n")),
+        "shared.vasp": ("line 6: has a site shared by Pd and Ni", swap(POSCAR, "Pd H", "Pd,Ni H")),
+        "label.vasp": ("line 10: is labelled Ni", swap(POSCAR, "0.500000 0.500000 0.000000", "0.5 0.5 0.0 Ni")),
         "singular.vasp": ("in one plane", swap(POSCAR, "0.0 4.0 0.0", "8.0 0.0 0.0")),
         "needle.vasp": ("repeats after 0.2 Å", swap(swap(POSCAR, "4.0 0.0 0.0", "90 0 0"), "0.0 4.0 0.0", "0 0.2 0")),
         "skewed_needle.vasp": ("repeats after 0.1 Å", swap(POSCAR, "0.0 4.0 0.0", "4.0 0.1 0.0")),
@@ -121,9 +139,9 @@ def poscars() -> Cases:
         "vasp4.vasp": ("names no elements", swap(POSCAR, "Pd H\n", "")),
         "POSCAR_no_counts": ("line 7", swap(POSCAR, "2 4\n", "")),
         "CONTCAR_words": ("line 2", "lorem ipsum\n" * 20),
-        "names.vasp": ("line 7", swap(POSCAR, "Pd H", "Pd " * 100_000)),
+        "names.vasp": ("line 6: has more than 10000 characters", swap(POSCAR, "Pd H", "Pd " * 100_000)),
         "many.vasp": (
-            "a cell may have from 1 to 500",
+            "line 6: has more than 10000 characters",
             swap(swap(POSCAR, "Pd H", "H " * 100_000), "2 4\n", "1 " * 100_000 + "\n"),
         ),
         "501.vasp": ("announces 501 atoms", swap(POSCAR, "2 4\n", "2 499\n") + "0.1 0.2 0.3\n" * 499),
@@ -159,10 +177,10 @@ def xyzs() -> Cases:
         "quote.xyz": ("Lattice must hold nine numbers", swap(XYZ, '4.0" Prop', "4.0 Prop")),
         "comment.xyz": ("line 2: has more than 10000 characters", swap(XYZ, "Lattice", "x" * 1_000_000 + " Lattice")),
         "nested.xyz": ("nested too deeply", swap(XYZ, "pbc=", 'x="_JSON ' + "[" * 9000 + '" pbc=')),
-        "element.xyz": ("holds Qq, which is no element", swap(XYZ, "Pd ", "Qq ")),
-        "vacancy.xyz": ("holds X, which is no element", swap(XYZ, "Pd ", "X ")),
+        "element.xyz": ("holds 'Qq', which is no element", swap(XYZ, "Pd ", "Qq ")),
+        "vacancy.xyz": ("holds 'X', which is no element", swap(XYZ, "Pd ", "X ")),
         "word.xyz": ("line 3: an element and its position", swap(XYZ, "Pd 0.000000", "Pd zero")),
-        "short.xyz": ("line 3: an element and its position", swap(XYZ, "Pd 0.000000 0.000000", "Pd")),
+        "short.xyz": ("line 3: 4 columns are announced", swap(XYZ, "Pd 0.000000 0.000000", "Pd")),
         "nan.xyz": ("not finite", swap(XYZ, "0.000000", "nan")),
         "coincident.xyz": ("two atoms at one place", swap(XYZ, "2.000000 2.000000 0.0", "0 0 0.1")),
         "needle.xyz": ("repeats after", swap(swap(XYZ, '"4.0', '"0.1'), "4.0 0 0 0 4.0", "50 0 0 0 4.0")),

@@ -14,12 +14,22 @@ from torch import Tensor
 
 from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group, stacked
-from crystalgan.database import DECISIONS, get_row, note_matches, open_database, passed_key, structure_of, timed
+from crystalgan.database import (
+    DECISIONS,
+    compared_with,
+    get_row,
+    note_compared,
+    note_matches,
+    open_database,
+    passed_key,
+    structure_of,
+    timed,
+)
 from crystalgan.describe import symmetry
 from crystalgan.energy import load as load_energy
 from crystalgan.energy import wanted as energy_wanted
 from crystalgan.geometry import judge, keeps, learned_rule, pack, refine
-from crystalgan.matching import Seen, known_structures
+from crystalgan.matching import Known, Seen, known_structures
 from crystalgan.methods import METHODS
 from crystalgan.pools import class_tensors, disturbed, load_networks, noise, pair_order, shuffled, transferred, union, usual_of
 from crystalgan.rules import Rule, Verdict, paper_rule
@@ -163,7 +173,8 @@ def generate(
 
     A draw that repeats an earlier candidate is skipped, unless nearly all do. A candidate is new when it matches neither a
     built-in cell nor one in the files `known`. `progress(done, n)` is called after each candidate. Returns counts over these `n`:
-    candidates, passed and passed_before_refine (by rule), unique, new, ternary, and drawn: how many cells were drawn for them.
+    candidates, passed and passed_before_refine (by rule), unique, new, ternary, and drawn: how many cells were drawn for them;
+    and `known`: what they were compared with (`matching.Known.report`).
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if n < 1:
@@ -173,16 +184,26 @@ def generate(
         raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
     reference = known_structures(run.species, known)
     with run.hold("generate"), timed(run):
+        _note_compared(run, n, seed, reference.report())
         _generate(run, n, seed, reference, progress)
-    return summary(run, n, seed)
+    return summary(run, n, seed) | {"known": reference.report()}
+
+
+def _note_compared(run: Run, n: int, seed: int, report: dict[str, Any]) -> None:
+    """Note what candidates that are to be made will be compared with, or what those there were, where that is less."""
+    database, before = open_database(run), compared_with(run)
+    if database.count() == 0:
+        note_compared(run, report)
+    elif before is not None and database.count(seed=seed) < n:
+        note_compared(run, min(before, report, key=lambda known: (known["ternary"], known["structures"])))
 
 
 def compare_with_known(
     run: Run | Path | str, known: Sequence[Path | str] = (), progress: Callable[[int, int], None] | None = None
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Say again of every candidate of a run whether it is new, for known structures that were added later.
 
-    `progress(done, of)` is called after each candidate. Returns counts: candidates, new.
+    `progress(done, of)` is called after each candidate. Returns counts: candidates, new; and `known`, as `generate` does.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     reference = known_structures(run.species, known)
@@ -193,10 +214,12 @@ def compare_with_known(
             if progress:
                 progress(len(matches), len(rows))
         note_matches(run, matches)
-    return {"candidates": len(matches), "new": sum(match is None for match in matches.values())}
+        note_compared(run, reference.report())
+    new = sum(match is None for match in matches.values())
+    return {"candidates": len(matches), "new": new, "known": reference.report()}
 
 
-def add_refined(run: Run | Path | str, number: int, tolerance: float, known: Sequence[Path | str] = ()) -> int:
+def add_refined(run: Run | Path | str, number: int, tolerance: float, known: Known | Sequence[Path | str] = ()) -> int:
     """Add the refined cell of candidate `number` as a candidate of its own, judged like all others; returns its id.
 
     `tolerance` in Å is how far an atom may be from its site (`describe.symmetry`). The new row says where it comes from by
@@ -205,7 +228,7 @@ def add_refined(run: Run | Path | str, number: int, tolerance: float, known: Seq
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     run = run if isinstance(run, Run) else Run.open(run)
-    source, reference = get_row(run, number), known_structures(run.species, known)
+    source, reference = get_row(run, number), known if isinstance(known, Known) else known_structures(run.species, known)
     original = structure_of(source)
     found = symmetry(original, tolerance)
     if found.number == 1:

@@ -129,7 +129,8 @@ def _checked(
         way = "mend or remove it, or leave out what cannot be used with --skip-bad" if kept else "mend it or give another path"
         raise InputError(f"{bad[0]}{more}; {way}.")
     if metal is None or not kept:
-        raise InputError(f"{source}: holds no cells; put {ACCEPTED} there.")
+        why = f" ({left_out[0]})" if left_out else ""
+        raise InputError(f"{source}: holds no cells{why}; put {ACCEPTED} there.")
     if len(kept) < MIN_CELLS:
         raise InputError(
             f"{source}: only {len(kept)} cell of {metal}-{shared}; a class needs at least {MIN_CELLS}, better 15 or more."

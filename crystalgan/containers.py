@@ -13,10 +13,11 @@ import struct
 import time
 import zlib
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from crystalgan.elements import element
 from crystalgan.files import Unreadable
 from crystalgan.formats import MAX_CELLS, Source, check_atoms
 
@@ -73,6 +74,8 @@ def _structures(data: Any) -> Read:  # noqa: ANN401 - whatever JSON holds
         elif isinstance(value, dict) and isinstance(value.get("structure"), dict):
             info = {k: v for k, v in value.items() if isinstance(v, (str, int, float))}
             yield place, partial(_structure, value["structure"]), info
+        elif isinstance(value, dict) and (lacks := _lacks(value)):
+            yield place, partial(_refuse, lacks), {}
         elif isinstance(value, (dict, list)) and depth:
             looked += len(value)
             if looked > MAX_CELLS:
@@ -80,6 +83,21 @@ def _structures(data: Any) -> Read:  # noqa: ANN401 - whatever JSON holds
             items = list(value.items() if isinstance(value, dict) else enumerate(value, 1))
             children = [(f"{place} entry {str(k)[:40]}", v, depth - 1) for k, v in items if isinstance(v, (dict, list))]
             waiting += reversed(children)
+
+
+def _lacks(data: dict[str, Any]) -> str:
+    """What a dict that was meant as a structure lacks, or nothing."""
+    if "structure" in data and data["structure"] is None:
+        return "holds no structure"
+    if isinstance(data.get("sites"), list) and "lattice" not in data:
+        return "holds sites and no lattice"
+    if isinstance(data.get("lattice"), dict) and "matrix" in data["lattice"]:
+        return "holds a lattice and no sites"
+    return ""
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise Unreadable(reason)
 
 
 def _structure(data: dict[str, Any]) -> Structure:
@@ -90,7 +108,10 @@ def _structure(data: dict[str, Any]) -> Structure:
         raise Unreadable("is no structure: its sites are no list or its lattice no dict")
     check_atoms(len(sites))
     clean = [
-        {"abc": site["abc"], "species": [{"element": part["element"], "occu": part["occu"]} for part in site["species"]]}
+        {
+            "abc": site["abc"],
+            "species": [{"element": element(str(part["element"])), "occu": part["occu"]} for part in site["species"]],
+        }
         for site in sites
     ]
     return Structure.from_dict({"lattice": {"matrix": lattice["matrix"]}, "sites": clean})

@@ -63,6 +63,20 @@ def timed(run: Run) -> Iterator[None]:
         database.metadata = database.metadata | {"making": making}
 
 
+def compared_with(run: Run) -> dict[str, Any] | None:
+    """What a run's candidates were compared with (`matching.Known.report`); None where that was not noted, as in old runs."""
+    if not (run.folder / "candidates.db").exists():
+        return None
+    noted = open_database(run).metadata.get("known")
+    return noted if isinstance(noted, dict) else None
+
+
+def note_compared(run: Run, report: dict[str, Any]) -> None:
+    """Note in the metadata of the run's database what its candidates are compared with."""
+    database = open_database(run)
+    database.metadata = database.metadata | {"known": report}
+
+
 def structure_of(row: AtomsRow) -> Structure:
     """The pymatgen structure of a row, atoms in the order that verdicts count in."""
     from pymatgen.core import Structure

@@ -31,6 +31,7 @@ MAX_FILES = 10_000
 MAX_WORDS = 400  # characters of a name or a reason
 MAX_ZIP_BYTES = 50_000_000
 MAX_UNPACKED_BYTES = 200_000_000
+OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # what systems leave in folders, beside hidden files
 CENTRAL_ENTRY = b"PK\x01\x02"  # stands before each entry of a zip's directory
 
 
@@ -51,6 +52,11 @@ def files(path: Path, limit: Limit) -> Found:
         yield printable(str(path)), path.name, partial(_read, path, limit(path.name))
     else:
         raise InputError(f"{path}: not a format that can be read; use {ACCEPTED}, a folder or a zip of them.")
+
+
+def is_nobodys(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or was left there by an operating system."""
+    return name.startswith(".") or name.lower() in OF_SYSTEMS
 
 
 def printable(text: str) -> str:
@@ -107,8 +113,8 @@ def _folder(path: Path, limit: Limit) -> Found:
 
     seen = 0
     for folder, subfolders, names in os.walk(path, onerror=refuse):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        names = [name for name in names if not name.startswith(".") and name.lower() != "thumbs.db"]  # noqa: PLW2901
+        subfolders[:] = [name for name in subfolders if not is_nobodys(name)]
+        names = [name for name in names if not is_nobodys(name)]  # noqa: PLW2901
         seen += len(subfolders) + len(names)
         if seen > MAX_FILES:
             raise InputError(f"{path}: holds more than {MAX_FILES} files, too many for one class.")
@@ -158,7 +164,7 @@ def _zip(path: Path, limit: Limit) -> Found:
             (inside, member)
             for inside, member in members
             if not member.is_dir()
-            and (_climbs(inside) or not any(part.startswith(".") for part in inside.parts))
+            and (_climbs(inside) or not any(map(is_nobodys, inside.parts)))
             and (_climbs(inside) or limit(inside.name) or inside.suffix.lower() == ".zip")
         ]
         size = sum(member.file_size for inside, member in wanted if limit(inside.name))

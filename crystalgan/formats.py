@@ -1,4 +1,4 @@
-"""POSCAR and extended XYZ. The reader of a format yields each place of a file with a function that builds the cell there.
+"""Extended XYZ, and what all readers share: each yields the places of a file with a function that builds the cell there.
 
 Sizes and counts that a file announces are checked before anything is made of them.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystalgan.elements import elements
 from crystalgan.files import Unreadable
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 MAX_ATOMS = 500  # of one cell
 MAX_CELLS = 10_000  # of one file
 MAX_LINE = 10_000  # characters
+NUMBER = r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[edED][+-]?\d+)?|nan|inf|infinity|NaN|Inf|Infinity)"
+PAIR = re.compile(  # a key of a comment with its value, or a word or a quoted text that belongs to no key
+    r"""([^\s="']+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"']*)|"(?:[^"\\]|\\.)*"|[^\s="']+|\S""",
+    re.DOTALL,
+)
+KEYS = ("lattice", "properties", "pbc")  # of the comment, in whatever case they are written
+SPECIES = {"species": "S", "symbol": "S", "symbols": "S", "element": "S", "elements": "S"}  # columns that name the element
 
 
 @dataclass(frozen=True)
@@ -49,55 +57,6 @@ def check_atoms(count: int) -> None:
     """Refuse an announced number of atoms that no cell may have."""
     if not 0 < count <= MAX_ATOMS:
         raise Unreadable(f"announces {count} atoms; a cell may have from 1 to {MAX_ATOMS}")
-
-
-def read_poscar(source: Source) -> Read:
-    """The one cell of a POSCAR or CONTCAR."""
-    from pymatgen.io.vasp import Poscar
-
-    text = source.text()
-    problem = poscar_problem(text)
-    if problem:
-        raise Unreadable(problem)
-    yield "", lambda: Poscar.from_str(text, read_velocities=False).structure, {}
-
-
-def poscar_problem(text: str) -> str | None:
-    """The first line of a POSCAR (VASP 5 and later) that is not what it must be, or None."""
-    lines = text.rstrip().split("\n")
-
-    def numbers(row: int, count: int) -> bool:
-        try:
-            return len([float(word) for word in lines[row].split()[:count]]) == count
-        except ValueError:
-            return False
-
-    if not text.strip():
-        return "is empty"
-    for row in range(1, 5):
-        if len(lines) <= row:
-            return f"cut short at line {len(lines)}, inside the lattice"
-        if not numbers(row, 1 if row == 1 else 3):
-            return (
-                f"line {row + 1}: {'the scale' if row == 1 else 'a lattice vector'} expected, found {lines[row].strip()[:40]!r}"
-            )
-    if len(lines) < 8:
-        return f"cut short at line {len(lines)}, before the positions"
-    if lines[5].split() and lines[5].split()[0].isdigit():
-        return "line 6: names no elements (the format of VASP 4); write their symbols above the counts"
-    words = lines[6].split()
-    if not words or not all(re.fullmatch("[0-9]{1,15}", word) for word in words) or len(words) != len(lines[5].split()):
-        return f"line 7: one count for each of {lines[5].strip()[:40]!r} expected, found {lines[6].strip()[:40]!r}"
-    atoms = sum(int(word) for word in words)
-    if not 0 < atoms <= MAX_ATOMS:
-        return f"line 7: announces {atoms} atoms; a cell may have from 1 to {MAX_ATOMS}"
-    first = 9 if lines[7].strip()[:1].lower() == "s" else 8
-    for row in range(first, first + atoms):
-        if len(lines) <= row:
-            return f"cut short at line {len(lines)}: {atoms} atoms announced, {max(0, len(lines) - first)} positions found"
-        if not numbers(row, 3):
-            return f"line {row + 1}: a position expected, found {lines[row].strip()[:40]!r}"
-    return None
 
 
 def read_xyz(source: Source) -> Read:
@@ -155,25 +114,71 @@ def _frame(rows: list[str], line: int, info: dict[str, Any]) -> Structure:
     from ase.io.extxyz import key_val_str_to_dict
     from pymatgen.core import Structure
 
-    try:
-        info.update(key_val_str_to_dict(rows[0]))
-    except ValueError:
-        raise Unreadable(f"line {line}: Lattice must hold nine numbers") from None
-    lattice = info.pop("Lattice", None)
-    if lattice is None or not np.all(info.pop("pbc", True)):
-        raise Unreadable(f'line {line}: no lattice in all three directions; write the cell as Lattice="..." and pbc="T T T"')
-    columns = str(info.pop("Properties", "species:S:1:pos:R:3")).split(":")
-    widths = [int(word) if re.fullmatch("[0-9]{1,4}", word) else 0 for word in columns[2::3]]
-    starts = {name: sum(widths[:i]) for i, name in enumerate(columns[::3])}
-    if len(columns) % 3 or not {"species", "pos"} <= set(starts) or widths[columns[::3].index("pos")] != 3:
-        raise Unreadable(f"line {line}: Properties must name species:S:1 and pos:R:3, found {':'.join(columns)[:60]!r}")
-    symbols, positions = [], []
+    said = _said(rows[0], line)
+    lattice = _lattice(said.get("lattice"), said.get("pbc", "T"), line)
+    for pair in PAIR.finditer(rows[0]):
+        if pair[1] and pair[1].lower() not in KEYS:
+            try:
+                info.update(key_val_str_to_dict(pair[0]))
+            except ValueError:  # a stress of six numbers, where ASE wants nine
+                info[pair[1]] = pair[2]
+    at, pos, width = _columns(said.get("properties"), line)
+    names, positions = [], []
     for i, row in enumerate(rows[1:], line + 1):
         words = row.split()
+        if width and len(words) != width:
+            raise Unreadable(f"line {i}: {width} columns are announced by Properties, found {len(words)}: {row.strip()[:40]!r}")
         try:
-            symbols.append(words[starts["species"]].capitalize())
-            x, y, z = words[starts["pos"] : starts["pos"] + 3]
-            positions.append([float(x), float(y), float(z)])
+            names.append(words[at])
+            x, y, z = words[pos : pos + 3]
+            positions.append([number(x), number(y), number(z)])
         except (IndexError, ValueError):
             raise Unreadable(f"line {i}: an element and its position expected, found {row.strip()[:40]!r}") from None
-    return Structure(np.asarray(lattice, float).T, symbols, positions, coords_are_cartesian=True)
+    return Structure(lattice, elements(names), positions, coords_are_cartesian=True)
+
+
+def _said(comment: str, line: int) -> dict[str, str]:
+    """Lattice, Properties and pbc of a comment, in whatever case their keys are; two that differ are refused."""
+    said: dict[str, str] = {}
+    for key, value in PAIR.findall(comment):
+        name = key.lower()
+        bare = value[1:-1] if value[:1] in ("'", '"', "{", "[") and len(value) > 1 else value
+        if name in KEYS and said.setdefault(name, bare).split() != bare.split():
+            raise Unreadable(f"line {line}: says {key} twice and not the same; write it once")
+    return said
+
+
+def _lattice(text: str | None, periodic: str, line: int) -> np.ndarray:
+    """The lattice rows of nine numbers, Å."""
+    directions = re.split(r"[\s,]+", periodic.strip().lower())
+    if not all(word in ("t", "true", "1", "f", "false", "0") for word in directions) or len(directions) not in (1, 3):
+        raise Unreadable(f'line {line}: pbc must be "T T T", found {periodic[:40]!r}')
+    if text is None or not all(word in ("t", "true", "1") for word in directions):
+        raise Unreadable(f'line {line}: no lattice in all three directions; write the cell as Lattice="..." and pbc="T T T"')
+    words = text.split()
+    if len(words) != 9 or not all(re.fullmatch(NUMBER, word) for word in words):
+        raise Unreadable(f"line {line}: Lattice must hold nine numbers, found {text[:60]!r}")
+    return np.array([number(word) for word in words]).reshape(3, 3)
+
+
+def _columns(properties: str | None, line: int) -> tuple[int, int, int]:
+    """The columns of the element and of the position, and how many there are; 0 for any number where no one says it."""
+    if properties is None:
+        return 0, 1, 0
+    parts = properties.strip().split(":")
+    names = [name.strip().lower() for name in parts[::3]]
+    widths = [int(word) if re.fullmatch("[1-9][0-9]{0,3}", word) else 0 for word in parts[2::3]]
+    kinds = [kind.upper() for kind in parts[1::3]]
+    columns = list(zip(names, kinds, widths, strict=False))
+    species = [i for i, (name, kind, width) in enumerate(columns) if (SPECIES.get(name), 1) == (kind, width)]
+    places = [i for i, (name, kind, width) in enumerate(columns) if (name, kind, width) == ("pos", "R", 3)]
+    if len(parts) % 3 or not all(widths) or len(species) != 1 or len(places) != 1 or len(set(names)) < len(names):
+        raise Unreadable(f"line {line}: Properties must name species:S:1 and pos:R:3 once each, found {properties[:60]!r}")
+    return sum(widths[: species[0]]), sum(widths[: places[0]]), sum(widths)
+
+
+def number(word: str) -> float:
+    """A number as Python or Fortran writes it (`1.0d0`), infinite or not; ValueError where it is none."""
+    if not re.fullmatch(NUMBER, word):
+        raise ValueError(word)
+    return float(word.lower().replace("d", "e"))

@@ -109,24 +109,36 @@ def field_of(run: Run, a: BinaryClass, b: BinaryClass, types: Sequence[Structure
     return Field(run.folder, run.species, compositions_of(run, COMPOSITIONS, seed), volumes, hosts, seed)
 
 
-def ternary_types(paths: Sequence[Path], shared: str, metals: tuple[str, str]) -> list[Structure]:
-    """The structures in a user's files that hold the shared element and two other ones, which become the metals."""
+def ternary_types(
+    paths: Sequence[Path], shared: str, metals: tuple[str, str], left: Callable[[str], None] | None = None
+) -> list[Structure]:
+    """The structures in a user's files that hold the shared element and two other ones, which become the metals.
+
+    `left` is told, in a sentence each, what of the files was left out. InputError for a file without any.
+    """
     from crystalgan.readers import read_entries
 
-    out = []
+    out: list[Structure] = []
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder of ternary structures.")
         entries, left_out = read_entries(path)
+        before = len(out)
         for entry in entries:
             others = sorted({site.specie.symbol for site in entry.structure} - {shared})
             if len(others) == 2 and shared in entry.structure.composition:
                 cell = entry.structure.copy()
                 cell.replace_species(dict(zip(others, metals, strict=True)))
                 out.append(cell)
-        if not out:
+        found = len(out) - before
+        if not found:
             why = left_out[0] if left_out else f"none of its {len(entries)} cells is of {shared} and two metals"
             raise InputError(f"{path}: holds no ternary structure ({why}).")
+        if left:
+            for x in left_out:
+                left(str(x))
+            if found < len(entries):
+                left(f"{path}: {len(entries) - found} of its {len(entries)} cells are not of {shared} and two metals")
     return out
 
 

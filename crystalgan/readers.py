@@ -8,6 +8,7 @@ read otherwise than it is written stands in the remarks of its cell. A reader of
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgan import cif, containers, formats
+from crystalgan import cif, containers, formats, poscar
 from crystalgan.files import Unreadable, files, printable
 from crystalgan.formats import MAX_ATOMS, Source
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 MAX_EDGE = 100.0  # Å; no cell that a network could learn from is longer
 MIN_VOLUME = 1.0  # Å³
 MIN_DISTANCE = 0.5  # Å; H2 has 0.74
+ONE_PLACE = 0.05  # Å; two atoms of one element that are closer are one that is listed twice
 MAX_BAD_ATOMS = 5000  # in the unusable cells of one file; then it is not read on
 
 
@@ -49,7 +51,19 @@ FORMATS = (
     Format(".mat", (".mat",), containers.read_mat, 20_000_000),
     Format("JSON", (".json",), containers.read_json, 20_000_000),
     Format("ASE database", (".db",), containers.read_db, 50_000_000),
-    Format("POSCAR", (".vasp",), formats.read_poscar, 1_000_000),
+    Format("POSCAR", (".vasp", ".poscar"), poscar.read_poscar, 10_000_000),
+)
+CARS = ("poscar", "contcar", "xdatcar")  # VASP's names of files, whatever stands before or behind
+NO_CAR = re.compile(  # endings of pictures, scripts and notes that only carry such a name
+    r".*\.(png|jpe?g|gif|svg|pdf|e?ps|tiff?|bmp|webp|pyc?|ipynb|sh|bash|bat|ps1|pl|cpp|f90|js|md|rst|tex|html?|docx?|odt|rtf|pptx?"
+    r"|xlsx?|ods|[ct]sv|log|out|err|ya?ml|toml|ini|cfg|xml|lock|part|zip|tar|tgz|bz2|xz|7z|rar|np[yz]|pkl|h5|hdf5)"
+)
+BACKUPS = (  # how editors and file managers name a copy of the file that `of` names
+    r"(?P<of>.+?)(\.~\d+)?~",
+    r"#(?P<of>.+)#",
+    r"(?P<of>.+)\.(bak|bck|bk|backup|old|orig|original|save|sav|swp|swo|tmp|autosave)\d*",
+    r"(?P<of>.+?)( -)? \(?copy( ?\d+)?\)?( \(\d+\))?(?P<ending>\.[a-z]+)?",
+    r"(copy of |backup of )(?P<of>.+)",
 )
 
 
@@ -84,21 +98,58 @@ def read_entries(path: Path, metal: str | None = None, shared: str = "H") -> tup
     entries: list[Cell] = []
     left_out: list[LeftOut] = []
     for where, name, contents in files(path, lambda name: known.most if (known := format_of(name)) else 0):
+        alone = where == printable(str(path))
         try:
             known = format_of(name)
-            data = contents()
-            if known is not None:
-                _collect(known, where, Source(data, metal, shared), entries, left_out)
+            if not alone and (original := backup_of(name)):
+                left_out.append(LeftOut(where, f"is a backup of {printable(original)}; give it another name to read it", True))
+            elif not alone and is_trajectory(name):
+                left_out.append(LeftOut(where, _frames(contents, metal, shared), True))
+            elif known is not None:
+                _collect(known, where, Source(contents(), metal, shared), entries, left_out)
+            else:
+                contents()  # says why a path that leads astray is not followed
         except Unreadable as error:
             left_out.append(LeftOut(where, printable(str(error))))
     return entries, left_out
 
 
 def format_of(name: str) -> Format | None:
-    """The format of a file by its name, or None."""
-    lower = PurePosixPath(name.replace("\\", "/")).name.lower().removesuffix(".gz")
-    poscar = "poscar" in lower or "contcar" in lower
-    return next((f for f in FORMATS if lower.endswith(f.endings)), FORMATS[-1] if poscar else None)
+    """The format of a file by its name, or of the file that it is a backup of; None for what is no file of cells."""
+    base = _base(name)
+    lower = _base(backup_of(base) or base).lower()
+    if lower == "provenance.json":  # of an export, which holds its cells beside it
+        return None
+    car = any(word in lower for word in CARS) and not NO_CAR.fullmatch(lower)
+    return next((f for f in FORMATS if lower.endswith(f.endings)), FORMATS[-1] if car else None)
+
+
+def backup_of(name: str) -> str:
+    """The name of the file that one of this name is an editor's or a file manager's copy of; nothing where it is none."""
+    base = _base(name)
+    found = next((m for pattern in BACKUPS if (m := re.fullmatch(pattern, base, re.IGNORECASE))), None)
+    return found["of"] + (found.groupdict().get("ending") or "") if found else ""
+
+
+def is_trajectory(name: str) -> bool:
+    """Whether VASP wrote a file of this name step by step: it lies beside the cell that came of it."""
+    base = _base(name).lower()
+    return "xdatcar" in base and format_of(name) is FORMATS[-1] and not base.endswith(FORMATS[-1].endings)
+
+
+def _base(name: str) -> str:
+    name = PurePosixPath(name.replace("\\", "/")).name
+    return name[:-3] if name.lower().endswith(".gz") else name
+
+
+def _frames(contents: Callable[[], bytes], metal: str | None, shared: str) -> str:
+    """Why the trajectory in a folder is not read."""
+    try:
+        count = poscar.frames_of(Source(contents(), metal, shared))
+        frames = "1 frame" if count == 1 else f"{count} frames"
+    except Unreadable as error:
+        frames = f"none can be read: it {error}"
+    return f"is the trajectory of a run ({frames}); give it alone, or let its name end in .vasp, to read each as a cell"
 
 
 def _collect(known: Format, file: str, source: Source, entries: list[Cell], left_out: list[LeftOut]) -> None:
@@ -194,7 +245,15 @@ def _clash(structure: Structure) -> str:
     distances = structure.distance_matrix
     np.fill_diagonal(distances, np.inf)
     i, j = np.unravel_index(distances.argmin(), distances.shape)
-    if distances[i, j] < MIN_DISTANCE:
-        both = f"{structure[i].specie.symbol} {i + 1} and {structure[j].specie.symbol} {j + 1}"
-        return f"has two atoms at one place: {both} are {distances[i, j]:.2f} Å apart"
-    return ""
+    least = distances[i, j]
+    if least >= MIN_DISTANCE:
+        return ""
+    same = structure[i].specie == structure[j].specie
+    both = f"{structure[i].specie.symbol} {i + 1} and {structure[j].specie.symbol} {j + 1}"
+    if same and least < ONE_PLACE:
+        pairs = int((distances < ONE_PLACE).sum()) // 2
+        more = f", and {pairs - 1} more such {'pair' if pairs == 2 else 'pairs'}" if pairs > 1 else ""
+        way = "list each atom of the cell once, without its copies on opposite faces"
+        return f"has two atoms at one place: {both} ({least:.2g} Å apart{more}); {way}"
+    way = "correct the positions" if same else "a place holds one atom, so leave one of them out or correct the positions"
+    return f"has two atoms at one place: {both} are {least:.2f} Å apart; {way}"

@@ -41,8 +41,11 @@ class Known:
     reason: str = ""
 
 
-def known_ternaries(path: Path, shared: str) -> list[Known]:
-    """The structures of a file, each with its two metals; those that no two built-in classes are of say so."""
+def known_ternaries(path: Path, shared: str, left: Callable[[str], None] | None = None) -> list[Known]:
+    """The structures of a file, each with its two metals; those that no two built-in classes are of say so.
+
+    `left` is told, in a sentence each, what of the file was left out. InputError where nothing can be read.
+    """
     from crystalgan.readers import read_entries
 
     if not path.exists():
@@ -50,6 +53,9 @@ def known_ternaries(path: Path, shared: str) -> list[Known]:
     entries, left_out = read_entries(path)
     if not entries:
         raise InputError(f"{path}: holds no structure that can be read ({left_out[0] if left_out else 'it is empty'}).")
+    if left:
+        for x in left_out:
+            left(str(x))
     out = []
     for number, entry in enumerate(entries, 1):
         cell = entry.structure.get_primitive_structure()

@@ -59,14 +59,16 @@ def relax_candidates(
     refine: float | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     batch: int | None = None,
+    left: Callable[[str], None] | None = None,
 ) -> dict[str, int]:
     """Relax the candidates that `which` selects (`archive.select`), those that are not relaxed like this yet.
 
     `references` relaxes what competes as well: compounds of the two metals, and for another potential than CHGNet, whose energies
-    are built in, the elements and binaries. `others` are files of further phases. `refine` (Å) looks for a higher symmetry of
-    what converged. `progress(done, of, what)` is called after each. Of several `jobs`, processes, each relaxes one structure at a
-    time; a single one relaxes `batch` side by side, 32 on a GPU and one on a processor where it is not given. Returns counts over
-    the selected candidates: relaxed, converged, failed. Raises InputError for what cannot be used.
+    are built in, the elements and binaries. `others` are files of further phases; `left` is told, in a sentence each, what of
+    them was left out. `refine` (Å) looks for a higher symmetry of what converged. `progress(done, of, what)` is called after
+    each. Of several `jobs`, processes, each relaxes one structure at a time; a single one relaxes `batch` side by side, 32 on a
+    GPU and one on a processor where it is not given. Returns counts over the selected candidates: relaxed, converged, failed.
+    Raises InputError for what cannot be used.
     """
     from crystalgan.stability import other_structures
 
@@ -79,7 +81,7 @@ def relax_candidates(
     if not rows:
         raise InputError(f"{run.folder}: no candidate is selected by {which!r}; generate some, or select otherwise.")
     tasks = [Task(row.id, "", structure_of(row)) for row in rows]
-    tasks += [Task(0, name, structure) for name, structure in other_structures(run.species, others).items()]
+    tasks += [Task(0, name, structure) for name, structure in other_structures(run.species, others, left).items()]
     with run.hold("relax"):
         name = _relax(run, tasks, references, potential, settings, jobs, batch, progress)
         if refine is not None:

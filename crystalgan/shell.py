@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,3 +39,8 @@ def config_of(preset: str, settings: list[str], **named: Any) -> Any:  # noqa: A
 def show(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
     """Print a result on stdout, as one JSON object or in lines."""
     print(json.dumps(data) if as_json else "\n".join(lines))
+
+
+def say_left_out(what: str) -> None:
+    """Say on stderr what of a user's files was left out."""
+    print(f"left out: {what}", file=sys.stderr)

@@ -107,13 +107,13 @@ def generate(
     """Make candidates, judge them, find duplicates and symmetry; they go into the run's candidates.db."""
     from tqdm import tqdm
 
-    from crystalgan import candidates
+    from crystalgan import candidates, matching
 
     with tqdm(total=n, desc="candidates", unit="", file=sys.stderr) as bar:
         counts = candidates.generate(run_folder, n, seed, lambda done, _: bar.update(done - bar.n), known or [])
         bar.update(n - bar.n)
     lines = [f"{counts['candidates']} candidates from {counts['drawn']} draws; {counts['unique']} are unique"]
-    lines += [f"{counts['new']} of them match no known structure"]
+    lines += [f"{counts['new']} of them match no known structure", *matching.in_words(counts["known"])]
     lines += [f"{counts['ternary']} of them hold all three elements"]
     lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
     lines += [f"{k} kept the rule {name} before refinement" for name, k in counts["passed_before_refine"].items()]
@@ -125,7 +125,7 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
     """Compare a run's candidates with known structures again, after some were added; a match says which."""
     from tqdm import tqdm
 
-    from crystalgan import candidates
+    from crystalgan import candidates, matching
 
     with tqdm(desc="compared", unit="", file=sys.stderr, delay=0.001) as bar:  # none before there is something to compare
 
@@ -134,7 +134,8 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
             bar.update(done - bar.n)
 
         counts = candidates.compare_with_known(run_folder, known or [], progress)
-    show(counts, [f"{counts['new']} of {counts['candidates']} candidates match no known structure"], as_json)
+    lines = [f"{counts['new']} of {counts['candidates']} candidates match no known structure"]
+    show(counts, lines + matching.in_words(counts["known"]), as_json)
 
 
 @app.command()
@@ -146,10 +147,14 @@ def symmetrize(
     as_json: Json = False,
 ) -> None:
     """Add the refined cell of a candidate as a candidate of its own, each atom on its site; the candidate stays as it is."""
-    from crystalgan import candidates
+    from crystalgan import candidates, matching
+    from crystalgan.runs import Run
 
-    new = candidates.add_refined(run_folder, number, tolerance, known or [])
-    show({"candidate": new}, [f"candidate {new} is the refined cell of candidate {number} at {tolerance} Å"], as_json)
+    run = Run.open(run_folder)
+    compared = matching.known_structures(run.species, known or [])
+    new = candidates.add_refined(run, number, tolerance, compared)
+    lines = [f"candidate {new} is the refined cell of candidate {number} at {tolerance} Å"]
+    show({"candidate": new, "known": compared.report()}, lines + matching.in_words(compared.report()), as_json)
 
 
 @app.command()

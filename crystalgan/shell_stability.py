@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crystalgan.shell import Json, RunFolder, show
+from crystalgan.shell import Json, RunFolder, say_left_out, show
 
 app = typer.Typer()
 
@@ -59,7 +59,7 @@ def relax(
 
         settings = Settings(steps, rattle, symmetry, seconds)
         counts = relaxations.relax_candidates(
-            run_folder, select, potential, settings, jobs, references, phases or [], refine, progress, batch
+            run_folder, select, potential, settings, jobs, references, phases or [], refine, progress, batch, say_left_out
         )
     lines = [f"{counts['relaxed']} candidates relaxed, {counts['converged']} of them converged, {counts['failed']} failed"]
     show(counts, lines, as_json)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crystalgan import InputError
-from crystalgan.shell import Json, RunFolder, changes_of, config_of, show
+from crystalgan.shell import Json, RunFolder, changes_of, config_of, say_left_out, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -202,7 +202,7 @@ def race(
     _need_rivals()
     config = config_of("default", settings or [], epochs1=epochs, epochs2=epochs)
     one, other = load_pair(f"{a}-{b}", None, None, config.shared)
-    known = core.ternary_types(types or [], config.shared, (one.metal, other.metal))
+    known = core.ternary_types(types or [], config.shared, (one.metal, other.metal), say_left_out)
     with _bar(len(METHODS) * seeds) as done:
         result = core.race(one, other, config, runs, minutes, seeds, jobs, known, done)
     _draw(out, lambda: study_charts.race_figure([result]))
@@ -226,7 +226,7 @@ def rediscover(
 
     _need_rivals()
     config = config_of("default", settings or [], epochs1=epochs, epochs2=epochs)
-    known = core.known_ternaries(file, config.shared)
+    known = core.known_ternaries(file, config.shared, say_left_out)
     with _bar(len(known)) as done:
         result = core.rediscover(known, config, runs, minutes, jobs, done)
     show(result, core.as_text(result), as_json)

@@ -13,7 +13,7 @@ from crystalgan.database import structure_of
 from crystalgan.relaxations import potentials_of, relaxed_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -93,8 +93,13 @@ def reference_structures(species: tuple[str, ...], potential: str, version: str)
     return known | compounds_of(*species[1:])
 
 
-def other_structures(species: tuple[str, ...], paths: Sequence[Path | str]) -> dict[str, Structure]:
-    """The structures in a user's files that hold no other elements, by file; InputError for a file without any."""
+def other_structures(
+    species: tuple[str, ...], paths: Sequence[Path | str], left: Callable[[str], None] | None = None
+) -> dict[str, Structure]:
+    """The structures in a user's files that hold no other elements, by file; InputError for a file without any.
+
+    `left` is told, in a sentence each, what of the files was left out.
+    """
     from crystalgan.readers import read_entries
 
     out: dict[str, Structure] = {}
@@ -106,7 +111,13 @@ def other_structures(species: tuple[str, ...], paths: Sequence[Path | str]) -> d
         if not mine:
             why = left_out[0] if left_out else f"none of its {len(entries)} cells is of {'-'.join(species)} alone"
             raise InputError(f"{path}: holds no phase that competes ({why}).")
-        out |= {f"{Path(e.where).name} {short(e.structure.formula)}": e.structure for e in mine}
+        above = f"{path if path.is_dir() else path.parent}/"
+        out |= {f"{e.where.removeprefix(above)} {short(e.structure.formula)}": e.structure for e in mine}
+        if left:
+            for x in left_out:
+                left(str(x))
+            if strangers := len(entries) - len(mine):
+                left(f"{path}: {strangers} of its {len(entries)} cells hold other elements than {'-'.join(species)}")
     return out
 
 

@@ -1,6 +1,7 @@
 """Reading classes in every format, the data doctor, and each way in which a file can be wrong."""
 
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -13,7 +14,6 @@ from pymatgen.io.vasp import Poscar
 from crystalgan import InputError
 from crystalgan.classes import builtin_classes, load_class
 from crystalgan.config import Config
-from crystalgan.formats import poscar_problem
 from crystalgan.training import new_run
 
 
@@ -90,7 +90,7 @@ BAD = {
     "lattice.vasp": ("\n".join(poscar(PD_H).splitlines()[:4]), "cut short at line 4, inside the lattice"),
     "words.vasp": (poscar(PD_H).replace("4.000000000000", "four", 1), "line 3: a lattice vector expected"),
     "counts.vasp": (poscar(PD_H).replace("\n1 1\n", "\n1\n"), "line 7: one count for each of"),
-    "vasp4.vasp": (poscar(PD_H).replace("Pd H\n", "", 1).replace("Pd1 H1", "x"), "line 6: names no elements"),
+    "vasp4.vasp": (re.sub(r"(Pd|H)\n", "\n", poscar(PD_H).replace("Pd H\n", "", 1)), "line 6: names no elements"),
     "nan.vasp": (poscar(PD_H).replace("0.500000000000", "nan", 1), "not finite|expected"),
     "flat.vasp": (poscar(PD_H).replace("4.000000000000", "0.000000000001", 1), "plane|volume"),
     "element.vasp": (poscar(PD_H).replace("Pd H", "Qq H", 1), "Qq|cannot be read as POSCAR"),
@@ -198,13 +198,6 @@ def test_a_zip_that_unpacks_to_too_much_is_not_unpacked(tmp_path):
             archive.writestr(f"{i}.vasp", bytes(100_000_000))
     with pytest.raises(InputError, match="unpacks to 6 files and 600 MB"):
         load_class(path)
-
-
-def test_good_poscars_have_no_problem(palladium):
-    for structure in palladium.structures:
-        assert poscar_problem(poscar(structure)) is None
-        selective = Poscar(structure, selective_dynamics=[[True] * 3] * len(structure)).get_str()
-        assert poscar_problem(selective) is None
 
 
 def test_config_round_trip_and_unknown_names():

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import nearly_symmetric, put_in
 from pymatgen.core import Structure
+from pymatgen.io.cif import CifWriter
 from test_classes import BAD, PD_H, poscar
 
 from crystalgan.__main__ import main
+from crystalgan.classes import load_class
 from crystalgan.runs import SHIPPED, Run
 
 
@@ -77,8 +79,15 @@ def test_candidates_are_compared_with_what_is_known(crystalgan, tmp_path):
     run = json.loads(crystalgan("train", "Pd", "Ni", "--epochs", 2, "--runs", tmp_path / "runs", "--json")[1])["run"]
     assert json.loads(crystalgan("generate", run, "-n", 5, "--json")[1])["new"] == 5
     crystalgan("export", run, "--out", tmp_path / "all.zip", "--select", "1,2")
-    assert json.loads(crystalgan("novelty", run, "--known", tmp_path / "all.zip", "--json")[1]) == {"candidates": 5, "new": 3}
-    assert "5 candidates match no known structure" in crystalgan("novelty", run)[1]
+    compared = json.loads(crystalgan("novelty", run, "--known", tmp_path / "all.zip", "--json")[1])
+    assert (compared["candidates"], compared["new"]) == (5, 3)
+    known = compared["known"]
+    assert (known["ternary"], known["files"], known["not_compared"]) == (2, ["all.zip"], [])
+    (tmp_path / "ti.cif").write_text(str(CifWriter(load_class("Ti").structures[0])))
+    out = crystalgan("novelty", run, "--known", tmp_path / "ti.cif")[1]
+    assert "5 candidates match no known structure" in out
+    assert f"compared with {known['structures'] - 2:,} known structures, 0 of them of all elements" in out
+    assert "not compared: ti.cif: all of its 1 structures hold other elements (Ti)" in out
     code, _, err = crystalgan("novelty", run, "--known", tmp_path / "none")
     assert (code, len(err.splitlines())) == (2, 1)
 
@@ -87,7 +96,8 @@ def test_a_refined_cell_is_added_once(crystalgan, small_run, tmp_path):
     run = Run(shutil.copytree(small_run.folder, tmp_path / "run"))
     put_in(run, 3, nearly_symmetric()[1])
     words = ("symmetrize", run.folder, 3, "--tolerance", 0.1)
-    assert json.loads(crystalgan(*words, "--json")[1]) == {"candidate": 41}
+    added = json.loads(crystalgan(*words, "--json")[1])
+    assert (added["candidate"], added["known"]["ternary"]) == (41, 0)
     code, out, err = crystalgan(*words)
     assert (code, out) == (2, "")
     assert err == "crystalgan: At 0.1 Å the refined cell of candidate 3 is the cell of candidate 41.\n"

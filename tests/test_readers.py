@@ -236,3 +236,96 @@ def test_left_handed_cells_are_the_same_crystal(tmp_path, palladium):
     assert abs(one.frac - two.frac).max() < 1e-6  # not the mirror image, of which every distance is the same
     image = Structure(quartz_like.lattice.matrix * [-1, 1, 1], quartz_like.species, quartz_like.frac_coords)
     assert abs(one.frac - encode([image], ("H", "Pd")).frac).max() > 0.1
+
+
+SKEWED = np.array([[4.0, 0, 0], [0.7, 4.2, 0], [0.3, 0.5, 4.4]])
+PLACES = np.array([[0, 0, 0], [2.2, 2.3, 2.1], [1.1, 1.0, 2.0], [2.9, 3.1, 0.4]])
+BOX = 'Lattice="4.0 0 0 0.7 4.2 0 0.3 0.5 4.4"'
+
+
+def xyz(comment, names=("Ni", "Ni", "H", "H"), columns="{s} {x} {y} {z}"):
+    """An extended XYZ file of one cell whose forces are its positions tenfold."""
+    lines = [
+        columns.format(s=s, x=x, y=y, z=z, forces=f"{10 * x} {10 * y} {10 * z}")
+        for s, (x, y, z) in zip(names, PLACES, strict=True)
+    ]
+    return "\n".join([str(len(lines)), comment, *lines]) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        xyz(f'{BOX} Properties=species:S:1:pos:R:3 pbc="T T T"'),
+        xyz(f'{BOX} properties=species:S:1:force:R:3:pos:R:3 pbc="T T T"', columns="{s} {forces} {x} {y} {z}"),
+        xyz(f"{BOX} PROPERTIES=Pos:R:3:Species:s:1", columns="{x} {y} {z} {s}"),
+        xyz(
+            f"energy=-1.0 {BOX} stress='1 2 3 4 5 6' Properties=species:S:1:pos:R:3:forces:R:3",
+            columns="{s} {x} {y} {z} {forces}",
+        ),
+        xyz("lattice='4.0 0 0 0.7 4.2 0 0.3 0.5 4.4' PBC=T"),
+        xyz("LATTICE={4.0 0 0 0.7 4.2 0 0.3 0.5 4.4}"),
+        xyz(f'{BOX} lattice = "4.0 0 0  0.7 4.2 0  0.3 0.5 4.4" comment="it was Lattice=5"'),
+        xyz('Lattice="4.0d0 0 0 7.0D-01 4.2 0 0.3 0.5 4.4"').replace("2.2 2.3 2.1", "2.2d0 .23D+1 2.1"),
+        xyz(f"{BOX} Properties=symbols:S:1:pos:R:3"),
+        xyz(BOX, names=("Ni1", "Ni2", "H3", "H4")),
+        xyz(BOX, names=("NI", "NI1", "H", "h")),
+        xyz(BOX, names=("Ni2+", "Ni0+", "H-", "H1-")),
+        xyz(BOX, names=("ni", "Ni", "D", "T")),
+    ],
+)
+def test_extended_xyz_however_its_comment_is_written(tmp_path, text):
+    (tmp_path / "x.xyz").write_text(text)
+    (entry,) = read(tmp_path / "x.xyz")
+    assert [site.specie.symbol for site in entry.structure] == ["Ni", "Ni", "H", "H"]
+    np.testing.assert_allclose(entry.structure.lattice.matrix, SKEWED)
+    np.testing.assert_allclose(entry.structure.cart_coords, PLACES, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (xyz(f'{BOX} lattice="5 0 0 0 5 0 0 0 5"'), "line 2: says lattice twice and not the same"),
+        (xyz(f"{BOX} Properties=species:S:1:pos:R:3 properties=species:S:1:force:R:3:pos:R:3"), "says properties twice"),
+        (
+            xyz(f"{BOX} Properties=species:S:1:force:R:3", columns="{s} {forces}"),
+            "line 2: Properties must name species:S:1 and pos:R:3",
+        ),
+        (xyz(f"{BOX} Properties=species:S:1:pos:R:2"), "line 2: Properties must name"),
+        (xyz(f"{BOX} Properties=species:S:1:pos:I:3"), "line 2: Properties must name"),
+        (xyz(f"{BOX} Properties=Z:I:1:pos:R:3"), "line 2: Properties must name"),
+        (xyz(f"{BOX} Properties=species:S:1:pos:R:3:pos:R:3"), "line 2: Properties must name"),
+        (xyz(f"{BOX} Properties=species:S:1:pos:R:3:forces:R:3"), "line 3: 7 columns are announced by Properties, found 4"),
+        (xyz(f"{BOX} Properties=species:S:1:pos:R:3", columns="{s} {x} {y} {z} {forces}"), "line 3: 4 columns are announced"),
+        (xyz(f'{BOX} pbc="T T F"'), "no lattice in all three directions"),
+        (xyz(f"{BOX} pbc=maybe"), "pbc must be"),
+        (xyz("energy=-1"), "line 2: no lattice in all three directions; write the cell as"),
+        (xyz("Lattice=[[4,0,0],[0,4,0],[0,0,4]]"), "line 2: Lattice must hold nine numbers"),
+        (xyz('Lattice="4 4 4"'), "line 2: Lattice must hold nine numbers"),
+        (xyz(BOX, names=("Pd,Ni", "Ni", "H", "H")), "a site shared by Pd and Ni"),
+        (xyz(BOX, names=("Ni0.5", "Ni", "H", "H")), "a partly filled site"),
+        (xyz(BOX, names=("28", "28", "1", "1")), "holds '28', which is no element"),
+        (xyz(BOX, names=("Ni", "Va", "H", "H")), "holds 'Va', which is no element"),
+    ],
+)
+def test_extended_xyz_that_can_mean_two_things_is_refused(tmp_path, text, words):
+    (tmp_path / "x.xyz").write_text(text)
+    entries, (left_out,) = read_entries(tmp_path / "x.xyz")
+    assert not entries
+    assert words in left_out.reason
+
+
+def test_json_says_what_it_leaves(tmp_path, palladium):
+    good = palladium.structures[0].as_dict()
+    labelled = json.loads(json.dumps(good))
+    labelled["sites"][0]["species"][0]["element"] += "1"
+    lattice = {k: x for k, x in good.items() if k != "sites"}
+    bad = [lattice, {"structure": None, "id": "mp-2"}, {"@class": "Molecule", "sites": good["sites"]}]
+    (tmp_path / "x.json").write_text(json.dumps([good, *bad, labelled]))
+    entries, left_out = read_entries(tmp_path / "x.json")
+    assert [entry.where.split("x.json")[1] for entry in entries] == [" entry 1", " entry 5"]
+    assert equal(entries[1].structure, palladium.structures[0])
+    assert {x.where.split("x.json")[1]: x.reason for x in left_out} == {
+        " entry 2": "holds a lattice and no sites",
+        " entry 3": "holds no structure",
+        " entry 4": "holds sites and no lattice",
+    }
