@@ -21,6 +21,8 @@ TOLERANCE = 0.1  # Å, how far an atom may be from its site in the symmetry that
 TIGHTER = (0.03, 0.01, 3e-3, 1e-3)  # Å, where the first would take a candidate for several copies of a smaller cell
 CELLS = ("reduced", "conventional")
 
+Pair = tuple[int, int, tuple[int, int, int]]  # an atom, its neighbour, and the lattice vectors that the neighbour is shifted by
+
 
 def niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right-handed Niggli-reduced lattice (rows, Å), fractional coordinates in it, and element symbols.
@@ -80,6 +82,17 @@ class Setting:
     atoms: tuple[int, ...]
     symbol: str = ""  # space group of a conventional cell
     tolerance: float = 0.0  # Å, that it was found with
+
+    def pair(self, candidate: Structure, pair: Pair) -> Pair:
+        """An atom of the candidate, its neighbour and the neighbour's image, as atoms of this cell: one of the copies."""
+        center, other, image = pair
+        here, copies = self.atoms.index(center), np.flatnonzero(np.array(self.atoms) == other)
+        step = (candidate.frac_coords[other] + image - candidate.frac_coords[center]) @ candidate.lattice.matrix
+        there = self.structure.frac_coords[here] + step @ np.linalg.inv(self.structure.lattice.matrix)
+        shifts = there - self.structure.frac_coords[copies]
+        best = int(np.abs(shifts - np.rint(shifts)).max(1).argmin())
+        x, y, z = np.rint(shifts[best]).astype(int).tolist()
+        return here, int(copies[best]), (x, y, z)
 
     def __str__(self) -> str:
         return f"{self.kind}, {self.symbol} within {self.tolerance:g} Å" if self.symbol else self.kind
