@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,14 @@ def config_of(preset: str, settings: list[str], **named: Any) -> Any:  # noqa: A
     if preset not in ("default", "paper"):
         raise InputError(f"--preset {preset} is not one of default, paper.")
     return Config.paper(**changes) if preset == "paper" else Config.of(changes)
+
+
+def warn(words: str, data: dict[str, Any] | None = None) -> None:
+    """Print a warning, where there is one, on stderr, and add it to what --json prints."""
+    if words:
+        print(f"warning: {words}", file=sys.stderr, flush=True)
+        if data is not None:
+            data["warnings"] = [*data.get("warnings", []), words]
 
 
 def show(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
