@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NIGGLI = 1e-5  # Å², how far the entries of the metric may be from the conditions of a reduced cell
 OTHERS = (1e-4, 1e-3, 1e-6)  # Å², where the algorithm goes round in circles with that
+FLAT = 1e-9  # of the volume of a box with these edges; what has less is in one plane
 EDGE = 1e-9  # fractional: what lies so close below 1 lies at 0
 TOLERANCE = 0.1  # Å, how far an atom may be from its site in the symmetry that a conventional cell is of
 TIGHTER = (0.03, 0.01, 3e-3, 1e-3)  # Å, where the first would take a candidate for several copies of a smaller cell
@@ -39,9 +40,11 @@ def niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _change(matrix: np.ndarray) -> np.ndarray | None:
-    """The integer matrix, determinant 1 or -1, that makes a lattice (rows) reduced and right-handed."""
+    """The integer matrix, determinant 1 or -1, that makes a lattice (rows) reduced and right-handed; None for a flat one."""
     import spglib
 
+    if not abs(np.linalg.det(matrix)) > FLAT * np.linalg.norm(matrix, axis=1).prod():  # or not a number
+        return None
     # Where lengths or angles are equal but for rounding, the algorithm may go round in circles at one tolerance, not at the next.
     for tolerance in (NIGGLI, *OTHERS):
         reduced = spglib.niggli_reduce(matrix, tolerance)
