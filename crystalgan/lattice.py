@@ -76,6 +76,15 @@ def reduced(structure: Structure) -> Structure:
     return Structure(lattice, symbols, wrapped(frac))
 
 
+def upright(structure: Structure) -> Structure:
+    """The same cell turned as a whole, for looking at: a along x (-x, where it is left-handed), b in the xy plane."""
+    from pymatgen.core import Structure
+
+    rows = structure.lattice.matrix
+    turned = np.sign(np.linalg.det(rows)) * np.linalg.cholesky(rows @ rows.T)
+    return Structure(turned, structure.species, structure.frac_coords)
+
+
 @dataclass(frozen=True)
 class Setting:
     """A cell of a candidate: which one it is, and of each atom the number of the candidate's atom that it is a copy of."""

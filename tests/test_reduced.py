@@ -171,6 +171,15 @@ def test_reduction_is_another_choice_of_lattice_vectors_and_nothing_else():
         np.testing.assert_allclose(shift, np.rint(shift), atol=1e-9)
 
 
+def test_what_is_drawn_is_turned_as_a_whole():
+    for structure in random_crystals(np.random.default_rng(4), 5):
+        cell = lattice.reduced(structure)
+        drawn = lattice.upright(cell)
+        np.testing.assert_allclose(drawn.lattice.parameters, cell.lattice.parameters, atol=1e-6)
+        assert abs(drawn.lattice.matrix[np.triu_indices(3, 1)]).max() == 0
+        np.testing.assert_allclose(distances(drawn), distances(cell), atol=1e-9)
+
+
 def test_a_cell_without_a_volume_is_a_sentence():
     flat = Structure([[1, 0, 0], [0, 1, 0], [1, 1, 0]], ["Pd"], [[0, 0, 0]])
     with pytest.raises(InputError, match="its vectors lie in one plane"):

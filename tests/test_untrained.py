@@ -107,7 +107,14 @@ def test_it_is_said_before_anything_is_relaxed_and_beside_what_comes_out(crystal
 def as_if_relaxed(run, number):
     """A row as CHGNet would leave it."""
     cell = load_candidate(run, number)
-    columns = {"candidate": number, "phase": "", "potential": "CHGNet", "version": "0.3.0 (chgnet)", "settings": "300 steps", "steps": 1}
+    columns = {
+        "candidate": number,
+        "phase": "",
+        "potential": "CHGNet",
+        "version": "0.3.0 (chgnet)",
+        "settings": "300 steps",
+        "steps": 1,
+    }
     columns |= {"state": "converged", "force": 0.01, "energy_per_atom": -4.0, "volume_change": 0.0, "displacement": 0.0}
     columns |= {"spacegroup": 1, "spacegroup_symbol": "P1"}
     lattices, positions = cell.lattice.matrix[None], cell.cart_coords[None]

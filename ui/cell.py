@@ -95,7 +95,7 @@ def show(
     if view.size != (1, 1, 1):
         notes.append(f"{'×'.join(map(str, view.size))} cells, view only")
     return components.viewer(
-        build_scene(drawn, cutoffs, view.size, view.images, view.polyhedra, lit, numbers),
+        build_scene(lattice.upright(drawn), cutoffs, view.size, view.images, view.polyhedra, lit, numbers),
         legend(structure),
         AXIS_COLOURS,
         identity,
