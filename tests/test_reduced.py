@@ -1,7 +1,9 @@
 """No candidate is shown, stored or exported that is not Niggli-reduced or conventional: arithmetic and spglib are the judges."""
+# ruff: noqa: F811 - a fixture that is imported looks redefined where it is used
 
 import hashlib
 import io
+import json
 import shutil
 import zipfile
 from itertools import pairwise
@@ -14,6 +16,7 @@ from ase.db import connect
 from conftest import random_crystals
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
+from test_cli import crystalgan  # noqa: F401 - a fixture
 
 from crystalgan import InputError, lattice
 from crystalgan.archive import export
@@ -391,3 +394,18 @@ def test_an_atom_of_the_conventional_cell_has_the_neighbours_of_the_candidates(s
         lit = build_scene(made.structure, lit=(here, there, shift), numbers=made.atoms)
         bond = next(p for p in next(s["contents"] for s in lit["contents"] if s["name"] == "lit") if p["type"] == "cylinders")
         assert np.linalg.norm(np.subtract(*bond["positionPairs"][0])) == pytest.approx(length, abs=1e-6)
+
+
+def test_the_command_exports_the_cell_that_is_asked_for(crystalgan, tmp_path):
+    words = ("export", SHIPPED / "Pd-Ni-H_shipped", "--out", tmp_path / "x.zip", "--select", "3")
+    code, out, _ = crystalgan(*words, "--cell", "conventional", "--format", "vasp", "--smearing", "metal", "--json")
+    assert (code, json.loads(out)["exported"]) == (0, 1)
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        poscar, incar = (archive.read(f"Ni4Pd2H_00003/{name}").decode() for name in ("POSCAR", "INCAR"))
+    assert_conventional(read(poscar, "vasp"), load_candidate(SHIPPED / "Pd-Ni-H_shipped", 3))
+    assert "ISMEAR = 1" in incar
+    for option, value in (("--cell", "cubic"), ("--smearing", "wet")):
+        code, _, err = crystalgan(*words, option, value)
+        assert code == 2
+        assert err.startswith(f"crystalgan: The {option[2:]} {value!r} is not one of ")
+        assert len(err.splitlines()) == 1

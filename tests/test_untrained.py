@@ -1,4 +1,5 @@
 """Elements that a potential gives numbers for but was hardly trained on: which they are, and where it is said."""
+# ruff: noqa: F811 - a fixture that is imported looks redefined where it is used
 
 import csv
 import io
@@ -13,8 +14,8 @@ import pandas as pd
 import pytest
 from pymatgen.core import Element, Lattice, Structure
 from test_app import _not_the_first_visit, open_page  # noqa: F401 - a fixture of every test
+from test_cli import crystalgan  # noqa: F401 - a fixture
 
-from crystalgan import __main__ as shell
 from crystalgan import energy
 from crystalgan.archive import export
 from crystalgan.database import load_candidate
@@ -69,20 +70,6 @@ def of_radium(path):
     return Run(run.folder)
 
 
-@pytest.fixture
-def crystalgan(monkeypatch, capsys):
-    """The command in this process: its outputs, stdout and stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["crystalgan", *map(str, words)])
-        with pytest.raises(SystemExit):
-            shell.main()
-        said = capsys.readouterr()
-        return said.out, said.err
-
-    return run
-
-
 def test_it_is_said_before_anything_is_relaxed_and_beside_what_comes_out(crystalgan, tmp_path, monkeypatch):
     run = of_radium(tmp_path / "run")
     assert run.species == ("H", "Ra", "Ni")
@@ -93,14 +80,14 @@ def test_it_is_said_before_anything_is_relaxed_and_beside_what_comes_out(crystal
         return {"relaxed": 1, "converged": 1, "failed": 0}
 
     monkeypatch.setattr("crystalgan.relaxations.relax_candidates", relax)
-    out, err = crystalgan("relax", run.folder, "--select", "1", "--json")
+    _, out, err = crystalgan("relax", run.folder, "--select", "1", "--json")
     assert f"warning: {WORDS}" in err
     assert err.index(WORDS) < err.index("relaxed")  # the bar comes after
     assert json.loads(out)["warnings"] == [WORDS]
-    out, err = crystalgan("stability", run.folder)
+    _, out, err = crystalgan("stability", run.folder)
     assert WORDS in err
     assert energy.warning(run).startswith(WORDS)
-    out, err = crystalgan("relax", SHIPPED / "Pd-Ni-H_shipped", "--select", "1", "--json")
+    _, out, err = crystalgan("relax", SHIPPED / "Pd-Ni-H_shipped", "--select", "1", "--json")
     assert "warning" not in err + out
 
 
@@ -150,5 +137,5 @@ def test_the_doctor_says_so_of_a_class(crystalgan, tmp_path):
     for k, a in enumerate((6.0, 6.2)):
         cell = Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Ra", "H"], [[0, 0, 0], [0.25, 0.25, 0.25]])
         (tmp_path / f"{k}.vasp").write_text(cell.get_primitive_structure().to(fmt="poscar"))
-    out, _ = crystalgan("check", tmp_path)
+    _, out, _ = crystalgan("check", tmp_path)
     assert f"note      {WORDS}" in out
