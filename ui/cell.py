@@ -110,7 +110,7 @@ def show(
 def in_words(chosen: lattice.Setting) -> str:
     """Which cell is drawn, its size and its edges."""
     if chosen.kind == "reduced":
-        return "triclinic: the reduced cell"
+        return "no conventional cell but the reduced one"
     a, b, c = chosen.structure.lattice.abc
     alpha, beta, gamma = chosen.structure.lattice.angles
     return (
