@@ -134,7 +134,9 @@ def conventional(structure: Structure) -> Setting:
             found = spglib.get_symmetry_dataset(cell, tolerance)
         except spglib.SpglibError:
             found = None
-        if found is None or found.number <= 2:  # triclinic
+        if found is None:  # atoms closer than the tolerance
+            continue
+        if found.number <= 2:  # triclinic
             break
         exact = np.linalg.inv(found.transformation_matrix).T
         change = np.rint(exact)

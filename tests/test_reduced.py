@@ -376,6 +376,23 @@ def test_conventional_cells_known_by_heart():
         lattice.setting(fcc, "cubic")
 
 
+@pytest.mark.parametrize("group", range(17, 231, 8))
+def test_the_conventional_cell_is_found_again_from_any_basis(group):
+    """Of crystals that were built in it; some have atoms closer to each other than the tolerance."""
+    a, b, c = 4.1, 5.3, 6.7
+    systems = [(75, Lattice.orthorhombic(a, b, c)), (143, Lattice.tetragonal(a, c)), (195, Lattice.hexagonal(a, c))]
+    built = next((made for end, made in systems if group < end), Lattice.cubic(6.1))
+    whole = Structure.from_spacegroup(group, built, ["Pd", "H"], [[0.13, 0.27, 0.34], [0.41, 0.08, 0.19]])
+    rows, frac, numbers = spglib.find_primitive((built.matrix, whole.frac_coords, whole.atomic_numbers), 1e-3)
+    (change,) = bases(np.random.default_rng(group), 1)
+    made = lattice.conventional(Structure(change @ rows, numbers, frac @ np.linalg.inv(change)))
+    assert made.kind == "conventional"
+    assert len(made.structure) == len(whole)
+    np.testing.assert_allclose(sorted(made.structure.lattice.abc), sorted(built.abc), atol=1e-6)
+    np.testing.assert_allclose(sorted(made.structure.lattice.angles), sorted(built.angles), atol=1e-5)
+    np.testing.assert_allclose(distances(made.structure), distances(whole), atol=1e-6)
+
+
 def test_an_atom_of_the_conventional_cell_has_the_neighbours_of_the_candidates(shipped):
     """What a click says, and where a pair is lit."""
     cell = next(c for c in (load_candidate(shipped, n) for n in range(1, 50)) if len(lattice.conventional(c).atoms) > len(c))
