@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError, __version__
 from crystalgan.database import open_database, passed_key, rule_names, structure_of
+from crystalgan.lattice import CELLS, setting
+from crystalgan.potentials import untrained
 from crystalgan.runs import Run
+from crystalgan.vasp import check_smearing, inputs, readme
 
 if TYPE_CHECKING:
     from ase.db.row import AtomsRow
+
+    from crystalgan.lattice import Setting
 
 FORMATS = {"poscar": "POSCAR.vasp", "cif": "cif", "extxyz": "extxyz", "vasp": ""}  # --format -> ending of the file
 
@@ -44,30 +49,42 @@ def select(run: Run, which: str, rule: str | None = None) -> list[AtomsRow]:
 
 
 def export(
-    run: Run | Path | str, out: Path | str, select_by: str = "good", rule: str | None = None, file_format: str = "poscar"
+    run: Run | Path | str,
+    out: Path | str,
+    select_by: str = "good",
+    rule: str | None = None,
+    file_format: str = "poscar",
+    cell: str = "reduced",
+    smearing: str = "gaussian",
 ) -> int:
     """Write a zip with one file (or folder of VASP inputs) for each selected candidate, `candidates.csv` with every verdict and
     `provenance.json`; returns how many.
 
-    The archive replaces `out` whole, so an export that fails leaves an older one as it was.
+    `cell` is `reduced` (Niggli) or `conventional` (`lattice.conventional`), and each file says which it holds; `smearing` is that
+    of VASP inputs (`vasp.SMEARING`). The archive replaces `out` whole, so an export that fails leaves an older one as it was.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if file_format not in FORMATS:
         raise InputError(f"{file_format!r} is not one of {', '.join(FORMATS)}.")
+    if cell not in CELLS:
+        raise InputError(f"The cell {cell!r} is not one of {', '.join(CELLS)}.")
+    check_smearing(smearing)
     rows = select(run, select_by, rule)
     if not rows:
         raise InputError(f"{run.folder}: no candidate is selected by {select_by!r}; generate some, or select otherwise.")
+    cells = [setting(structure_of(row), cell) for row in rows]
     out = Path(out)
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             names = [f"{row.formula}_{row.id:05d}.{FORMATS[file_format]}".rstrip(".") for row in rows]
-            for name, row in zip(names, rows, strict=True):
-                texts = _vasp_inputs(row, name) if file_format == "vasp" else {name: _as_text(run, row, file_format)}
-                for path, text in texts.items():
+            for name, row, chosen in zip(names, rows, cells, strict=True):
+                for path, text in _texts(run, row, chosen, name, file_format, smearing).items():
                     archive.writestr(path, text)
-            archive.writestr("candidates.csv", _csv(run, rows, names))
-            archive.writestr("provenance.json", json.dumps(_provenance(run, rows), indent=1) + "\n")
+            if file_format == "vasp":
+                archive.writestr("README.txt", readme(smearing))
+            archive.writestr("candidates.csv", _csv(run, rows, names, cells))
+            archive.writestr("provenance.json", json.dumps(_provenance(run, rows, cells), indent=1) + "\n")
         os.replace(partial, out)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -75,25 +92,34 @@ def export(
     return len(rows)
 
 
-def _as_text(run: Run, row: AtomsRow, file_format: str) -> str:
-    structure = structure_of(row)
-    about = {"id": row.id, "run": run.folder.name} | _origin(row)
-    title = " ".join([row.formula, *(f"{name}={value}" for name, value in about.items())])
+def _texts(run: Run, row: AtomsRow, chosen: Setting, name: str, file_format: str, smearing: str) -> dict[str, str]:
+    """The file of a candidate, or the files of its folder, by path."""
+    about = {"id": row.id, "run": run.folder.name} | _origin(row) | _of_cell(chosen)
+    title = " ".join([row.formula, *(f"{key}={value}" for key, value in about.items())])
+    if file_format == "vasp":
+        return {f"{name}/{file}": text for file, text in inputs(chosen.structure, title, smearing).items()}
     if file_format == "poscar":
         from pymatgen.io.vasp import Poscar
 
-        return Poscar(structure, comment=title, sort_structure=False).get_str(significant_figures=12)
+        return {name: Poscar(chosen.structure, comment=title, sort_structure=False).get_str(significant_figures=12)}
     if file_format == "cif":
         from pymatgen.io.cif import CifWriter
 
-        return f"# {title}\n{CifWriter(structure, significant_figures=10)}"
+        return {name: f"# {title}\n{CifWriter(chosen.structure, significant_figures=10)}"}
     from ase.io import write
 
-    atoms: Any = structure.to_ase_atoms()
+    atoms: Any = chosen.structure.to_ase_atoms()
     atoms.info = {"formula": row.formula} | about
     text = io.StringIO()
     write(text, atoms, format="extxyz")
-    return text.getvalue()
+    return {name: text.getvalue()}
+
+
+def _of_cell(chosen: Setting) -> dict[str, str | float]:
+    """Which cell of a candidate it is; of a conventional one also of which symmetry, and within how many Å that was found."""
+    if chosen.kind == "reduced":
+        return {"cell": chosen.kind}
+    return {"cell": chosen.kind, "spacegroup": chosen.symbol, "within": chosen.tolerance}
 
 
 def _origin(row: AtomsRow) -> dict[str, int | float]:
@@ -103,23 +129,16 @@ def _origin(row: AtomsRow) -> dict[str, int | float]:
     return {"seed": row.seed}
 
 
-def _vasp_inputs(row: AtomsRow, folder: str) -> dict[str, str]:
-    """A relaxation as the Materials Project sets it up; the POTCARs are named and must come from your own licence."""
-    from pymatgen.io.vasp.sets import MPRelaxSet
-
-    inputs = MPRelaxSet(structure_of(row))
-    names = "".join(f"{name}\n" for name in inputs.potcar_symbols)
-    texts = {"POSCAR": str(inputs.poscar), "INCAR": str(inputs.incar), "KPOINTS": str(inputs.kpoints), "POTCAR.names": names}
-    return {f"{folder}/{name}": text for name, text in texts.items()}
-
-
-def _provenance(run: Run, rows: list[AtomsRow]) -> dict[str, Any]:
+def _provenance(run: Run, rows: list[AtomsRow], cells: list[Setting]) -> dict[str, Any]:
     """Where the exported candidates come from: `config.json` of the run and what was taken."""
     return run.about | {
         "run": run.folder.name,
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "exported_with": __version__,
-        "candidates": [{"id": row.id, "number": row.number} | _origin(row) for row in rows],
+        "candidates": [
+            {"id": row.id, "number": row.number} | _origin(row) | _of_cell(chosen)
+            for row, chosen in zip(rows, cells, strict=True)
+        ],
     }
 
 
@@ -150,20 +169,24 @@ def _energies(run: Run) -> dict[int, dict[str, Any]]:
     out: dict[int, dict[str, Any]] = {}
     for potential in potentials_of(run):
         _, table, _ = stability_of(run, potential)
+        warning = untrained(potential, run.species)
         for line in table.to_dict("records"):
-            named = {f"{title}_{potential}": line[name] for name, title in ENERGIES.items() if name in line}
+            named = {f"energy_warning_{potential}": warning} if warning else {}
+            named |= {f"{title}_{potential}": line[name] for name, title in ENERGIES.items() if name in line}
             rounded = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in named.items()}
             out.setdefault(int(line["id"]), {}).update({n: "" if v == "nan" else v for n, v in rounded.items()})
     return out
 
 
-def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
+def _csv(run: Run, rows: list[AtomsRow], names: list[str], cells: list[Setting]) -> str:
     text = io.StringIO()
     shortest = sorted({pair for row in rows for pair in row.data["shortest"]})
     rules = rule_names(run)
     columns = [
         "id",
         "file",
+        "cell",
+        "atoms_in_file",
         "formula",
         "atoms",
         "volume_A3",
@@ -183,11 +206,12 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str]) -> str:
     ]
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()
-    for name, row in zip(names, rows, strict=True):
+    for name, row, chosen in zip(names, rows, cells, strict=True):
         details = {f"shortest_{pair}_A": f"{d:.4f}" for pair, d in row.data["shortest"].items()}
         details |= {f"verdict_{rule}": row.data["verdicts"][rule]["text"] for rule in rules}
         details |= energies.get(row.id, {})
         fixed = {"id": row.id, "file": name, "formula": row.formula, "atoms": row.natoms, "volume_A3": f"{row.volume:.4f}"}
+        fixed |= {"cell": str(chosen), "atoms_in_file": len(chosen.structure)}
         writer.writerow(
             row.key_value_pairs
             | details

@@ -1,6 +1,7 @@
 """Candidates: make cells with a trained run, judge them, find duplicates and symmetry, keep them in an ASE database.
 
 Candidate k of a seed is the same however many are asked for: cells are drawn in blocks, each with random numbers of its own.
+They are judged as they are drawn, and kept in the Niggli-reduced cell of the same crystal.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from crystalgan.describe import symmetry
 from crystalgan.energy import load as load_energy
 from crystalgan.energy import wanted as energy_wanted
 from crystalgan.geometry import judge, keeps, learned_rule, pack, refine
+from crystalgan.lattice import reduced
 from crystalgan.matching import Known, Seen, known_structures
 from crystalgan.methods import METHODS
 from crystalgan.pools import class_tensors, disturbed, load_networks, noise, pair_order, shuffled, transferred, union, usual_of
@@ -251,7 +253,7 @@ def add_refined(run: Run | Path | str, number: int, tolerance: float, known: Kno
         columns |= {"unique": unique, "duplicate_of": -1 if unique else source.number}
         columns |= {"refined_from": number, "refined_at": tolerance}
         data["matches"] = match or ""
-        return int(database.write(structure.to_ase_atoms(), key_value_pairs=columns, data=data))
+        return int(database.write(reduced(structure).to_ase_atoms(), key_value_pairs=columns, data=data))
 
 
 def _as_it_is(structure: Structure, species: tuple[str, ...]) -> Cells:
@@ -285,7 +287,7 @@ def _generate(run: Run, n: int, seed: int, reference: Seen[str], progress: Calla
                 match = reference.find(structure)
                 columns |= {"unique": twin is None, "duplicate_of": -1 if twin is None else twin, "new": match is None}
                 data["matches"] = match or ""
-                database.write(structure.to_ase_atoms(), key_value_pairs=columns, data=data)
+                database.write(reduced(structure).to_ase_atoms(), key_value_pairs=columns, data=data)
                 number += 1
                 if progress:
                     progress(number, n)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crystalgan import InputError
+from crystalgan.lattice import niggli
 from crystalgan.symmetry import Symmetry, joined
 
 if TYPE_CHECKING:
@@ -183,25 +184,6 @@ def canonical(structure: Structure) -> Structure:
     turned = turns[best // counts[rare]] @ lattice
     upright = np.linalg.cholesky(turned @ turned.T)  # lower triangular: a along x, b in xy
     return Structure(upright, kinds[kind[order[best]]].tolist(), trials[best][order[best]])
-
-
-def niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Right-handed Niggli-reduced lattice (rows, Å), fractional coordinates in it, and element symbols.
-
-    InputError for lattice vectors in one plane.
-    """
-    import spglib
-
-    # Where lengths or angles are equal but for rounding, the algorithm may go round in circles at one tolerance, not at the next.
-    tries = (spglib.niggli_reduce(structure.lattice.matrix, tolerance) for tolerance in (1e-5, 1e-4, 1e-3, 1e-6))
-    reduced = next((lattice for lattice in tries if lattice is not None), None)
-    if reduced is None:
-        raise InputError(f"{structure.formula}: the lattice cannot be reduced; its vectors lie in one plane.")
-    change = np.rint(reduced @ np.linalg.inv(structure.lattice.matrix))  # exact, where the reduced lattice is rounded
-    if np.linalg.det(change @ structure.lattice.matrix) < 0:
-        change = -change
-    frac = structure.frac_coords @ np.linalg.inv(change)
-    return change @ structure.lattice.matrix, frac, np.array([site.specie.symbol for site in structure])
 
 
 @cache

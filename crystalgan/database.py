@@ -78,10 +78,15 @@ def note_compared(run: Run, report: dict[str, Any]) -> None:
 
 
 def structure_of(row: AtomsRow) -> Structure:
-    """The pymatgen structure of a row, atoms in the order that verdicts count in."""
+    """The pymatgen structure of a row in its Niggli-reduced cell, atoms in the order that verdicts count in.
+
+    Databases that were written before cells were reduced are read reduced too, and stay as they are.
+    """
     from pymatgen.core import Structure
 
-    return Structure(row.cell, row.symbols, row.positions, coords_are_cartesian=True)
+    from crystalgan.lattice import reduced
+
+    return reduced(Structure(row.cell, row.symbols, row.positions, coords_are_cartesian=True))
 
 
 def get_row(run: Run, number: int) -> AtomsRow:
@@ -93,7 +98,7 @@ def get_row(run: Run, number: int) -> AtomsRow:
 
 
 def load_candidate(run: Run | Path | str, number: int) -> Structure:
-    """The structure of the candidate with this id."""
+    """The structure of the candidate with this id, in its Niggli-reduced cell."""
     return structure_of(get_row(run if isinstance(run, Run) else Run.open(run), number))
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from crystalgan.rules import pair_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
-    from pymatgen.core import Structure
+    from pymatgen.core import PeriodicSite, Structure
 
     from crystalgan.rules import Rule
 
@@ -114,11 +116,11 @@ def _symbol(structure: Structure, atom: int) -> str:
     return str(structure[atom].specie.symbol)
 
 
-def atom_names(structure: Structure) -> list[str]:
+def atom_names(sites: Iterable[PeriodicSite]) -> list[str]:
     """A name for each atom, counted by element: Pd1, Pd2, Ni1, H1 ..."""
     count: dict[str, int] = {}
     names = []
-    for site in structure:
+    for site in sites:
         symbol = site.specie.symbol
         count[symbol] = count.get(symbol, 0) + 1
         names.append(f"{symbol}{count[symbol]}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
 from crystalgan.classes import builtin_classes, sort_out
+from crystalgan.potentials import untrained
 from crystalgan.readers import read_entries
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> di
     in Å and place, by pair of elements); `keep_paper_rule`; `volume` (Å³ per atom: lowest, median, highest); `close` (cells
     with atoms nearer than they can be), `outliers` of volume, `large` cells; `prototypes` (place -> structure type);
     `oxidation` (formulas that no common oxidation states balance, with counts: a note, as in interstitial hydrides none has
-    to); `distances` (first neighbours, Å, by pair) and `limits` (d1 and d2, Å, by rule and pair); `proposals` (where, why).
+    to); `distances` (first neighbours, Å, by pair) and `limits` (d1 and d2, Å, by rule and pair); `proposals` (where, why);
+    `warnings` where the energies of the class will mean nothing.
     Raises InputError where there is nothing to read.
     """
     path = builtin_classes().get(str(path), Path(path))
@@ -50,6 +52,8 @@ def examine(path: Path | str, metal: str | None = None, shared: str = "H") -> di
         "keep_paper_rule": 0,
         "proposals": [],
     }
+    if words := untrained("CHGNet", (shared, *([metal] if metal else []))):
+        report["warnings"] = [words]
     if kept and metal is not None:
         report |= _cells(kept, metal, shared)
         report["proposals"] = _proposals(report)

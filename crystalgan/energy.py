@@ -84,6 +84,14 @@ def wanted(run: Run) -> bool:
     return METHODS[run.config.method][-1].constrained and bool(run.config.lambda_energy or run.config.settle)
 
 
+def warning(run: Run) -> str:
+    """A sentence where a run asks for energies of elements that CHGNet was hardly trained on; otherwise empty."""
+    from crystalgan.potentials import untrained
+
+    words = untrained("CHGNet", run.species) if wanted(run) else ""
+    return words and f"{words} Train without them: --set lambda_energy=0 --set settle=0."
+
+
 def load(run: Run) -> PairEnergy | None:
     """The energy of a run's pair; None where the run asks for none."""
     if not wanted(run):

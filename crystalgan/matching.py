@@ -77,7 +77,7 @@ class _Reduced:
     def of(cls, structure: Structure) -> _Reduced:
         from pymatgen.core import Structure
 
-        from crystalgan.cells import niggli
+        from crystalgan.lattice import niggli
 
         lattice, frac, _ = niggli(structure)
         reduced = Structure(lattice, structure.species, frac)

@@ -15,6 +15,7 @@ import numpy as np
 from crystalgan import InputError
 from crystalgan.archive import select
 from crystalgan.database import open_database, structure_of
+from crystalgan.lattice import reduced
 from crystalgan.relaxing import Outcome, Settings, Task, about_potential, at_once, perform, raised
 from crystalgan.runs import Run
 from crystalgan.workers import Workers
@@ -131,7 +132,7 @@ def _write(run: Run, task: Task, outcome: Outcome) -> None:
     with (database := open_relaxed(run)):
         same = {"candidate": task.candidate, "phase": task.phase, "potential": outcome.columns["potential"]}
         database.delete([row.id for row in database.select(include_data=False, **same)])
-        database.write(outcome.structure.to_ase_atoms(), key_value_pairs=outcome.columns | same, data=outcome.data)
+        database.write(reduced(outcome.structure).to_ase_atoms(), key_value_pairs=outcome.columns | same, data=outcome.data)
 
 
 def _refine(
@@ -170,15 +171,20 @@ def _offer(outcome: Outcome, row: AtomsRow, tolerance: float) -> str:
 
 
 def refined_of(row: AtomsRow) -> Structure:
-    """The cell of higher symmetry that a relaxed candidate became, where `row.data["refined"]` holds one."""
+    """The cell of higher symmetry that a relaxed candidate became, reduced, where `row.data["refined"]` holds one."""
     from pymatgen.core import Structure
 
     refined = row.data["refined"]
-    return Structure(refined["lattice"], refined["numbers"], refined["frac"])
+    return reduced(Structure(refined["lattice"], refined["numbers"], refined["frac"]))
 
 
 def frame_of(row: AtomsRow, k: int) -> Structure:
-    """The cell of the k-th frame that was kept of a relaxation."""
+    """The cell of the k-th frame that was kept of a relaxation.
+
+    All have the lattice vectors that the relaxed cell is reduced by, so that no atom jumps from one frame to the next.
+    """
     from pymatgen.core import Structure
 
-    return Structure(row.data["lattices"][k], row.symbols, row.data["positions"][k], coords_are_cartesian=True)
+    after, lattices = structure_of(row), row.data["lattices"]
+    change = np.rint(after.lattice.matrix @ np.linalg.inv(lattices[-1]))
+    return Structure(change @ lattices[k], row.symbols, row.data["positions"][k], coords_are_cartesian=True)

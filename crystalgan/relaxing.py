@@ -17,6 +17,7 @@ import numpy as np
 
 from crystalgan import InputError
 from crystalgan.describe import symmetry
+from crystalgan.lattice import reduced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,7 +119,7 @@ def raised(potential: str, tolerance: float, task: Task, seconds: float = SECOND
         return failure(task, f"{found.symbol} within {tolerance} Å did not relax ({error})")
     if not result.converged:
         return failure(task, f"{found.symbol} within {tolerance} Å did not converge")
-    after, kept = result.structure, symmetry(result.structure, TIGHT)
+    after, kept = reduced(result.structure), symmetry(result.structure, TIGHT)
     columns = {
         "energy_per_atom": result.energy / len(after),
         "spacegroup": kept.number,
@@ -208,7 +209,7 @@ def trajectory(frames: Sequence[Frame]) -> dict[str, Any]:
     return {
         "energies": np.array([frame.energy / len(frame.positions) for frame in frames]),
         "frames": chosen,
-        "lattices": np.array([frames[k].lattice for k in chosen], dtype=np.float32),
+        "lattices": np.array([frames[k].lattice for k in chosen]),
         "positions": np.array([frames[k].positions for k in chosen], dtype=np.float32),
     }
 

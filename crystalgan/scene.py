@@ -17,6 +17,7 @@ from crystalgan import describe
 from crystalgan.plots import OKABE_ITO, cell_edges, element_colour
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     import numpy as np
@@ -51,23 +52,26 @@ def build_scene(
     images: bool = True,
     polyhedra: bool = False,
     lit: tuple[int, int, tuple[int, int, int]] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """The scene as JSON for `CrystalToolkitScene`.
 
     `cutoffs`: longest bond of a pair in Å, named like "H-Pd" (`describe.default_cutoffs` by default). `size`: cells along each
     axis. `images`: atoms on a face, edge or corner are drawn on the opposite ones too. `lit`: an atom, its neighbour and the
-    neighbour's image, drawn as a bright bond. Every atom carries its number in `_meta`.
+    neighbour's image, drawn as a bright bond. Every atom carries its number in `_meta`: its own, or the one that `numbers` gives
+    it where atoms are copies of those of another cell, and so does its name.
     """
     ctk = _primitives()
     matrix = structure.lattice.matrix
     index, points = _drawn(structure, size, images)
+    marks = _marks(structure, range(len(structure)) if numbers is None else numbers)
     near = describe.bonds(structure, describe.default_cutoffs(structure) if cutoffs is None else cutoffs)
     parts = {
-        "atoms": [_atom(ctk, structure, i, points[index == i]) for i in range(len(structure))],
+        "atoms": [_atom(ctk, structure, i, points[index == i], marks[i]) for i in range(len(structure))],
         "bonds": _bonds(ctk, structure, near, index, points),
-        "polyhedra": _polyhedra(ctk, structure, near, index, points) if polyhedra else [],
+        "polyhedra": _polyhedra(ctk, structure, near, index, points, marks) if polyhedra else [],
         "cell": [_box(ctk, matrix, size)],
-        "lit": _lit(ctk, structure, lit) if lit else [],
+        "lit": _lit(ctk, structure, lit, marks) if lit else [],
     }
     origin = [-x / 2 for x in size @ matrix]  # of each part: the viewer asks the innermost scenes only
     scenes = [ctk.Scene(name, primitives, origin=origin) for name, primitives in parts.items() if primitives]
@@ -113,9 +117,16 @@ def _drawn(structure: Structure, size: tuple[int, int, int], images: bool) -> tu
     return np.array(index, dtype=int), np.array(shown).reshape(-1, 3) @ structure.lattice.matrix
 
 
-def _atom(ctk: ModuleType, structure: Structure, i: int, points: np.ndarray) -> Any:  # noqa: ANN401 - a primitive
+def _marks(structure: Structure, numbers: Sequence[int]) -> list[tuple[int, str]]:
+    """The number and the name of each atom."""
+    first = [structure[list(numbers).index(number)] for number in sorted(set(numbers))]
+    names = dict(zip(sorted(set(numbers)), describe.atom_names(first), strict=True))
+    return [(number, names[number]) for number in numbers]
+
+
+def _atom(ctk: ModuleType, structure: Structure, i: int, points: np.ndarray, mark: tuple[int, str]) -> Any:  # noqa: ANN401 - a primitive
     site = structure[i]
-    name = describe.atom_names(structure)[i]
+    number, name = mark
     place = ", ".join(f"{x:.3f}" for x in site.frac_coords % 1)
     return ctk.Spheres(
         points.tolist(),
@@ -123,7 +134,7 @@ def _atom(ctk: ModuleType, structure: Structure, i: int, points: np.ndarray) -> 
         radius=_radius(site.specie.symbol),
         tooltip=f"{name} ({place})",
         clickable=True,
-        _meta=[{"atom": i}],
+        _meta=[{"atom": number}],
     )
 
 
@@ -146,7 +157,12 @@ def _vector(structure: Structure, i: int, j: int, image: tuple[int, int, int]) -
 
 
 def _polyhedra(
-    ctk: ModuleType, structure: Structure, near: list[describe.Neighbour], index: np.ndarray, points: np.ndarray
+    ctk: ModuleType,
+    structure: Structure,
+    near: list[describe.Neighbour],
+    index: np.ndarray,
+    points: np.ndarray,
+    marks: list[tuple[int, str]],
 ) -> list[Any]:
     """Around every drawn metal atom the hull of the non-metals bonded to it."""
     import numpy as np
@@ -162,13 +178,15 @@ def _polyhedra(
             continue  # a plane has no hull
         colour = _hex(element_colour(site.specie.symbol))
         out += [
-            ctk.Convex([(p + c).tolist() for c in corners], color=colour, opacity=0.35, _meta=[{"atom": i}])
+            ctk.Convex([(p + c).tolist() for c in corners], color=colour, opacity=0.35, _meta=[{"atom": marks[i][0]}])
             for p in points[index == i]
         ]
     return out
 
 
-def _lit(ctk: ModuleType, structure: Structure, lit: tuple[int, int, tuple[int, int, int]]) -> list[Any]:
+def _lit(
+    ctk: ModuleType, structure: Structure, lit: tuple[int, int, tuple[int, int, int]], marks: list[tuple[int, str]]
+) -> list[Any]:
     """A bright bond from an atom to its neighbour, and the neighbour itself where it lies outside the cell."""
     i, j, image = lit
     inside = structure.frac_coords[i] % 1.0
@@ -177,7 +195,7 @@ def _lit(ctk: ModuleType, structure: Structure, lit: tuple[int, int, tuple[int, 
     end = start + _vector(structure, i, j, image)
     return [
         ctk.Cylinders([[start.tolist(), end.tolist()]], color=LIT_COLOUR, radius=LIT_RADIUS),
-        _atom(ctk, structure, j, end[None]),
+        _atom(ctk, structure, j, end[None], marks[j]),
     ]
 
 

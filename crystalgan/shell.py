@@ -36,6 +36,14 @@ def config_of(preset: str, settings: list[str], **named: Any) -> Any:  # noqa: A
     return Config.paper(**changes) if preset == "paper" else Config.of(changes)
 
 
+def warn(words: str, data: dict[str, Any] | None = None) -> None:
+    """Print a warning, where there is one, on stderr, and add it to what --json prints."""
+    if words:
+        print(f"warning: {words}", file=sys.stderr, flush=True)
+        if data is not None:
+            data["warnings"] = [*data.get("warnings", []), words]
+
+
 def show(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
     """Print a result on stdout, as one JSON object or in lines."""
     print(json.dumps(data) if as_json else "\n".join(lines))

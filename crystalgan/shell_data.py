@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from crystalgan import InputError
-from crystalgan.shell import Json, show
+from crystalgan.shell import Json, show, warn
 
 app = typer.Typer()
 
@@ -58,6 +58,7 @@ def check(
 def _diagnosis(report: dict[str, Any], shared: str) -> list[str]:
     """The report of the data doctor in words."""
     lines = [f"{report['path']}: {report['cells']} cells of {report['metal']}-{shared}"]
+    lines += [f"note      {words}" for words in report.get("warnings", [])]
     lines += [f"left out  {x['where']}: {x['reason']}" for x in report["left_out"]]
     lines += [f"note      {x['where']}: {x['remark']}" for x in report["remarks"]]
     if not report["cells"]:
@@ -144,7 +145,10 @@ def build_classes(
     from tqdm import tqdm
 
     from crystalgan import build
+    from crystalgan.potentials import untrained
 
+    warnings: dict[str, Any] = {}
+    warn(untrained("CHGNet", metals), warnings)
     with tqdm(desc="cells", unit="", file=sys.stderr) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
@@ -154,4 +158,4 @@ def build_classes(
 
         counts = build.build_classes(metals, out, work, jobs, progress)
     lines = [f"{metal}: {c['kept']} cells kept, {c['dropped']} left out" for metal, c in counts.items()]
-    show({"classes": counts}, lines, as_json)
+    show({"classes": counts} | warnings, lines, as_json)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan.shell import Json, RunFolder, config_of, show
+from crystalgan.shell import Json, RunFolder, config_of, show, warn
 
 app = typer.Typer()
 
@@ -166,12 +166,22 @@ def export(
     file_format: Annotated[
         str, typer.Option("--format", help="poscar, cif, extxyz, or vasp: a folder of inputs each.")
     ] = "poscar",
+    cell: Annotated[
+        str, typer.Option(help="reduced (Niggli), or conventional: of the symmetry found within 0.1 Å, atoms where they are.")
+    ] = "reduced",
+    smearing: Annotated[
+        str,
+        typer.Option(
+            help="Of vasp: gaussian (ISMEAR 0, metal or not), metal (ISMEAR 1), or mp (ISMEAR -5 as in MPRelaxSet, which is "
+            "wrong for relaxing metals)."
+        ),
+    ] = "gaussian",
     as_json: Json = False,
 ) -> None:
     """Write selected candidates into a zip, one file each, with candidates.csv."""
     from crystalgan import archive
 
-    count = archive.export(run_folder, out, select, rule, file_format)
+    count = archive.export(run_folder, out, select, rule, file_format, cell, smearing)
     show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
 
 
@@ -179,8 +189,10 @@ def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here woul
     from tqdm import tqdm
 
     from crystalgan import training
+    from crystalgan.energy import warning
     from crystalgan.runs import stop
 
+    warn(warning(run))
     asked = {name: signal.signal(name, lambda *_: stop(run)) for name in (signal.SIGINT, signal.SIGTERM)}
     bars: dict[int, Any] = {}
 
@@ -200,7 +212,10 @@ def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here woul
 
 
 def _print_trained(run: Any, seconds: float, as_json: bool) -> None:  # noqa: ANN401 - as above
+    from crystalgan.energy import warning
+
     status = run.status()
     result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}
+    result |= {"warnings": [words]} if (words := warning(run)) else {}
     lines = [f"{run.folder}: {' + '.join(map(str, status['epochs']))} epochs in {seconds:.0f} s"]
     show(result, lines, as_json)

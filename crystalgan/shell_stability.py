@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003 - Typer reads it
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from crystalgan.shell import Json, RunFolder, say_left_out, show
+from crystalgan.shell import Json, RunFolder, say_left_out, show, warn
 
 app = typer.Typer()
 
@@ -48,8 +48,12 @@ def relax(
     from tqdm import tqdm
 
     from crystalgan import relaxations
+    from crystalgan.potentials import untrained
     from crystalgan.relaxing import Settings
+    from crystalgan.runs import Run
 
+    warnings: dict[str, Any] = {}
+    warn(untrained(potential, Run.open(run_folder).species), warnings)  # before anything is relaxed
     with tqdm(desc="relaxed", unit="", file=sys.stderr) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
@@ -62,7 +66,7 @@ def relax(
             run_folder, select, potential, settings, jobs, references, phases or [], refine, progress, batch, say_left_out
         )
     lines = [f"{counts['relaxed']} candidates relaxed, {counts['converged']} of them converged, {counts['failed']} failed"]
-    show(counts, lines, as_json)
+    show(counts | warnings, lines, as_json)
 
 
 @app.command()
@@ -74,10 +78,13 @@ def stability(
     as_json: Json = False,
 ) -> None:
     """Energy above the convex hull, products and stored hydrogen of the relaxed candidates, the most stable first."""
+    from crystalgan.potentials import untrained
     from crystalgan.runs import Run
     from crystalgan.stability import diagram_of, lacks_compounds, phases_of, table_of, trust_in_words, with_trust
 
     run = Run.open(run_folder)
+    warnings: dict[str, Any] = {}
+    warn(untrained(potential, run.species), warnings)
     diagram = diagram_of(phases_of(run, potential))
     table = with_trust(run, potential, table_of(run, potential, diagram))
     rows = [{k: None if v != v else v for k, v in row.items()} for row in table.to_dict("records")]  # noqa: PLR0124 - NaN
@@ -92,4 +99,4 @@ def stability(
     lines += [f"{row.id:5} {trust_in_words(row.apart, row.same_cell)}" for row in both]
     if missing := lacks_compounds(diagram, run.species):
         lines.append(f"{missing} `relax --references` adds them.")
-    show({"candidates": rows}, lines, as_json)
+    show({"candidates": rows} | warnings, lines, as_json)

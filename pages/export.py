@@ -10,6 +10,8 @@ import streamlit as st
 
 from crystalgan import InputError
 from crystalgan.exchange import known_files, known_folder, pack_run
+from crystalgan.lattice import TOLERANCE
+from crystalgan.vasp import FAMILY, FOLDER
 from ui import cached, state, work
 
 if TYPE_CHECKING:
@@ -20,6 +22,15 @@ FILE_FORMATS = {
     "CIF": "cif",
     "extended XYZ": "extxyz",
     "VASP inputs (POSCAR, INCAR, KPOINTS)": "vasp",
+}
+CELLS = {
+    "Niggli-reduced": "reduced",
+    "conventional": "conventional",
+}
+SMEARING = {  # in words -> `vasp.SMEARING`
+    "Gaussian (ISMEAR 0): metal or not": "gaussian",
+    "for metals (ISMEAR 1)": "metal",
+    "as in MPRelaxSet (ISMEAR -5): not for metals": "mp",
 }
 MANY = 200  # VASP inputs take about 20 ms each
 
@@ -47,22 +58,42 @@ def choices(run: Run, table: pd.DataFrame) -> dict[str, tuple[str, list[int]]]:
 
 def export_form(run: Run, table: pd.DataFrame) -> None:
     groups = choices(run, table)
-    left, right = st.columns(2)
+    left, middle, right = st.columns([3, 2, 2])
     which = left.selectbox("Candidates", list(groups), format_func=lambda name: groups[name][0], key="which")
-    kind = right.selectbox(
+    kind = middle.selectbox(
         "Format",
         list(FILE_FORMATS),
         key="format",
-        help="VASP inputs: the Materials Project's settings for a relaxation, one folder each.",
+        help="VASP inputs: the Materials Project's settings for a relaxation but for smearing and POTCARs, one folder each.",
+    )
+    cell = right.selectbox(
+        "Cell",
+        list(CELLS),
+        key="export_cell",
+        help=f"Conventional: of the symmetry found within {TOLERANCE} Å, every atom where it is, so the crystal is the same and "
+        "not made more symmetric. Each file says which cell it holds; a triclinic one stays reduced.",
     )
     ids = groups[which][1]
+    smearing = "gaussian"
     if FILE_FORMATS[kind] == "vasp":
-        st.caption("POTCARs are named in `POTCAR.names` and never included: they come with your own VASP licence.")
+        smearing = SMEARING[
+            st.selectbox(
+                "Smearing",
+                list(SMEARING),
+                key="smearing",
+                help="MPRelaxSet's tetrahedron method gives wrong forces where bands are partly filled, as in metals; "
+                "Methfessel-Paxton smearing (ISMEAR 1) is for metals only.",
+            )
+        ]
+        st.caption(
+            f"POTCARs are named in `POTCAR.names`, of the family {FAMILY} ({FOLDER}), and never included: they come with your "
+            "own VASP licence. `README.txt` says how to put them together."
+        )
         if len(ids) > MANY:
             st.caption(f"{len(ids)} folders take about {work.in_words(len(ids) * 0.02)}.")
     st.download_button(
         f"Download {len(ids)} candidate{'s' * (len(ids) > 1)}",
-        data=partial(cached.archive, str(run.folder), ",".join(map(str, ids)), FILE_FORMATS[kind]),
+        data=partial(cached.archive, str(run.folder), ",".join(map(str, ids)), FILE_FORMATS[kind], CELLS[cell], smearing),
         file_name=f"{run.folder.name}_{which}.zip",
         mime="application/zip",
         on_click="ignore",

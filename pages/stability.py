@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from crystalgan import InputError
+from crystalgan.potentials import untrained
 from crystalgan.stability import lacks_compounds, other_structures
 from crystalgan.stability_charts import hull_figure, storage_figure
 from ui import cached, relaxed, state, vet, work
@@ -78,6 +79,8 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN4
             "They are relaxed with the same potential and join the hull.",
         )
         ids = groups[which][1]
+        if words := untrained(potential, run.species):
+            st.warning(words)
         st.caption(f"About {work.in_words(SECONDS * len(ids))} for {len(ids)}, less where some are relaxed like this already.")
         if st.button("Relax", type="primary", key="relax", width="stretch"):
             options = {"rattled": ["--rattle"], "symmetry kept": ["--symmetry"]}.get(way, [])
@@ -170,6 +173,8 @@ def show_figures(run: Run, diagram: PhaseDiagram, table: pd.DataFrame, current: 
 
 def show_relaxed(run: Run, potential: str) -> None:
     diagram, table, problem = cached.stability(run, potential)
+    if words := untrained(potential, run.species):
+        st.warning(words)  # beside every energy of the page
     if table.empty:
         st.info(f"No candidate is relaxed with {potential} yet.")
         return

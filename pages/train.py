@@ -8,6 +8,7 @@ import streamlit as st
 
 from crystalgan import InputError
 from crystalgan.exchange import unpack_run
+from crystalgan.potentials import untrained
 from crystalgan.runs import start, stop
 from ui import cached, components, settings, state, work
 from ui.classes import SHARED
@@ -57,6 +58,8 @@ def new_training(runs: list[Run], shown: Run | None) -> None:
         width="stretch",
         key="train",
     )
+    if words := untrained("CHGNet", base.species if base else (str(a), str(b), SHARED)):
+        st.warning(f"{words} Step 2 learns from them unless its energies are set to 0.")
     st.caption(f"About {work.in_words(expected)}{several}. It goes on when you leave this page or close the browser.")
     with st.expander("All other settings"):
         settings.other_fields()

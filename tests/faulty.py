@@ -2,10 +2,12 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import numpy as np
 from ase.calculators.emt import EMT
 
+from crystalgan import relaxing
 from crystalgan.relaxing import failure
 
 
@@ -37,11 +39,14 @@ class Higher(EMT):
 
 
 class Slow(EMT):
-    """Takes 0.05 s for cells of more than three atoms."""
+    """Takes 5 s for cells of more than three atoms by the clock of relaxations, which it puts forward; nobody waits."""
+
+    ahead = 0.0
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=()):
         if len(atoms) > 3:
-            time.sleep(0.05)
+            Slow.ahead += 5.0
+            relaxing.time = SimpleNamespace(monotonic=lambda: time.monotonic() + Slow.ahead)
         super().calculate(atoms, properties, system_changes)
 
 

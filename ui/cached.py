@@ -220,13 +220,13 @@ def _measured(folder: str, changed: float) -> dict[str, float | None]:  # noqa: 
     return measure(Run.open(folder))
 
 
-def archive(folder: str, select_by: str, file_format: str) -> bytes:
+def archive(folder: str, select_by: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian") -> bytes:
     """The zip that `export` writes, as bytes."""
     from crystalgan.archive import export
 
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "candidates.zip"
-        export(folder, path, select_by, file_format=file_format)
+        export(folder, path, select_by, None, file_format, cell, smearing)
         return path.read_bytes()
 
 
@@ -248,12 +248,18 @@ def stability(run: Run, potential: str) -> tuple[PhaseDiagram | None, pd.DataFra
 
 
 def with_energies(run: Run, table: pd.DataFrame) -> pd.DataFrame:
-    """The candidates with a column `e_above_hull` (eV/atom) where some are relaxed, in CHGNet if it is there."""
+    """The candidates with a column `e_above_hull` (eV/atom) where some are relaxed, in CHGNet if it is there.
+
+    The column's name says so where the potential was hardly trained on an element.
+    """
+    from crystalgan.potentials import untrained
+
     names = potentials(str(run.folder), relaxed_stamp(run))
     found = stability(run, names[0])[1] if names else table
     if "above_hull" not in found:
         return table
-    energies = found[["id", "above_hull"]].rename(columns={"above_hull": "e_above_hull"})
+    name = "e_above_hull" + (f" ({words})" if (words := untrained(names[0], run.species)) else "")
+    energies = found[["id", "above_hull"]].rename(columns={"above_hull": name})
     return table.merge(energies, how="left", on="id")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from crystalgan import describe
+from crystalgan import describe, lattice
 from crystalgan.scene import AXIS_COLOURS, build_scene, legend
 from ui import components
 
@@ -26,12 +26,21 @@ class View:
     images: bool = True
     polyhedra: bool = False
     cutoffs: dict[str, float] = field(default_factory=dict)  # longest bonds that were set by hand, Å
+    conventional: bool = False  # the conventional cell in place of the reduced one
 
 
 def view_settings(structure: Structure, rule: Rule | None, key: str) -> View:
     """The popover that sets a view."""
-    with st.popover("View", icon=":material/tune:", help="Supercell, atoms on faces, polyhedra, longest bonds."):
-        st.caption("For looking only: what is exported stays the cell itself.")
+    with st.popover(
+        "View", icon=":material/tune:", help="Conventional cell, supercell, atoms on faces, polyhedra, longest bonds."
+    ):
+        st.caption("For looking only: the page Export has a choice of its own.")
+        conventional = st.toggle(
+            "Conventional cell",
+            key=f"{key}_conventional",
+            help=f"Of the symmetry found within {lattice.TOLERANCE} Å, atoms where they are, instead of the Niggli-reduced cell. "
+            "Copies of one atom carry one name; a click on any shows the same neighbours. A triclinic cell stays as it is.",
+        )
         size = [
             column.number_input(f"along {axis}", 1, 3, key=f"{key}_{axis}", help="Cells drawn along this axis.")
             for axis, column in zip("abc", st.columns(3), strict=True)
@@ -45,7 +54,7 @@ def view_settings(structure: Structure, rule: Rule | None, key: str) -> View:
             cutoffs[pair] = columns[i % 3].number_input(
                 pair, 0.0, 6.0, round(value, 2), 0.05, key=f"{key}_{pair}", help="0 draws no bonds of this pair."
             )
-    return View((int(size[0]), int(size[1]), int(size[2])), images, polyhedra, cutoffs)
+    return View((int(size[0]), int(size[1]), int(size[2])), images, polyhedra, cutoffs, conventional)
 
 
 def bond_cutoffs(structure: Structure, rule: Rule | None) -> dict[str, float]:
@@ -75,18 +84,36 @@ def show(
     rule: Rule | None = None,
     label: str = "",
 ) -> int | None:
-    """Draw a cell; returns the number of the atom clicked last."""
+    """Draw a cell; returns the number of the atom clicked last, by the atoms of `structure` in a conventional cell too."""
     view = view or View()
     cutoffs = bond_cutoffs(structure, rule) | view.cutoffs
-    size = "×".join(map(str, view.size))
+    drawn, numbers, notes = structure, None, []
+    if view.conventional:
+        chosen = lattice.conventional(structure)
+        drawn, numbers, notes = chosen.structure, chosen.atoms, [in_words(chosen)]
+        lit = chosen.pair(structure, lit) if lit else None
+    if view.size != (1, 1, 1):
+        notes.append(f"{'×'.join(map(str, view.size))} cells, view only")
     return components.viewer(
-        build_scene(structure, cutoffs, view.size, view.images, view.polyhedra, lit),
+        build_scene(lattice.upright(drawn), cutoffs, view.size, view.images, view.polyhedra, lit, numbers),
         legend(structure),
         AXIS_COLOURS,
         identity,
         name=name,
         key=key,
-        note="" if view.size == (1, 1, 1) else f"{size} cells, view only",
+        note="; ".join(notes),
         label=label or f"Cell of {structure.composition.reduced_formula} in 3D",
         height=height,
+    )
+
+
+def in_words(chosen: lattice.Setting) -> str:
+    """Which cell is drawn, its size and its edges."""
+    if chosen.kind == "reduced":
+        return "no conventional cell but the reduced one"
+    a, b, c = chosen.structure.lattice.abc
+    alpha, beta, gamma = chosen.structure.lattice.angles
+    return (
+        f"conventional cell, {chosen.symbol}, {len(chosen.structure)} atoms: "
+        f"{a:.2f}, {b:.2f}, {c:.2f} Å; {alpha:.0f}°, {beta:.0f}°, {gamma:.0f}°"
     )

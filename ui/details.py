@@ -152,7 +152,7 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
     drawn = Drawn(found.refined, f"{identity}-refined") if refined and found.number > 1 else Drawn(structure, identity)
     row.download_button(
         "Download this cell (POSCAR)",
-        data=lambda: _poscar(drawn.structure, name),
+        data=lambda: _poscar(drawn.structure, f"{name} cell={'reduced' if drawn.structure is structure else 'conventional'}"),
         file_name=f"{name}{drawn.identity.removeprefix(identity)}.vasp",
         on_click="ignore",
         icon=":material/download:",
@@ -174,10 +174,10 @@ def take_refined(run: Run, number: int, tolerance: float) -> None:
     st.rerun()
 
 
-def _poscar(structure: Structure, name: str) -> str:
+def _poscar(structure: Structure, title: str) -> str:
     from pymatgen.io.vasp import Poscar
 
-    return Poscar(structure, comment=name, sort_structure=True).get_str(significant_figures=12)
+    return Poscar(structure, comment=title, sort_structure=True).get_str(significant_figures=12)
 
 
 def compare(run: Run, ids: list[int], table: pd.DataFrame, view: cell.View) -> None:

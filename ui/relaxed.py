@@ -36,7 +36,13 @@ def way(run: Run, row: AtomsRow, structure: Structure) -> None:
     frames = [int(k) for k in row.data["frames"]]
     step = frames[-1]
     if len(frames) > 1:
-        step = st.select_slider("Step", frames, frames[-1], key=f"step_{identity}", help="0: as it was made.")
+        step = st.select_slider(
+            "Step",
+            frames,
+            frames[-1],
+            key=f"step_{identity}",
+            help="0: as it was made. All steps have the lattice vectors of the relaxed cell, which is Niggli-reduced.",
+        )
     chosen = frame_of(row, frames.index(step))
     cell.show(chosen, f"{identity}-{step}", "relaxed_view", height=330, name=f"{name}_{number}_step{step}", rule=run.rule)
     st.plotly_chart(relaxation_figure(list(row.data["energies"]), step), key="relaxation", config=PLAIN)
@@ -83,7 +89,7 @@ def _download(structure: Structure, name: str, label: str, key: str) -> None:
 
     st.download_button(
         label,
-        data=lambda: Poscar(structure, comment=name, sort_structure=True).get_str(significant_figures=12),
+        data=lambda: Poscar(structure, comment=f"{name} cell=reduced", sort_structure=True).get_str(significant_figures=12),
         file_name=f"{name}.vasp",
         on_click="ignore",
         icon=":material/download:",

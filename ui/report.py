@@ -35,6 +35,8 @@ def show_report(report: dict[str, Any], key: str = "doctor") -> None:
     columns[2].metric(
         "Keep the paper's rule", report["keep_paper_rule"], help=f"{shared}-{shared} and metal-metal within 1.8 to 3.0 Å."
     )
+    for words in report.get("warnings", []):
+        st.warning(words)
     show_list("Could not be used", ["cell", "why"], [(x["where"], x["reason"]) for x in report["left_out"]])
     show_list("Read otherwise than written", ["cell", "what"], [(x["where"], x["remark"]) for x in report["remarks"]])
     if "volume" not in report:
