@@ -27,6 +27,10 @@ class InputError(ValueError):
     """What the user gave cannot be used; the message is one sentence that names it and the way out."""
 
 
+class Interrupted(BaseException):  # noqa: N818 - as KeyboardInterrupt, which Typer would take for itself
+    """The user stopped a command (Ctrl-C, SIGTERM); the message says what is kept and how to go on."""
+
+
 _PUBLIC = {
     "Config": "config",
     "load_class": "classes",

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from crystalgan import InputError
+from crystalgan import InputError, Interrupted
 from crystalgan.config import Config
 from crystalgan.runs import Run, TrainingError
 from crystalgan.study import ENDED, at_least_one, end_children, one_thread, study_folder
@@ -71,7 +71,7 @@ def search(
         direction="maximize",
         load_if_exists=True,
     )
-    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))  # else a continued search repeats itself
+    study.sampler = optuna.samplers.TPESampler(seed=(config.seed + len(study.trials)) % 2**32)  # else a continued search repeats itself
     if not study.trials:
         study.enqueue_trial({name: getattr(config, name) for name in searched(config)})
     with ProcessPoolExecutor(processes, get_context("spawn"), one_thread) as pool:
@@ -89,7 +89,7 @@ def search(
                     progress(len(done) + 1, _best(study))
         except BrokenProcessPool:
             raise TrainingError(ENDED) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             end_children()  # else the pool would wait for them
             raise
     if not (scored := [trial for trial in done if trial.value is not None]):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crystalgan.shell import Json, RunFolder, show
+from crystalgan.shell import Json, RunFolder, keeping, path_of, show
 
 app = typer.Typer()
 
@@ -37,10 +37,10 @@ def relax(
         ),
     ] = False,
     phases: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="More phases of these elements: a file, folder or zip.")
+        list[Path] | None, typer.Option(metavar="PATH", parser=path_of, help="More phases of these elements: a file, folder or zip.")
     ] = None,
     refine: Annotated[
-        float | None, typer.Option(min=1e-3, help="Look for a higher symmetry within so many Å afterwards; 0.1 or 0.3.")
+        float | None, typer.Option(help="Look for a higher symmetry within so many Å afterwards; 0.1 or 0.3.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +50,8 @@ def relax(
     from crystalgan import relaxations
     from crystalgan.relaxing import Settings
 
-    with tqdm(desc="relaxed", unit="", file=sys.stderr) as bar:
+    kept = "what was relaxed is kept; the same command goes on with the rest."
+    with keeping(lambda: kept), tqdm(desc="relaxed", unit="", file=sys.stderr) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
             bar.total = total
