@@ -27,7 +27,7 @@ class InputError(ValueError):
     """What the user gave cannot be used; the message is one sentence that names it and the way out."""
 
 
-class Interrupted(BaseException):  # noqa: N818 - as KeyboardInterrupt, which Typer would take for itself
+class Interrupted(BaseException):
     """The user stopped a command (Ctrl-C, SIGTERM); the message says what is kept and how to go on."""
 
 

@@ -1,7 +1,7 @@
 """The command line. `--json` prints one JSON object on stdout; progress goes to stderr.
 
-Exit codes: 0 done, 2 the input cannot be used or the system refuses a file (one sentence on stderr), 1 a training that could not go
-on, 130 stopped by the user (one sentence that says what is kept).
+Exit codes: 0 done; 2 the input cannot be used, or the system refuses a file; 1 a training that could not go on; 130 stopped by
+the user. Each but the first comes with one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -62,10 +62,13 @@ def _carry_out() -> None:
     """The command that the arguments name; what is wrong with them is an InputError too, as it is anywhere else."""
     from typer import BadParameter
 
-    usage, words = BadParameter.__mro__[1:3]  # the errors of Typer's own copy of Click, which have no public name
+    usage: Any  # errors of Typer's own copy of Click, which have no public name
+    words: Any
+    usage, words = BadParameter.__mro__[1:3]
     try:
         code = _app()(standalone_mode=False)
-    except words as error:
+    except words as found:
+        error: Any = found
         if len(sys.argv) < 2:
             error.show()  # the help
             sys.exit(2)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group, stacked
+from crystalgan.config import check_seed, mixed
 from crystalgan.database import DECISIONS, get_row, note_matches, open_database, passed_key, structure_of, timed
 from crystalgan.describe import check_tolerance, symmetry
-from crystalgan.config import check_seed, mixed
 from crystalgan.energy import load as load_energy
 from crystalgan.energy import wanted as energy_wanted
 from crystalgan.geometry import judge, keeps, learned_rule, pack, refine

@@ -57,7 +57,7 @@ def known_folder(run: Run) -> Path:
 
 def known_files(run: Run) -> list[Path]:
     """The known structures that go along with a run: all that it was given, or none where they are larger than `MOST_KNOWN`."""
-    files = [path for path in sorted(known_folder(run).glob("*")) if path.is_file()]
+    files = [path for path in sorted(known_folder(run).glob("[!.]*")) if path.is_file()]
     return files if sum(path.stat().st_size for path in files) <= MOST_KNOWN else []
 
 

@@ -1,7 +1,7 @@
 """An ASE database in a file that several processes use: never seen half made, never made by a reader, and plain about failures.
 
-ASE makes a file on the first look at it, empty, and its tables one by one, so that whoever looks meanwhile finds a damaged one. Its
-lock file outlives a process that is killed. Here a file appears when it is complete, and SQLite alone does the locking.
+ASE makes a file on the first look at it, empty, and its tables one by one, so that whoever looks meanwhile finds a damaged one.
+Its lock file outlives a process that is killed. Here a file appears when it is complete, and SQLite alone does the locking.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sqlite3
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ase.db.sqlite import SQLite3Database
 
@@ -28,6 +28,8 @@ TABLES = {"systems", "species", "keys", "text_key_values", "number_key_values", 
 
 class RunDatabase(SQLite3Database):
     """ASE's own for this file; without one it reads as an empty one. What cannot be read or written is an InputError."""
+
+    connection: sqlite3.Connection | None
 
     def __init__(self, path: Path, again: str, make: bool = False) -> None:
         super().__init__(str(path.absolute()), use_lock_file=False)
@@ -51,18 +53,18 @@ class RunDatabase(SQLite3Database):
         """The sentence on a file that is no such database any more."""
         return f"{self.path}: damaged ({error}); {self.again}."
 
-    def __enter__(self) -> RunDatabase:
+    def __enter__(self) -> Self:
         with self._saying():
             super().__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._saying():
             try:
                 super().__exit__(*error)
             finally:
-                if self.connection is not None:  # the commit failed: nothing of it is written
-                    self.connection.close()
+                if (left := self.connection) is not None:  # the commit failed: nothing of it is written
+                    left.close()
                     self.connection = None
 
     @contextmanager
@@ -90,14 +92,16 @@ class RunDatabase(SQLite3Database):
         return sqlite3.connect(f"{Path(self.filename).as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
 
     def _is_there(self) -> bool:
-        """Whether there is a file with all tables; one without, or without a row, was left by a process that made it otherwise."""
+        """Whether there is a file with all tables; one that lacks them and holds no row was left by a process that was killed."""
         if not self.path.exists():
             return False
         with self._saying():
             connection = self._open()
             try:
                 found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-                version = "information" in found and connection.execute("SELECT 1 FROM information WHERE name = 'version'").fetchone()
+                version = (
+                    "information" in found and connection.execute("SELECT 1 FROM information WHERE name = 'version'").fetchone()
+                )
                 if found >= TABLES and version:
                     return True
                 if "systems" in found and connection.execute("SELECT 1 FROM systems").fetchone():
@@ -129,33 +133,33 @@ class RunDatabase(SQLite3Database):
         except sqlite3.ProgrammingError:
             raise
         except sqlite3.DatabaseError as error:
-            raise InputError(self._problem(error)) from None
+            raise InputError(refused(self.path, error, self.again)) from None
 
-    def _problem(self, error: sqlite3.DatabaseError) -> str:
-        code, path = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF, self.path
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return f"{path}: another process has been writing here for {PATIENCE} s; try again when it is done."
-        if code == sqlite3.SQLITE_FULL:
-            return problem(OSError(errno.ENOSPC, ""), path)
-        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
-            return self._refused(error)
-        return self.damaged(error)
 
-    def _refused(self, error: sqlite3.DatabaseError) -> str:
-        """SQLite keeps the system's reason to itself; asked without opening the file, which would undo its locks."""
-        path, folder = self.path, self.path.parent
-        if not path.exists():
-            return problem(FileNotFoundError(errno.ENOENT, ""), path, "the run was deleted or moved", writing=False)
-        for place, what in ((path, os.R_OK), (path, os.W_OK), (folder, os.W_OK)):
-            if not may(place, what):
-                only_read = what == os.W_OK and os.statvfs(place).f_flag & os.ST_RDONLY
-                refused = OSError(errno.EROFS if only_read else errno.EACCES, "")
-                return problem(refused, place, COPY, writing=what == os.W_OK) + self._interrupted()
-        return f"{path}: cannot be read or written ({error}); look whether the disk is full or fails."
+def refused(path: Path, error: sqlite3.DatabaseError, again: str) -> str:
+    """One sentence on why SQLite cannot read or write this file; `again` is what to do with a damaged one."""
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"{path}: another process has been writing here for {PATIENCE} s; try again when it is done."
+    if code == sqlite3.SQLITE_FULL:
+        return problem(OSError(errno.ENOSPC, ""), path)
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+        return _by_the_system(path, error)
+    return f"{path}: damaged ({error}); {again}."
 
-    def _interrupted(self) -> str:
-        journal = self.path.with_name(f"{self.path.name}-journal")
-        return " A process ended while it wrote here: whoever may write is to open the run once." * journal.exists()
+
+def _by_the_system(path: Path, error: sqlite3.DatabaseError) -> str:
+    """SQLite keeps the system's reason to itself; it is asked without opening the file, which would undo SQLite's locks."""
+    if not path.exists():
+        return problem(FileNotFoundError(errno.ENOENT, ""), path, "the run was deleted or moved", writing=False)
+    journal = path.with_name(f"{path.name}-journal")
+    interrupted = " A process ended while it wrote here: whoever may write is to open the run once." * journal.exists()
+    for place, what in ((path, os.R_OK), (path, os.W_OK), (path.parent, os.W_OK)):
+        if not may(place, what):
+            only_read = what == os.W_OK and os.statvfs(place).f_flag & os.ST_RDONLY
+            refusal = OSError(errno.EROFS if only_read else errno.EACCES, "")
+            return problem(refusal, place, COPY, writing=what == os.W_OK) + interrupted
+    return f"{path}: cannot be read or written ({error}); look whether the disk is full or fails."
 
 
 def _appear(partial: Path, path: Path) -> None:
@@ -167,4 +171,4 @@ def _appear(partial: Path, path: Path) -> None:
     except OSError:  # a disk without hard links
         if path.exists():
             raise FileExistsError(path) from None
-        os.rename(partial, path)
+        partial.rename(path)

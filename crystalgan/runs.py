@@ -175,7 +175,9 @@ class Run:
         from safetensors.torch import save
 
         header = {key: json.dumps(value) for key, value in (about or {}).items()}
-        data = save({key: tensor.contiguous() for key, tensor in tensors.items()}, header)  # its `save_file` lets nobody else read
+        data = save(
+            {key: tensor.contiguous() for key, tensor in tensors.items()}, header
+        )  # its `save_file` lets nobody else read
         write_whole(self.folder / name, data, COPY)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -207,7 +209,10 @@ class Run:
         """`status.json`; a run that says it is running while no process holds its lock was killed, and is given as stopped."""
         status = read_json(self.folder / "status.json")
         while _is_at_work(status) and not self.is_held():
-            before, status = status, read_json(self.folder / "status.json")  # it may have ended since: it says so before it lets go
+            before, status = (
+                status,
+                read_json(self.folder / "status.json"),
+            )  # it may have ended since: it says so before it lets go
             if status == before:
                 return status | {"state": "stopped", "message": "The process that trained this run ended before it was done."}
         return status

@@ -1,4 +1,4 @@
-"""What every command needs: options that several share, settings from words, the printing of results, an end when asked for one."""
+"""What every command needs: options that several share, settings from words, the printing of results, and an early end."""
 
 from __future__ import annotations
 

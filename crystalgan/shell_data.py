@@ -33,10 +33,18 @@ def check(
     metal: Annotated[str | None, typer.Option(help="The metal of a .mat file, which names no elements.")] = None,
     shared: Annotated[str, typer.Option(help="The element that both classes share.")] = "H",
     figure: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", parser=path_of, help="Draw the first-neighbour distances with d1 and d2 into this HTML file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", parser=path_of, help="Draw the first-neighbour distances with d1 and d2 into this HTML file."
+        ),
     ] = None,
     cleaned: Annotated[
-        Path | None, typer.Option(metavar="FILE.extxyz", parser=path_of, help="Write the cells without those that are proposed to be left out, as extended XYZ.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.extxyz",
+            parser=path_of,
+            help="Write the cells without those that are proposed to be left out, as extended XYZ.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -86,7 +94,8 @@ def _diagnosis(report: dict[str, Any], shared: str) -> list[str]:
 @app.command("data-card")
 def data_card(
     dft: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", parser=path_of, help="A .mat file of DFT cells to compare volumes with; may be repeated.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", parser=path_of, help="A .mat file of DFT cells to compare volumes with; may be repeated."),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Put the report into assets/data-card.md.")] = False,
     as_json: Json = False,
@@ -104,8 +113,13 @@ def data_card(
 def fetch(
     elements: Annotated[list[str], typer.Argument(metavar="ELEMENT ...", help="All that a cell shall hold, such as Pd H.")],
     source: Annotated[str, typer.Option("--from", help="mp, oqmd, alexandria, cod, an OPTIMADE address, or mp-api (by key).")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE.extxyz", parser=path_of, help="Write the cells here as well (.extxyz).")] = None,
-    cache: Annotated[Path | None, typer.Option(metavar="FOLDER", parser=path_of, help="Folder of answers; by default crystalgan in your cache folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.extxyz", parser=path_of, help="Write the cells here as well (.extxyz).")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", parser=path_of, help="Folder of answers; by default crystalgan in your cache folder."),
+    ] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask anew instead of answering from the cache.")] = False,
     max_atoms: Annotated[int, typer.Option(min=1, help="Larger cells are left out.")] = 100,
     as_json: Json = False,
@@ -114,7 +128,10 @@ def fetch(
     from tqdm import tqdm
 
     from crystalgan import sources
+    from crystalgan.storage import check_target, write_whole
 
+    if out:
+        check_target(out, "give another path with --out")
     if out and out.suffix not in (".extxyz", ".xyz"):
         raise InputError(f"{out}: is to hold extended XYZ; let its name end in .extxyz.")
     with tqdm(desc="structures", unit="", file=sys.stderr) as bar:
@@ -125,7 +142,7 @@ def fetch(
 
         fetched = sources.fetch(elements, source, cache, refresh, max_atoms, progress=progress)
     if out:
-        sources.write_whole(out, fetched.path.read_bytes(), "--out")
+        write_whole(out, fetched.path.read_bytes(), "give another path with --out")
     for x in fetched.left_out:
         print(f"left out: {x}", file=sys.stderr)
     result = asdict(fetched) | {"path": str(out or fetched.path)}
@@ -138,10 +155,13 @@ def fetch(
 def build_classes(
     metals: Annotated[list[str], typer.Argument(metavar="M ...", help="Metals, such as Pd Ni.")],
     jobs: Annotated[int, typer.Option(help="Processes that relax at once.")] = 1,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", parser=path_of, help="Folder of the classes; by default the built-in ones.")] = None,
-    work: Annotated[Path, typer.Option(metavar="FOLDER", parser=path_of, help="Finished cells are kept here, so that a stopped build goes on.")] = Path(
-        "build/classes"
-    ),
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", parser=path_of, help="Folder of the classes; by default the built-in ones.")
+    ] = None,
+    work: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", parser=path_of, help="Finished cells are kept here, so that a stopped build goes on."),
+    ] = Path("build/classes"),
     as_json: Json = False,
 ) -> None:
     """Relax the prototypes of metal hydrides for these metals with CHGNet and write them as classes."""

@@ -20,7 +20,10 @@ AS_THEY_WERE = "the candidates are as they were; give the same command again."
 KnownFiles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--known", metavar="PATH", parser=path_of, help="Known structures beside the built-in ones: a file, folder or zip; may be repeated."
+        "--known",
+        metavar="PATH",
+        parser=path_of,
+        help="Known structures beside the built-in ones: a file, folder or zip; may be repeated.",
     ),
 ]
 
@@ -29,7 +32,9 @@ KnownFiles = Annotated[
 def train(
     a: Annotated[str, typer.Argument(metavar="A", help="The first metal, such as Pd.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The second metal, such as Ni.")],
-    a_path: Annotated[Path | None, typer.Option("--a", metavar="PATH", parser=path_of, help="Your own cells of A-H: a folder, zip or file.")] = None,
+    a_path: Annotated[
+        Path | None, typer.Option("--a", metavar="PATH", parser=path_of, help="Your own cells of A-H: a folder, zip or file.")
+    ] = None,
     b_path: Annotated[Path | None, typer.Option("--b", metavar="PATH", parser=path_of, help="Your own cells of B-H.")] = None,
     preset: Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")] = "default",
     method: Annotated[str | None, typer.Option(help="crystalgan, unconstrained, discogan or gan.")] = None,
@@ -67,7 +72,9 @@ def step2(
     run_folder: RunFolder,
     preset: Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")] = "default",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of step 2.")] = None,
-    runs: Annotated[Path, typer.Option(metavar="FOLDER", parser=path_of, help="Where the new run folder is made.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", parser=path_of, help="Where the new run folder is made.")] = Path(
+        "runs"
+    ),
     as_json: Json = False,
 ) -> None:
     """Train step 2 anew on the trained step 1 of a run; the old run stays as it is."""
@@ -129,7 +136,10 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
 
     from crystalgan import candidates
 
-    with keeping(lambda: AS_THEY_WERE), tqdm(desc="compared", unit="", file=sys.stderr, delay=0.001) as bar:  # none before there is something to compare
+    with (
+        keeping(lambda: AS_THEY_WERE),
+        tqdm(desc="compared", unit="", file=sys.stderr, delay=0.001) as bar,
+    ):  # none before there is something to compare
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -183,7 +193,7 @@ def _made(run_folder: Path, seed: int) -> str:
 
 
 def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here would be slow
-    """Train a run that is there. The first Ctrl-C or SIGTERM asks for a checkpoint, at the end of an epoch; the next ends at once."""
+    """Train a run. The first Ctrl-C or SIGTERM asks for a checkpoint at the end of an epoch, the next one ends it at once."""
     from tqdm import tqdm
 
     from crystalgan import training

@@ -37,7 +37,8 @@ def relax(
         ),
     ] = False,
     phases: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", parser=path_of, help="More phases of these elements: a file, folder or zip.")
+        list[Path] | None,
+        typer.Option(metavar="PATH", parser=path_of, help="More phases of these elements: a file, folder or zip."),
     ] = None,
     refine: Annotated[
         float | None, typer.Option(help="Look for a higher symmetry within so many Å afterwards; 0.1 or 0.3.")

@@ -26,11 +26,15 @@ ANOTHER = "give another path with --out"
 Preset = Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of each step.")]
-OwnA = Annotated[Path | None, typer.Option("--a", metavar="PATH", parser=path_of, help="Your own cells of A-H: a folder, zip or file.")]
+OwnA = Annotated[
+    Path | None, typer.Option("--a", metavar="PATH", parser=path_of, help="Your own cells of A-H: a folder, zip or file.")
+]
 OwnB = Annotated[Path | None, typer.Option("--b", metavar="PATH", parser=path_of, help="Your own cells of B-H.")]
 Seeds = Annotated[int, typer.Option(help="Trainings of each, with the seeds 0, 1, 2 ...")]
 Jobs = Annotated[int, typer.Option(help="Processes that train at once.")]
-Runs = Annotated[Path, typer.Option(metavar="FOLDER", parser=path_of, help="What is trained is kept below this folder, and not trained again.")]
+Runs = Annotated[
+    Path, typer.Option(metavar="FOLDER", parser=path_of, help="What is trained is kept below this folder, and not trained again.")
+]
 Out = Annotated[Path | None, typer.Option(metavar="FILE.html", parser=path_of, help="Draw the result into this file.")]
 Pair = Annotated[str, typer.Option(metavar="A-B", help="Two metals.")]
 
@@ -184,7 +188,8 @@ def race(
     minutes: Annotated[float, typer.Option(help="CPU minutes of each method and seed, making and relaxing together.")] = 10.0,
     seeds: Annotated[int, typer.Option(help="Times that each method has these minutes.")] = 1,
     types: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", parser=path_of, help="Known ternary structures, whose metals are swapped as well.")
+        list[Path] | None,
+        typer.Option(metavar="PATH", parser=path_of, help="Known ternary structures, whose metals are swapped as well."),
     ] = None,
     epochs: Epochs = None,
     settings: Settings = None,
@@ -213,7 +218,12 @@ def race(
 @app.command()
 def rediscover(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", parser=path_of, help="Known ternary structures: extended XYZ, pymatgen JSON or any other that is read.")
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            parser=path_of,
+            help="Known ternary structures: extended XYZ, pymatgen JSON or any other that is read.",
+        ),
     ],
     minutes: Annotated[float, typer.Option(help="CPU minutes of each method for each structure.")] = 2.0,
     epochs: Epochs = None,

@@ -1,7 +1,7 @@
 """Reading and writing where others do so too: files that appear whole, locks, and a sentence where the system says no.
 
-Everything that one process writes and another may look at is put together under a hidden name beside its place, and renamed: it is
-not there, or it is complete. Nothing here makes a folder that is not asked for, so that a run that was deleted stays deleted.
+Everything that one process writes and another may look at is put together under a hidden name beside its place, and renamed: it
+is not there, or it is complete. Nothing here makes a folder that is not asked for: a run that was deleted stays deleted.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def problem(
     elif not way_out:
         way_out = "choose another place or work on a copy" if error.errno == errno.EROFS else "give another path"
     if path is None:
-        return f"A file cannot be read or written: {_words(error)}; {way_out}."
+        return f"What was to be written has no place ({_words(error)}); {way_out}."
     place = Path(os.fsdecode(path))
     if error.errno in DENIED:
         return _denied(place, way_out, writing)
     if writing is None:
-        writing = error.errno in (*FULL, errno.EROFS) or not place.exists()
+        writing = error.errno in (*FULL, errno.EROFS) or not _seen(place)
     return f"{place}: cannot be {'written' if writing else 'read'} ({_words(error)}); {way_out}."
 
 
@@ -151,11 +151,11 @@ def locked(path: Path, seconds: float, busy: str) -> Iterator[None]:
     with saying(path.parent, writing=True):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
     lock = FileLock(path, is_singleton=True)
-    try:
-        with saying(path.parent, writing=True):
+    with saying(path.parent, writing=True):
+        try:
             lock.acquire(timeout=seconds)
-    except Timeout:
-        raise InputError(busy) from None
+        except Timeout:
+            raise InputError(busy) from None
     try:
         yield
     finally:
@@ -199,4 +199,3 @@ def changed(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
