@@ -174,9 +174,8 @@ def generate(
     last = len(METHODS[run.config.method])
     if not (run.folder / f"step{last}.safetensors").exists():
         raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
-    reference = known_structures(run.species, known)
     with run.hold("generate"), timed(run):
-        _generate(run, n, seed, reference, progress)
+        _generate(run, n, seed, known_structures(run.species, known), progress)
     return summary(run, n, seed)
 
 
@@ -188,8 +187,8 @@ def compare_with_known(
     `progress(done, of)` is called after each candidate. Returns counts: candidates, new.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    reference = known_structures(run.species, known)
     with run.hold("generate"):
+        reference = known_structures(run.species, known)
         matches, rows = {}, list(open_database(run).select(include_data=False))
         for row in rows:
             matches[row.id] = reference.find(structure_of(row))

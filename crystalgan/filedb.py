@@ -17,7 +17,7 @@ from ase.db.sqlite import SQLite3Database
 
 from crystalgan import InputError
 from crystalgan.runs import COPY
-from crystalgan.storage import hidden, may, problem, saying
+from crystalgan.storage import hidden, may, problem, refusal, saying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -156,9 +156,8 @@ def _by_the_system(path: Path, error: sqlite3.DatabaseError) -> str:
     interrupted = " A process ended while it wrote here: whoever may write is to open the run once." * journal.exists()
     for place, what in ((path, os.R_OK), (path, os.W_OK), (path.parent, os.W_OK)):
         if not may(place, what):
-            only_read = what == os.W_OK and os.statvfs(place).f_flag & os.ST_RDONLY
-            refusal = OSError(errno.EROFS if only_read else errno.EACCES, "")
-            return problem(refusal, place, COPY, writing=what == os.W_OK) + interrupted
+            number = refusal(place) if what == os.W_OK else errno.EACCES
+            return problem(OSError(number, ""), place, COPY, writing=what == os.W_OK) + interrupted
     return f"{path}: cannot be read or written ({error}); look whether the disk is full or fails."
 
 

@@ -97,6 +97,11 @@ def may(path: Path, what: int) -> bool:
     return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
 
 
+def refusal(place: Path) -> int:
+    """The error number of what may not be written: its disk may only be read, or this user has no permission."""
+    return errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+
+
 @contextmanager
 def saying(path: Path | str | None = None, way_out: str = "", writing: bool | None = None) -> Iterator[None]:
     """Have what the system refuses in here be an InputError that names this path."""
@@ -107,7 +112,7 @@ def saying(path: Path | str | None = None, way_out: str = "", writing: bool | No
 
 
 def check_target(path: Path, way_out: str) -> None:
-    """InputError where no file can be written under this name, whatever the permissions: a folder, a device, no name at all."""
+    """InputError where no file can be written under this name: no permission, a folder, a device, no name at all."""
     with saying(path, way_out, writing=True):
         try:
             mode = path.stat().st_mode
@@ -119,6 +124,8 @@ def check_target(path: Path, way_out: str) -> None:
             raise InputError(f"{path}: cannot be written (it is a device or a pipe, no file); {way_out}.")
         if not path.parent.exists():
             raise InputError(f"{path}: cannot be written (there is no folder {path.parent}); {way_out}.")
+        if not may(path.parent, os.W_OK | os.X_OK):
+            raise OSError(refusal(path.parent), "")
 
 
 def write_whole(path: Path, data: bytes | str, way_out: str = "give another path") -> None:
