@@ -115,6 +115,7 @@ class RunDatabase(SQLite3Database):
         partial = hidden(self.path)
         with self._saying(), saying(self.path, COPY, writing=True):
             try:
+                partial.touch()  # with the mode of new files; SQLite would let no group write
                 SQLite3Database(str(partial.absolute()), use_lock_file=False).count()
                 if self.path.exists():  # without tables
                     os.replace(partial, self.path)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DENIED = (errno.EACCES, errno.EPERM)
 FULL = (errno.ENOSPC, errno.EDQUOT)
-AGAIN = "give the same command again"
+AGAIN = "try again"
 WORDS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota on this disk is used up",

@@ -21,7 +21,8 @@ import streamlit as st
 from crystalgan import InputError
 from crystalgan.exchange import known_folder
 from crystalgan.runs import Run, hidden_folder, list_runs
-from crystalgan.storage import problem, saying, write_whole
+from crystalgan.storage import problem as refused
+from crystalgan.storage import saying, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +106,7 @@ def start_training(arguments: Sequence[str], root: Path) -> Path:
                 env=_environment(),
             )
     except OSError as error:
-        raise InputError(problem(error, root, "set CRYSTALGAN_RUNS", writing=True)) from None
+        raise InputError(refused(error, root, "set CRYSTALGAN_RUNS", writing=True)) from None
     while True:
         ended = process.poll() is not None
         if found := re.search(r"^run folder: (.+)$", log.read_text(errors="replace"), re.MULTILINE):
