@@ -160,7 +160,7 @@ def _bar(total: int, what: str = "trained") -> Iterator[Callable[[str], None]]:
     """
     from tqdm import tqdm
 
-    kept = "what is done is kept; the same command goes on from here."
+    kept = "the same command goes on from here."
     with keeping(lambda: kept), tqdm(total=total, desc=what, unit="", file=sys.stderr) as bar:
 
         def done(words: str) -> None:

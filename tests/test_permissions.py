@@ -76,7 +76,9 @@ def source(tmp_path_factory):
     (folder / "made").rmdir()
     (folder / "known.vasp").write_text(PD_NI_H)
     (folder / "work").mkdir()
-    (folder / "work" / "H.jsonl").write_text('{"metal": "H", "proto')  # cut by a kill: to be mended first of all
+    (folder / "work" / "H.jsonl").write_text(
+        '{"metal": "H", "prototype": "none"}\n{"metal": "H", "proto'
+    )  # cut by a kill: to be mended first of all
     (folder / "runs").mkdir()
     (folder / "data-card.md").write_text("the card\n")
     answered(folder / "cache")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 LOG, RELAX_LOG = "generate.log", "relax.log"
+STOPPED = (-signal.SIGTERM, 130)  # before a command could say so itself, and afterwards
 COMMAND = [sys.executable, "-m", "crystalgan"]
 PROGRESS = re.compile(r"(\d+)(?:/(\d+))? \[")  # of a bar on stderr, whose total may not be known
 
@@ -271,7 +272,7 @@ def counted(run: Run, log: str = LOG) -> tuple[int, int] | None:
 def problem(run: Run, log: str = LOG) -> str | None:
     """The sentence that the last work on candidates ended with, if it failed; being stopped is no failure."""
     process = _processes().get(str(run.folder / log))
-    if process is None or not process.poll() or process.returncode == -signal.SIGTERM:
+    if process is None or not process.poll() or process.returncode in STOPPED:
         return None
     return _last_sentence(_text(run.folder / log)) or f"The work on candidates ended with exit code {process.returncode}."
 
