@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from crystalgan import InputError
 from crystalgan.database import open_database
-from crystalgan.runs import COPY, FILES, Run, hidden_folder, shown
-from crystalgan.storage import problem, saying
+from crystalgan.runs import FILES, Run, hidden_folder, shown
+from crystalgan.storage import COPY, problem, saying
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

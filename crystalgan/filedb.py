@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ase.db.sqlite import SQLite3Database
 
 from crystalgan import InputError
-from crystalgan.runs import COPY
-from crystalgan.storage import hidden, may, problem, refusal, saying
+from crystalgan.storage import COPY, hidden, may, problem, refusal, saying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

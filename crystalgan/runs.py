@@ -31,7 +31,7 @@ from uuid import uuid4
 
 from crystalgan import InputError, __version__
 from crystalgan.config import Config
-from crystalgan.storage import changed, is_locked, locked, problem, saying, write_whole
+from crystalgan.storage import COPY, changed, is_locked, locked, problem, saying, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +56,6 @@ FILES = (
     "worker.log",
 )
 START_SECONDS = 60  # that a new process may take to import what it needs
-COPY = "work on a copy of the run folder"
 STATES = ("created", "starting", "running", "stopped", "failed", "finished")
 
 

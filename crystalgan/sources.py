@@ -90,10 +90,7 @@ def fetch(
 
 def cache_folder() -> Path:
     """Where answers are kept unless told otherwise: `crystalgan` in the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
-    except RuntimeError:  # no HOME, and no such user
-        raise InputError(f"This user has no home folder to keep answers in; {ELSEWHERE}.") from None
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
 
 
 def _sorted_symbols(elements: Sequence[str]) -> list[str]:

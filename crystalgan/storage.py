@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DENIED = (errno.EACCES, errno.EPERM)
 FULL = (errno.ENOSPC, errno.EDQUOT)
+COPY = "work on a copy of the run folder"
 AGAIN = "try again"
 WORDS = {
     errno.ENOSPC: "the disk is full",
@@ -155,10 +156,10 @@ def locked(path: Path, seconds: float, busy: str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    with saying(path.parent, writing=True):
+    with saying(path.parent, COPY, writing=True):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
     lock = FileLock(path, is_singleton=True)
-    with saying(path.parent, writing=True):
+    with saying(path.parent, COPY, writing=True):
         try:
             lock.acquire(timeout=seconds)
         except Timeout:

@@ -20,8 +20,8 @@ from crystalgan.geometry import keeps, learned_rule
 from crystalgan.methods import METHODS, Networks, Prior, Stage
 from crystalgan.pools import stage_data
 from crystalgan.rules import paper_rule, read_rule
-from crystalgan.runs import COPY, Run, Stopped, TrainingError
-from crystalgan.storage import problem, saying, write_whole
+from crystalgan.runs import Run, Stopped, TrainingError
+from crystalgan.storage import COPY, problem, saying, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
