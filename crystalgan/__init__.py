@@ -18,6 +18,8 @@ lambda_1 ... lambda_6  the fields of `Config` that begin with `lambda_`
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
@@ -26,6 +28,15 @@ __version__ = "0.1.0"
 class InputError(ValueError):
     """What the user gave cannot be used; the message is one sentence that names it and the way out."""
 
+
+class Interrupted(BaseException):
+    """The user stopped a command (Ctrl-C, SIGTERM); the message says what is kept and how to go on."""
+
+
+try:
+    Path.home()
+except RuntimeError:  # no HOME, and a user whom the system does not know: ASE and others ask where the home is for each file
+    os.environ["HOME"] = "/nonexistent"  # as such users are given everywhere
 
 _PUBLIC = {
     "Config": "config",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError, __version__
-from crystalgan.database import open_database, passed_key, rule_names, structure_of
+from crystalgan.database import LARGEST_ID, open_database, passed_key, rule_names, structure_of
+from crystalgan.exchange import member
 from crystalgan.lattice import CELLS, setting
 from crystalgan.potentials import untrained
 from crystalgan.runs import Run
+from crystalgan.storage import check_target, write_whole
 from crystalgan.vasp import check_smearing, inputs, readme
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from crystalgan.lattice import Setting
 
+ANOTHER = "give another path with --out"
 FORMATS = {"poscar": "POSCAR.vasp", "cif": "cif", "extxyz": "extxyz", "vasp": ""}  # --format -> ending of the file
 
 
@@ -37,9 +39,11 @@ def select(run: Run, which: str, rule: str | None = None) -> list[AtomsRow]:
         return list(database.select(decision="kept"))
     if which == "all":
         return list(database.select())
-    words = which.split(",")
-    if not all(word.strip().isdigit() for word in words):
+    words = [word.strip() for word in which.split(",")]
+    if not all(word.isascii() and word.isdigit() for word in words):
         raise InputError(f"{which!r} selects nothing; give good, kept, all or ids such as 3,17.")
+    if any(len(word) > len(str(LARGEST_ID)) for word in words):
+        raise InputError(f"{run.folder / 'candidates.db'}: holds no candidate {max(words, key=len)[:40]}.")
     wanted = {int(word) for word in words}
     rows = [row for row in database.select() if row.id in wanted]
     if len(rows) < len(wanted):
@@ -72,23 +76,19 @@ def export(
     rows = select(run, select_by, rule)
     if not rows:
         raise InputError(f"{run.folder}: no candidate is selected by {select_by!r}; generate some, or select otherwise.")
+    out, packed = Path(out), io.BytesIO()
+    check_target(out, ANOTHER)  # before the work
     cells = [setting(structure_of(row), cell) for row in rows]
-    out = Path(out)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            names = [f"{row.formula}_{row.id:05d}.{FORMATS[file_format]}".rstrip(".") for row in rows]
-            for name, row, chosen in zip(names, rows, cells, strict=True):
-                for path, text in _texts(run, row, chosen, name, file_format, smearing).items():
-                    archive.writestr(path, text)
-            if file_format == "vasp":
-                archive.writestr("README.txt", readme(smearing))
-            archive.writestr("candidates.csv", _csv(run, rows, names, cells))
-            archive.writestr("provenance.json", json.dumps(_provenance(run, rows, cells), indent=1) + "\n")
-        os.replace(partial, out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{out}: cannot be written ({error.strerror}); give another path with --out.") from None
+    with zipfile.ZipFile(packed, "w") as archive:
+        names = [f"{row.formula}_{row.id:05d}.{FORMATS[file_format]}".rstrip(".") for row in rows]
+        for name, row, chosen in zip(names, rows, cells, strict=True):
+            for path, text in _texts(run, row, chosen, name, file_format, smearing).items():
+                archive.writestr(member(path), text)
+        if file_format == "vasp":
+            archive.writestr(member("README.txt"), readme(smearing))
+        archive.writestr(member("candidates.csv"), _csv(run, rows, names, cells))
+        archive.writestr(member("provenance.json"), json.dumps(_provenance(run, rows, cells), indent=1) + "\n")
+    write_whole(out, packed.getvalue(), ANOTHER)
     return len(rows)
 
 

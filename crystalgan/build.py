@@ -7,8 +7,8 @@ cell, so a build that is stopped goes on where it was.
 
 from __future__ import annotations
 
+import io
 import json
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
 from crystalgan.cells import primitive, space_group
+from crystalgan.storage import saying, write_whole
+from crystalgan.study import at_least_one, spawning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from crystalgan.potentials import Potential
     from crystalgan.relax import Relaxed
 
+ANOTHER = "choose another folder with --out"
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_ATOMS_PER_KIND = 18  # larger types would more than double the tensors of every class for one cell
 MIN_H_H, MIN_M_H = 1.5, 1.3  # Å; shorter is on the way to molecular hydrogen, or hydrogen inside a metal atom
@@ -206,15 +209,23 @@ def write_class(metal: str, records: list[dict[str, Any]], references: dict[str,
 
     `references` holds the energies of the elements, eV per atom, against which the formation energies are taken.
     """
+    images = [_image(record, references) for record in records if "dropped" not in record]
+    path = folder / f"{metal}.extxyz"
+    _write(path, images)
+    dropped = {record["prototype"]: record["dropped"] for record in records if "dropped" in record}
+    write_whole(folder / f"{metal}.dropped.json", json.dumps(dropped, indent=1) + "\n", ANOTHER)
+    return path
+
+
+def _write(path: Path, images: list[Any]) -> None:
+    """Replace a file of cells, which others may be reading, whole."""
     from ase.io import write
 
-    images = [_image(record, references) for record in records if "dropped" not in record]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{metal}.extxyz"
-    write(path, images, format="extxyz")
-    dropped = {record["prototype"]: record["dropped"] for record in records if "dropped" in record}
-    (folder / f"{metal}.dropped.json").write_text(json.dumps(dropped, indent=1) + "\n")
-    return path
+    text = io.StringIO()
+    write(text, images, format="extxyz")
+    with saying(path.parent, ANOTHER, writing=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text.getvalue(), ANOTHER)
 
 
 def _image(record: dict[str, Any], references: dict[str, float]) -> Any:  # noqa: ANN401 - ASE has no types
@@ -233,7 +244,7 @@ def write_elements(phases: dict[str, list[dict[str, Any]]], folder: Path) -> dic
 
     Returns the energies of these elements, eV per atom. Raises InputError where no phase of an element converged.
     """
-    from ase.io import read, write
+    from ase.io import read
 
     path = folder / ELEMENTS
     images = {str(atoms.symbols[0]): atoms for atoms in read(path, ":")} if path.exists() else {}
@@ -245,8 +256,7 @@ def write_elements(phases: dict[str, list[dict[str, Any]]], folder: Path) -> dic
         best = min(whole, key=lambda record: record["energy_per_atom"])
         energies[symbol] = best["energy_per_atom"]
         images[symbol] = _image(best, energies)
-    folder.mkdir(parents=True, exist_ok=True)
-    write(path, [images[symbol] for symbol in sorted(images)], format="extxyz")
+    _write(path, [images[symbol] for symbol in sorted(images)])
     return energies
 
 
@@ -266,7 +276,9 @@ def build_classes(
     unknown = [metal for metal in metals if not Element.is_valid_symbol(metal)]
     if unknown:
         raise InputError(f"{unknown[0]!r} is not a chemical element; give metals by symbol, such as Pd Ni.")
-    work.mkdir(parents=True, exist_ok=True)
+    at_least_one(jobs, "processes")
+    with saying(work, "choose another with --work", writing=True):
+        work.mkdir(parents=True, exist_ok=True)
     folder = out or ASSETS / "classes"
     hydrides = load_prototypes()
     types = {symbol: element_types(symbol) + (hydrides if symbol != "H" else []) for symbol in ("H", *metals)}
@@ -288,13 +300,13 @@ def build_classes(
 
     finish()
     if tasks:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, _start_worker) as pool:
+        with ProcessPoolExecutor(jobs, spawning(), _start_worker) as pool:
             futures = [pool.submit(_work, prototype, symbol) for prototype, symbol in tasks]
             for future in as_completed(futures):
                 record = future.result()
                 symbol = record["metal"]
-                with (work / f"{symbol}.jsonl").open("a") as file:
+                lines = work / f"{symbol}.jsonl"
+                with saying(lines, "choose another with --work", writing=True), lines.open("a") as file:
                     file.write(json.dumps(record) + "\n")
                 records[symbol].append(record)
                 waiting[symbol] -= 1
@@ -312,7 +324,7 @@ def _finished(path: Path) -> list[dict[str, Any]]:
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        path.write_text(whole)
+        write_whole(path, whole, "choose another with --work")
     return [json.loads(line) for line in whole.splitlines()]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from crystalgan import InputError, methods
 from crystalgan.cells import Cells, decode, space_group, stacked
+from crystalgan.config import check_seed, mixed
 from crystalgan.database import (
     DECISIONS,
     compared_with,
@@ -26,7 +27,7 @@ from crystalgan.database import (
     structure_of,
     timed,
 )
-from crystalgan.describe import symmetry
+from crystalgan.describe import check_tolerance, symmetry
 from crystalgan.energy import load as load_energy
 from crystalgan.energy import wanted as energy_wanted
 from crystalgan.geometry import judge, keeps, learned_rule, pack, refine
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 BLOCK = 250
 BREAKING = 1e6  # eV/atom, for a cell that breaks its rule: any that keeps it is better
+MOST_CANDIDATES = 10_000_000
 MOST_DRAWS = 4  # a candidate, before repeated ones are taken too
 SYMPREC = 0.1  # Å, tolerance of the space group before any relaxation
 NOT_DRAWN = -1  # the `seed` and `draw` of a candidate that was made from another one
@@ -70,7 +72,7 @@ class Batch:
 
 def make(run: Run, block: int, seed: int, choose: int | None = None) -> Batch:
     """One block of new cells of a finished run's method, float64; `choose` as in `make_from`."""
-    rng = torch.Generator().manual_seed(seed * 1_000_003 + block)
+    rng = torch.Generator().manual_seed(mixed(seed * 1_000_003 + block))
     if METHODS[run.config.method][-1].domains == "noise":
         return _batch(run, _from_noise(run, rng), torch.full((BLOCK, 2), -1))
     a, b = run.classes()
@@ -179,13 +181,14 @@ def generate(
     and `known`: what they were compared with (`matching.Known.report`).
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    if n < 1:
-        raise InputError(f"{n} candidates were asked for; ask for at least 1.")
+    if not 1 <= n <= MOST_CANDIDATES:
+        raise InputError(f"{n} candidates were asked for; ask for 1 to {MOST_CANDIDATES:,}.")
+    check_seed(seed)
     last = len(METHODS[run.config.method])
     if not (run.folder / f"step{last}.safetensors").exists():
         raise InputError(f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first.")
-    reference = known_structures(run.species, known)
     with run.hold("generate"), timed(run):
+        reference = known_structures(run.species, known)
         _note_compared(run, n, seed, reference.report())
         _generate(run, n, seed, reference, progress)
     return summary(run, n, seed) | {"known": reference.report()}
@@ -208,8 +211,8 @@ def compare_with_known(
     `progress(done, of)` is called after each candidate. Returns counts: candidates, new; and `known`, as `generate` does.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    reference = known_structures(run.species, known)
     with run.hold("generate"):
+        reference = known_structures(run.species, known)
         matches, rows = {}, list(open_database(run).select(include_data=False))
         for row in rows:
             matches[row.id] = reference.find(structure_of(row))
@@ -230,6 +233,7 @@ def add_refined(run: Run | Path | str, number: int, tolerance: float, known: Kno
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     run = run if isinstance(run, Run) else Run.open(run)
+    check_tolerance(tolerance)
     source, reference = get_row(run, number), known if isinstance(known, Known) else known_structures(run.species, known)
     original = structure_of(source)
     found = symmetry(original, tolerance)
@@ -267,8 +271,8 @@ def _as_it_is(structure: Structure, species: tuple[str, ...]) -> Cells:
 
 
 def _generate(run: Run, n: int, seed: int, reference: Seen[str], progress: Callable[[int, int], None] | None) -> None:
-    rules, database, duplicates = rules_of(run), open_database(run), Seen[int]()
-    there = list(database.select(seed=seed, sort="number", include_data=False))
+    rules, database, duplicates = rules_of(run), open_database(run, make=True), Seen[int]()
+    there = [row for row in database.select(seed=seed, sort="number", include_data=False) if row.seed == seed]  # ASE's are floats
     number, draw = len(there), (there[-1].draw + 1 if there else 0)
     for row in there if number < n else ():
         duplicates.find_or_add(structure_of(row), row.number)
@@ -276,23 +280,26 @@ def _generate(run: Run, n: int, seed: int, reference: Seen[str], progress: Calla
         block, first = divmod(draw, BLOCK)
         batch = make(run, block, seed)
         verdicts = _verdicts(batch.cells, rules)
-        with database:  # one transaction a block
-            for row, structure in enumerate(decode(batch.cells[first:]), first):
-                twin = duplicates.find_or_add(structure, number)
-                draw += 1
-                if twin is not None and draw < MOST_DRAWS * number + BLOCK:
-                    continue
-                columns, data = _described(run, batch, row, structure, verdicts)
-                columns |= {"seed": seed, "number": number, "draw": draw - 1}
-                match = reference.find(structure)
-                columns |= {"unique": twin is None, "duplicate_of": -1 if twin is None else twin, "new": match is None}
-                data["matches"] = match or ""
-                database.write(reduced(structure).to_ase_atoms(), key_value_pairs=columns, data=data)
-                number += 1
-                if progress:
-                    progress(number, n)
-                if number == n:
-                    break
+        rows: list[tuple[Structure, dict[str, Any], dict[str, Any]]] = []
+        for row, structure in enumerate(decode(batch.cells[first:]), first):
+            twin = duplicates.find_or_add(structure, number)
+            draw += 1
+            if twin is not None and draw < MOST_DRAWS * number + BLOCK:
+                continue
+            columns, data = _described(run, batch, row, structure, verdicts)
+            columns |= {"seed": seed, "number": number, "draw": draw - 1}
+            match = reference.find(structure)
+            columns |= {"unique": twin is None, "duplicate_of": -1 if twin is None else twin, "new": match is None}
+            data["matches"] = match or ""
+            rows.append((reduced(structure), columns, data))
+            number += 1
+            if progress:
+                progress(number, n)
+            if number == n:
+                break
+        with database:  # one transaction a block, and a short one: others vet meanwhile
+            for structure, columns, data in rows:
+                database.write(structure.to_ase_atoms(), key_value_pairs=columns, data=data)
 
 
 def _verdicts(cells: Cells, rules: dict[str, Rule]) -> Verdicts:
@@ -324,7 +331,7 @@ def _described(
 
 def summary(run: Run, n: int, seed: int) -> dict[str, Any]:
     """The counts over the first `n` candidates of a seed."""
-    rows = list(open_database(run).select(f"number<{n}", seed=seed, include_data=False))
+    rows = [row for row in open_database(run).select(f"number<{n}", seed=seed, include_data=False) if row.seed == seed]
     return {
         "candidates": len(rows),
         "passed": {name: sum(bool(row[passed_key(name)]) for row in rows) for name in rules_of(run)},

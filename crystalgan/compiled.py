@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,8 @@ def compiled(**options: Any) -> Any:  # noqa: ANN401 - numba's own, which is unt
 
     def compile_later(function: Callable[..., Any]) -> Any:  # noqa: ANN401
         dispatcher = njit(**options)(function)
-        dispatcher._cache = _Cache(function)  # noqa: SLF001 - as its own `enable_caching` does
+        with suppress(RuntimeError):  # nowhere to keep a cache, neither here nor in a home folder: it is compiled each time
+            dispatcher._cache = _Cache(function)  # noqa: SLF001 - as its own `enable_caching` does
         return dispatcher
 
     return compile_later
@@ -43,5 +46,12 @@ class _File(IndexDataCacheFile):
     def save(self, key: Any, data: Any) -> None:  # noqa: ANN401 - numba's own
         digest = hashlib.sha256(repr((self._source_stamp, key)).encode()).hexdigest()
         name = self._data_name(int(digest[:12], 16))
-        self._save_data(name, data)
-        self._save_index(self._load_index() | {key: name})
+        with suppress(OSError):  # a full disk, another user's files
+            self._save_data(name, data)
+            self._save_index(self._load_index() | {key: name})
+
+    def load(self, key: Any) -> Any:  # noqa: ANN401 - numba's own
+        try:
+            return super().load(key)
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError):  # may not be read, or is cut short: it is compiled anew
+            return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
@@ -10,6 +11,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from crystalgan import InputError
 
+LARGEST_SEED = 2**63 - 1
+MOST = {"steps": 1000, "layers": 1000, "width": 100_000, "origins": 1000, "choose": 1000}  # more fits into no memory
+MOST_OTHERWISE = 1_000_000_000  # of any other whole number
 METHODS = ("crystalgan", "unconstrained", "discogan", "gan")
 
 
@@ -100,6 +104,11 @@ class Config:
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative.")
+        check_seed(self.seed)
+        for one in fields(self):
+            value, most = getattr(self, one.name), MOST.get(one.name, MOST_OTHERWISE)
+            if hints[one.name] is int and one.name != "seed" and value > most:
+                raise InputError(f"{one.name}={value} must be at most {most:,}.")
 
     @classmethod
     def paper(cls, **changes: Any) -> Config:  # noqa: ANN401 - one for each field, each checked
@@ -143,6 +152,19 @@ class Config:
         return json.dumps(asdict(self), indent=1)
 
 
+def check_seed(seed: int) -> None:
+    """InputError for a seed below zero, which would stand for cells that no seed made, or too large for a database."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"The seed {seed} must be a whole number from 0 to {LARGEST_SEED}.")
+
+
+def mixed(number: int) -> int:
+    """A number that torch takes as a seed: itself below 2^64, else a hash of it."""
+    if number < 2**64:
+        return number
+    return int.from_bytes(hashlib.sha256(str(number).encode()).digest()[:8], "big")
+
+
 def _coerce(name: str, value: object, kind: Any) -> object:  # noqa: ANN401 - a type hint
     """`value` as the field's type, also from text; InputError names the field and what it takes."""
     if get_origin(kind) is Literal:
@@ -156,7 +178,7 @@ def _coerce(name: str, value: object, kind: Any) -> object:  # noqa: ANN401 - a 
         return words[str(value).lower()]
     try:
         number = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name}={value!r} must be {'a whole number' if kind is int else 'a number'}.") from None
     if kind is float and not math.isfinite(number):
         raise InputError(f"{name}={value!r} must be a finite number.")

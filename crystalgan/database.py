@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
-from sqlite3 import DatabaseError
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
+from crystalgan.filedb import RunDatabase
 from crystalgan.runs import Run
+from crystalgan.storage import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pandas as pd
-    from ase.db.core import Database
     from ase.db.row import AtomsRow
     from pymatgen.core import Structure
 
 DECISIONS = ("undecided", "kept", "rejected")
 READ = "SELECT mtime, id, numbers, natoms, volume, key_value_pairs, data FROM systems WHERE mtime >= ? ORDER BY id"
 VET_LOCK, LOCK_SECONDS = ".vet.lock", 20
+LARGEST_ID = 2**63 - 1  # that SQLite can hold
 
 
 def passed_key(rule: str) -> str:
@@ -38,17 +38,17 @@ def rule_names(run: Run) -> list[str]:
     return list(dict.fromkeys(("paper", "learned", run.rule.name)))
 
 
-def open_database(run: Run, name: str = "candidates.db", again: str = "generate the candidates again") -> Database:
-    """An ASE database of the run; InputError when the file is damaged, with how to make it `again`."""
-    from ase.db import connect
+def open_database(
+    run: Run, name: str = "candidates.db", again: str = "generate the candidates again", make: bool = False
+) -> RunDatabase:
+    """An ASE database of the run, empty while there is none; `make` makes the file, complete, for whoever is to write first.
 
+    InputError when the file is damaged, with how to make it `again`; when it may not be read; and when the run was deleted.
+    """
     path = run.folder / name
-    try:
-        database = connect(path, type="db")
-        database.count()
-    except (DatabaseError, OSError) as error:
-        raise InputError(f"{path}: damaged ({error}); move it away and {again}.") from None
-    return database
+    if make:
+        run.check_it_is_there()
+    return RunDatabase(path, f"move it away and {again}", make)
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def timed(run: Run) -> Iterator[None]:
     """Add the time that candidates take to be made, and how many they are, to the metadata of the run's database."""
     before, started = open_database(run).count(), time.monotonic()
     yield
-    database, seconds = open_database(run), time.monotonic() - started
+    database, seconds = open_database(run, make=True), time.monotonic() - started
     if made := database.count() - before:
         noted = database.metadata.get("making", {"seconds": 0.0, "candidates": 0})
         making = {"seconds": noted["seconds"] + seconds, "candidates": noted["candidates"] + made}
@@ -73,7 +73,7 @@ def compared_with(run: Run) -> dict[str, Any] | None:
 
 def note_compared(run: Run, report: dict[str, Any]) -> None:
     """Note in the metadata of the run's database what its candidates are compared with."""
-    database = open_database(run)
+    database = open_database(run, make=True)
     database.metadata = database.metadata | {"known": report}
 
 
@@ -91,9 +91,14 @@ def structure_of(row: AtomsRow) -> Structure:
 
 def get_row(run: Run, number: int) -> AtomsRow:
     """The row of the candidate with this id."""
-    rows = list(open_database(run).select(id=number))
+    return _row(run, open_database(run), number)
+
+
+def _row(run: Run, database: RunDatabase, number: int) -> AtomsRow:
+    rows = list(database.select(id=number)) if 0 < number <= LARGEST_ID else []
     if not rows:
-        raise InputError(f"{run.folder / 'candidates.db'}: holds no candidate {number}.")
+        there = "no candidate " + str(number) if database.count() else "no candidates yet; generate some"
+        raise InputError(f"{run.folder / 'candidates.db'}: holds {there}.")
     return rows[0]
 
 
@@ -113,14 +118,14 @@ def refreshed_table(run: Run, old: pd.DataFrame, since: float) -> tuple[pd.DataF
     """`old` with the rows that changed after `since` read again, and the time (ASE's) of the last change."""
     import pandas as pd
 
-    path = run.folder / "candidates.db"
-    open_database(run)  # makes the file where there is none
+    database = open_database(run)
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            changed = connection.execute(READ, (since,)).fetchall()
+        changed = database.rows(READ, (since,))
         new = pd.DataFrame([_as_row(*values) for _, *values in changed])
-    except (DatabaseError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}); move it away and generate the candidates again.") from None
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(database.damaged(error)) from None
     last = max((mtime for mtime, *_ in changed), default=since)
     if new.empty or old.empty:
         return (old if new.empty else new), last
@@ -149,14 +154,12 @@ def decide(run: Run, ids: Sequence[int], decision: str, note: str | None = None)
 
     Every decision stays in the row's `history` with its time, so that nobody's is lost where two people vet one run.
     """
-    from filelock import FileLock
-
     if decision not in DECISIONS:
         raise InputError(f"{decision!r} is not one of {', '.join(DECISIONS)}.")
     before = []
-    with FileLock(run.folder / VET_LOCK, timeout=LOCK_SECONDS), (database := open_database(run)):
+    with _vetting(run) as database:
         for number in ids:
-            row = database.get(id=number)
+            row = _row(run, database, number)
             words = row.data["note"] if note is None else note
             entry = {"decision": decision, "note": words, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
             data: dict[str, Any] = row.data | {"note": words, "history": [*row.data.get("history", []), entry]}
@@ -167,8 +170,15 @@ def decide(run: Run, ids: Sequence[int], decision: str, note: str | None = None)
 
 def note_matches(run: Run, matches: dict[int, str | None]) -> None:
     """Write which known structure each candidate matches, by id; None says that it is new."""
-    from filelock import FileLock
-
-    with FileLock(run.folder / VET_LOCK, timeout=LOCK_SECONDS), (database := open_database(run)):
+    with _vetting(run) as database:
         for number, match in matches.items():
-            database.update(number, new=match is None, data=database.get(id=number).data | {"matches": match or ""})
+            database.update(number, new=match is None, data=_row(run, database, number).data | {"matches": match or ""})
+
+
+@contextmanager
+def _vetting(run: Run) -> Iterator[RunDatabase]:
+    """The database for one change by one process at a time, written whole or not at all."""
+    run.check_it_is_there()
+    busy = f"{run.folder}: somebody else is changing its candidates; try again in a moment."
+    with locked(run.folder / VET_LOCK, LOCK_SECONDS, busy), (database := open_database(run)):
+        yield database

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crystalgan.build import ASSETS, ELEMENTS, load_prototypes
 from crystalgan.classes import BinaryClass, builtin_classes, load_class
 from crystalgan.stability import above_hull
+from crystalgan.storage import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,6 +246,6 @@ def _stable_line(row: dict[str, Any]) -> str:
 def write(data: dict[str, Any]) -> Path:
     """Replace the lower part of `assets/data-card.md` by this report."""
     path = ASSETS / "data-card.md"
-    upper = path.read_text().split(MARK)[0]
-    path.write_text(f"{upper}{MARK}\n\n{markdown(data)}")
+    upper = path.read_text(encoding="utf-8").split(MARK)[0]
+    write_whole(path, f"{upper}{MARK}\n\n{markdown(data)}", "leave --write out")
     return path

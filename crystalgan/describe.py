@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crystalgan import InputError
 from crystalgan.rules import pair_name
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 BOND_FACTOR = 1.2  # times the shortest distance of a pair
 FIRST_RADIUS = 5.0  # Å, where the search for first neighbours starts
+LEAST_TOLERANCE, MOST_TOLERANCE = 1e-5, 1.0  # Å, of a symmetry; within more nearly all atoms are on each other's sites
 WIDEST = 40.0  # Å, where it gives up
 
 
@@ -160,3 +162,9 @@ def powder_pattern(structure: Structure, wavelength: str = "CuKa") -> tuple[np.n
     pattern = XRDCalculator(wavelength=wavelength).get_pattern(structure, two_theta_range=(5, 90))
     indices = [" ".join(str(tuple(plane["hkl"])) for plane in planes[:3]) for planes in pattern.hkls]
     return pattern.x, pattern.y, indices
+
+
+def check_tolerance(tolerance: float) -> None:
+    """InputError for a tolerance of symmetry (Å) within which nothing is found, or anything."""
+    if not LEAST_TOLERANCE <= tolerance <= MOST_TOLERANCE:
+        raise InputError(f"The tolerance {tolerance:g} Å must be from {LEAST_TOLERANCE:g} to {MOST_TOLERANCE:g} Å, such as 0.1.")

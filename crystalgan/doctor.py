@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ from crystalgan import InputError
 from crystalgan.classes import builtin_classes, sort_out
 from crystalgan.potentials import untrained
 from crystalgan.readers import read_entries
+from crystalgan.storage import check_target, saying, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from crystalgan.cells import Cells
     from crystalgan.readers import Cell
 
+ANOTHER = "give another path with --cleaned"
 MAX_ATOMS_PER_KIND = 18  # a larger cell enlarges every tensor of its class
 OUTLIER = 5.0  # robust standard deviations from the class's own line of volume against composition
 LEAST_SPREAD = 0.03  # of the median volume; a class of nearly equal volumes has no outliers within this
@@ -198,6 +201,9 @@ def cleaned(path: Path | str, out: Path, metal: str | None = None, shared: str =
 
     if out.exists():
         raise InputError(f"{out}: exists already; give the cleaned class a name of its own.")
+    with saying(out.parent, ANOTHER, writing=True):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    check_target(out, ANOTHER)
     report = examine(path, metal, shared)
     without = {x["where"] for x in report["proposals"]}
     entries, _ = read_entries(builtin_classes().get(str(path), Path(path)), metal, shared)
@@ -208,6 +214,7 @@ def cleaned(path: Path | str, out: Path, metal: str | None = None, shared: str =
     for entry in kept:
         images.append(entry.structure.to_ase_atoms())
         images[-1].info = {key: x for key, x in entry.info.items() if isinstance(x, (str, int, float))} | {"from": entry.where}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write(out, images, format="extxyz")
+    text = io.StringIO()
+    write(text, images, format="extxyz")
+    write_whole(out, text.getvalue(), ANOTHER)
     return report

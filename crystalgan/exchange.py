@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 import shutil
+import stat
+import time
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from crystalgan import InputError
-from crystalgan.runs import FILES, Run, new_folder
+from crystalgan.database import open_database
+from crystalgan.runs import FILES, Run, hidden_folder, shown
+from crystalgan.storage import COPY, problem, saying
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 KNOWN = "known"
 MOST_BYTES = 500_000_000  # of all files of a run, unpacked
 LONGEST_NAME = 200  # bytes, of a file of known structures
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip can say
 MOST_KNOWN = 20_000_000  # bytes of known structures that go along with a run
 
 
@@ -28,6 +34,7 @@ def class_structures(run: Run) -> tuple[list[Structure], list[Structure]]:
 
     path, (shared, *metals) = run.folder / "classes.safetensors", run.species
     try:
+        path.open("rb").close()  # what the system says is plainer than what safetensors makes of it
         arrays = load_file(path)
         a, b = (
             [
@@ -36,7 +43,9 @@ def class_structures(run: Run) -> tuple[list[Structure], list[Structure]]:
             ]
             for name, metal in zip("ab", metals, strict=True)
         )
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except OSError as error:
+        raise InputError(problem(error, path, COPY, writing=False)) from None
+    except (SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error}); train the pair again.") from None
     return a, b
 
@@ -48,7 +57,7 @@ def known_folder(run: Run) -> Path:
 
 def known_files(run: Run) -> list[Path]:
     """The known structures that go along with a run: all that it was given, or none where they are larger than `MOST_KNOWN`."""
-    files = [path for path in sorted(known_folder(run).glob("*")) if path.is_file()]
+    files = [path for path in sorted(known_folder(run).glob("[!.]*")) if path.is_file()]
     return files if sum(path.stat().st_size for path in files) <= MOST_KNOWN else []
 
 
@@ -58,8 +67,18 @@ def pack_run(run: Run) -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in (*(run.folder / name for name in FILES), *known_files(run)):
             if path.exists():
-                archive.write(path, f"{run.folder.name}/{path.relative_to(run.folder)}")
+                name = f"{run.folder.name}/{path.relative_to(run.folder)}"
+                with saying(path, COPY, writing=False):  # a database as it is between two changes of it
+                    data = open_database(run, path.name).contents() if path.name.endswith(".db") else path.read_bytes()
+                    archive.writestr(member(name, path.stat().st_mtime), data)
     return out.getvalue()
+
+
+def member(name: str, changed: float | None = None) -> zipfile.ZipInfo:
+    """A file of a zip that everybody may read where it is unpacked; `changed` in seconds, or now."""
+    info = zipfile.ZipInfo(name, max(time.localtime(changed)[:6], EARLIEST))
+    info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, (stat.S_IFREG | 0o644) << 16
+    return info
 
 
 def unpack_run(source: BinaryIO | Path, root: Path, name: str = "run") -> Run:
@@ -72,20 +91,25 @@ def unpack_run(source: BinaryIO | Path, root: Path, name: str = "run") -> Run:
         with zipfile.ZipFile(source) as archive:
             members = _members(archive, name)
             stem = PurePosixPath(name).stem
-            folder = new_folder(root, "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)[:60] or "run")
-            try:
-                for file, member in members.items():
-                    (folder / file).parent.mkdir(exist_ok=True)
-                    with archive.open(member) as inside, (folder / file).open("wb") as out:
-                        shutil.copyfileobj(inside, out)
-                run = Run.open(folder)
-                _ = run.species, run.status()
-            except BaseException:
-                shutil.rmtree(folder)
-                raise
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            with hidden_folder(root, "set CRYSTALGAN_RUNS") as folder:
+                for file, packed in members.items():
+                    with saying(root, "set CRYSTALGAN_RUNS", writing=True):
+                        (folder / file).parent.mkdir(exist_ok=True)
+                        with archive.open(packed) as inside, (folder / file).open("wb") as out:
+                            shutil.copyfileobj(inside, out)
+                _check(Run(folder), name)
+                run = Run(shown(folder, "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)[:60] or "run"))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise InputError(f"{name}: this zip is damaged ({error}); pack the run folder again.") from None
     return run
+
+
+def _check(run: Run, name: str) -> None:
+    """InputError for what came in a zip of this name and is no run, without the name of the folder where it was unpacked."""
+    try:
+        _ = Run.open(run.folder).species, run.status()
+    except InputError as error:
+        raise InputError(str(error).replace(str(run.folder), name)) from None
 
 
 def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:

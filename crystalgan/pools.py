@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crystalgan import InputError, methods
 from crystalgan.cells import Cells, swapped
+from crystalgan.config import mixed
 from crystalgan.geometry import first_neighbours, learned_rule
 from crystalgan.methods import METHODS, Networks, Stage
 from crystalgan.symmetry import joined
@@ -110,7 +111,7 @@ def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
     if stage.domains == "ternary":
         pools = []
         for run in runs:
-            rng = torch.Generator().manual_seed(run.config.seed * 8)
+            rng = torch.Generator().manual_seed(mixed(run.config.seed * 8))
             order = pair_order(len(a), len(b), rng)
             pools.append(_pool(run, order[torch.arange(larger) % len(order)], rng))
         x, y = (_stack(pool) for pool in zip(*pools, strict=True))

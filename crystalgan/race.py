@@ -7,7 +7,6 @@ which is kept: a race that is stopped goes on with those that are missing.
 from __future__ import annotations
 
 import time
-from concurrent.futures import as_completed
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from crystalgan.relaxing import Settings, Task, about_potential, perform
 from crystalgan.rivals import METHODS, Field, compositions_of
 from crystalgan.runs import Run, read_json, write_json
 from crystalgan.stability import Phase, builtin_phases, diagram_of
-from crystalgan.study import Job, at_least_one, seeds_of, study_folder, trained
+from crystalgan.study import Job, at_least_one, check_minutes, seeds_of, study_folder, trained
 from crystalgan.workers import Workers
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ def race(
     `cpu_minutes`, and by reduced formula the `best` energy above the hull. The same is written into a file that `results` finds.
     `progress` hears of each result.
     """
-    if minutes <= 0:
-        raise InputError(f"{minutes} minutes were asked for; ask for more than none.")
+    check_minutes(minutes)
     at_least_one(seeds, "seeds")
     base = replace(config, method="crystalgan", seed=0)
     folder = study_folder(root / FOLDER, a, b, base, {"types": [s.formula for s in types], "hull": "with compounds"})
@@ -79,9 +77,9 @@ def race(
                     found[method].append(read_json(file))
                 else:
                     pending[workers.pool.submit(spend, method, field, minutes)] = (method, seed, file)
-        for future in as_completed(pending):
+        for future, found_by_it in workers.as_completed(pending):
             method, seed, file = pending[future]
-            measured = counted(run, phases, *future.result())
+            measured = counted(run, phases, *found_by_it)
             write_json(file, measured)
             found[method].append(measured)
             if progress:

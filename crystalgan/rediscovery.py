@@ -6,7 +6,6 @@ StructureMatcher says which are the known one.
 
 from __future__ import annotations
 
-from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,8 @@ from crystalgan.race import POTENTIAL, field_of, spend
 from crystalgan.relaxing import about_potential
 from crystalgan.rivals import LARGEST, METHODS, origins_of
 from crystalgan.runs import read_json, write_json
-from crystalgan.study import Job, study_folder, trained
+from crystalgan.storage import saying
+from crystalgan.study import Job, check_minutes, study_folder, trained
 from crystalgan.workers import Workers
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def rediscover(
     energy), `rmsd` (pymatgen's, by the cube root of the volume per atom) and the same for each of `methods`, with the number of
     cells `relaxed` and `cpu_minutes`; or the `reason` why it was not asked for. What was done before in this `root` is kept.
     """
-    if minutes <= 0:
-        raise InputError(f"{minutes} minutes were asked for; ask for more than none.")
+    check_minutes(minutes)
     base = replace(config, method="crystalgan", seed=0)
     rows = []
     with Workers(jobs) as workers:
@@ -101,7 +100,8 @@ def rediscover(
                 progress(f"{one.name}: {'found' if own['found'] else 'not found'}")
     asked = [row for row in rows if "reason" not in row]
     result = {"asked": len(asked), "found": sum(row["found"] for row in asked), "minutes": minutes, "rows": rows}
-    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    with saying(root / FOLDER, "choose another with --runs", writing=True):
+        (root / FOLDER).mkdir(parents=True, exist_ok=True)
     write_json(root / FOLDER / FILE, result)
     return result
 
@@ -124,9 +124,8 @@ def _searched(workers: Workers, known: Known, config: Config, root: Path, minute
             found[method] = {"relaxed": 0, "found": False, "rank": None, "rmsd": None, "cpu_minutes": 0.0, "reason": problem}
         else:
             pending[workers.pool.submit(spend, method, field, minutes)] = (method, file)
-    for future in as_completed(pending):
+    for future, (rows, spent) in workers.as_completed(pending):
         method, file = pending[future]
-        rows, spent = future.result()
         found[method] = matched(known.structure, rows) | {"cpu_minutes": spent}
         write_json(file, found[method])
     return {method: found[method] for method in METHODS}

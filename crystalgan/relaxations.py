@@ -15,6 +15,7 @@ import numpy as np
 from crystalgan import InputError
 from crystalgan.archive import select
 from crystalgan.database import open_database, structure_of
+from crystalgan.describe import check_tolerance
 from crystalgan.lattice import reduced
 from crystalgan.relaxing import Outcome, Settings, Task, about_potential, at_once, perform, raised
 from crystalgan.runs import Run
@@ -24,22 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ase.db.core import Database
     from ase.db.row import AtomsRow
     from pymatgen.core import Structure
+
+    from crystalgan.filedb import RunDatabase
 
 SAME_ENERGY = 0.001  # eV/atom
 
 
-def open_relaxed(run: Run) -> Database:
-    """The database of what was relaxed; InputError when the file is damaged."""
-    return open_database(run, "relaxed.db", "relax the candidates again")
+def open_relaxed(run: Run, make: bool = False) -> RunDatabase:
+    """The database of what was relaxed (`open_database`)."""
+    return open_database(run, "relaxed.db", "relax the candidates again", make)
 
 
 def relaxed_rows(run: Run, potential: str | None = None, candidate: int | None = None) -> list[AtomsRow]:
     """What was relaxed, of one potential and one candidate where they are given; none where nothing was."""
-    if not (run.folder / "relaxed.db").exists():
-        return []
     wanted: dict[str, Any] = {"potential": potential, "candidate": candidate}
     return list(open_relaxed(run).select(**{name: value for name, value in wanted.items() if value is not None}))
 
@@ -74,6 +74,8 @@ def relax_candidates(
     from crystalgan.stability import other_structures
 
     run, settings = run if isinstance(run, Run) else Run.open(run), settings or Settings()
+    if refine is not None:
+        check_tolerance(refine)
     if jobs > 1:
         if (batch or 1) > 1:
             raise InputError("--batch is of one process; leave --jobs out.")
@@ -128,11 +130,12 @@ def _relax(
 
 
 def _write(run: Run, task: Task, outcome: Outcome) -> None:
-    """Replace the row of a structure and potential."""
-    with (database := open_relaxed(run)):
+    """Write the row of a structure and potential, in the place of an older one."""
+    with (database := open_relaxed(run, make=True)):
         same = {"candidate": task.candidate, "phase": task.phase, "potential": outcome.columns["potential"]}
-        database.delete([row.id for row in database.select(include_data=False, **same)])
-        database.write(reduced(outcome.structure).to_ase_atoms(), key_value_pairs=outcome.columns | same, data=outcome.data)
+        old = next((row.id for row in database.select(include_data=False, **same)), None)
+        atoms = reduced(outcome.structure).to_ase_atoms()
+        database.write(atoms, key_value_pairs=outcome.columns | same, data=outcome.data, id=old)
 
 
 def _refine(

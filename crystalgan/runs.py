@@ -22,17 +22,19 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from crystalgan import InputError, __version__
 from crystalgan.config import Config
+from crystalgan.storage import COPY, changed, is_locked, locked, problem, saying, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -72,37 +74,53 @@ class Run:
     folder: Path
 
     @classmethod
-    def create(cls, root: Path, config: Config, a: Cells, b: Cells, rule: Rule, sources: dict[str, Any]) -> Run:
-        """A new folder below `root`, named after pair, method and seed, with all that training needs."""
+    def create(
+        cls,
+        root: Path,
+        config: Config,
+        a: Cells,
+        b: Cells,
+        rule: Rule,
+        sources: dict[str, Any],
+        add: Callable[[Run], None] | None = None,
+    ) -> Run:
+        """A new folder below `root`, named after pair, method and seed, with all that training needs, and what `add` puts there.
+
+        It is seen by others when all of that is in it.
+        """
         import torch
 
         shared, metal_a, metal_b = a.species[0], a.species[1], b.species[1]
-        run = cls(new_folder(root, f"{metal_a}-{metal_b}-{shared}_{config.method}_seed{config.seed}"))
         tensors = {
             f"{name}.{key}": getattr(cells, key) for name, cells in (("a", a), ("b", b)) for key in ("lattice", "frac", "mask")
         }
-        run.save("classes.safetensors", tensors)
-        write_json(
-            run.folder / "config.json",
-            {
-                "pair": [metal_a, metal_b],
-                "shared": shared,
-                "config": asdict(config),
-                "rule": {"name": rule.name, "limits": rule.limits},
-                "classes": sources,
-                "versions": {"crystalgan": __version__, "torch": torch.__version__},
-                "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            },
-        )
-        run.set_status("created")
-        return run
+        about = {
+            "pair": [metal_a, metal_b],
+            "shared": shared,
+            "config": asdict(config),
+            "rule": {"name": rule.name, "limits": rule.limits},
+            "classes": sources,
+            "versions": {"crystalgan": __version__, "torch": torch.__version__},
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        with hidden_folder(root) as folder:
+            run = cls(folder)
+            run.save("classes.safetensors", tensors)
+            write_json(run.folder / "config.json", about)
+            run.set_status("created")
+            if add:
+                add(run)
+            return cls(shown(folder, f"{metal_a}-{metal_b}-{shared}_{config.method}_seed{config.seed}"))
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
         """An existing run; InputError when it is none or its `config.json` is damaged."""
         run = cls(Path(folder))
-        if not run.folder.is_dir():
-            raise InputError(f"{folder}: there is no such run folder.")
+        with saying(folder):
+            if run.folder.is_file():
+                raise InputError(f"{folder}: is a file, not a run folder.")
+            if not run.folder.is_dir():
+                raise InputError(f"{folder}: there is no such run folder.")
         _ = run.config, run.rule
         return run
 
@@ -153,12 +171,13 @@ class Run:
 
     def save(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
         """Write a safetensors file whole or not at all; `about` travels in its header."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        partial = self.folder / f".{name}.{os.getpid()}"
         header = {key: json.dumps(value) for key, value in (about or {}).items()}
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial, header)
-        os.replace(partial, self.folder / name)
+        data = save(
+            {key: tensor.contiguous() for key, tensor in tensors.items()}, header
+        )  # its `save_file` lets nobody else read
+        write_whole(self.folder / name, data, COPY)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and header of a safetensors file; InputError names one that is missing or damaged."""
@@ -166,12 +185,15 @@ class Run:
 
         path = self.folder / name
         try:
+            path.open("rb").close()  # what the system says is plainer than what safetensors makes of it
             with safe_open(path, "pt") as file:
                 header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
                 return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118 - it is no dict
         except FileNotFoundError:
             raise InputError(f"{path}: missing; resume the run, or train the pair again.") from None
-        except (SafetensorError, OSError, ValueError) as error:
+        except OSError as error:
+            raise InputError(problem(error, path, COPY, writing=False)) from None
+        except (SafetensorError, ValueError) as error:
             raise InputError(
                 f"{path}: damaged ({error}); delete this file and resume the run, or train the pair again."
             ) from None
@@ -185,41 +207,34 @@ class Run:
     def status(self) -> dict[str, Any]:
         """`status.json`; a run that says it is running while no process holds its lock was killed, and is given as stopped."""
         status = read_json(self.folder / "status.json")
-        starting = status.get("state") == "starting" and time.time() - status.get("updated", 0) < START_SECONDS
-        if status.get("state") in {"starting", "running"} and not starting and not self.is_held():
-            status |= {"state": "stopped", "message": "The process that trained this run ended before it was done."}
+        while _is_at_work(status) and not self.is_held():
+            before, status = (
+                status,
+                read_json(self.folder / "status.json"),
+            )  # it may have ended since: it says so before it lets go
+            if status == before:
+                return status | {"state": "stopped", "message": "The process that trained this run ended before it was done."}
         return status
 
     def is_held(self) -> bool:
         """Whether a process is training this run now."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / ".train.lock", is_singleton=True)
-        if lock.is_locked:  # by this very process
-            return True
-        try:
-            with lock.acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
+        return is_locked(self.folder / ".train.lock")
 
     @contextmanager
     def hold(self, work: str) -> Iterator[None]:
-        """Do `work` ("train", "generate") alone: InputError while another process does it.
+        """Do `work` ("train", "generate") alone: InputError while another process does it, or where the run was deleted.
 
         The system frees the lock however a process ends; a second of patience, because `is_held` takes it for an instant.
         """
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / f".{work}.lock", is_singleton=True)
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            raise InputError(f"{self.folder}: another process is at work here ({work}); wait for it or stop it.") from None
-        try:
+        self.check_it_is_there()
+        busy = f"{self.folder}: another process is at work here ({work}); wait for it or stop it."
+        with locked(self.folder / f".{work}.lock", 1, busy):
             yield
-        finally:
-            lock.release()
+
+    def check_it_is_there(self) -> None:
+        """InputError where the run was deleted: what is written into it then would be a folder without a run."""
+        if not changed(self.folder / "config.json"):
+            raise InputError(f"{self.folder}: this run is no longer here; it was deleted or moved.")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a last line that is only half written is left out."""
@@ -228,11 +243,14 @@ class Run:
     def metrics_from(self, start: int) -> tuple[list[dict[str, Any]], int]:
         """The whole lines of `metrics.jsonl` from byte `start` on, and the byte where they end."""
         path = self.folder / "metrics.jsonl"
-        if not path.exists():
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                text = file.read()
+        except FileNotFoundError:
             return [], 0
-        with path.open("rb") as file:
-            file.seek(start)
-            text = file.read()
+        except OSError as error:
+            raise InputError(problem(error, path, COPY, writing=False)) from None
         whole = text[: text.rfind(b"\n") + 1]
         try:
             return [json.loads(line) for line in whole.splitlines()], start + len(whole)
@@ -243,13 +261,14 @@ class Run:
         """Drop the lines after this epoch, so that a resumed run writes them again and none twice."""
         kept = [line for line in self.metrics() if (line["step"], line["epoch"]) <= (step, epoch)]
         path = self.folder / "metrics.jsonl"
-        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept), COPY)
 
 
 def list_runs(root: Path | str) -> list[Run]:
     """The run folders below `root`, the newest first."""
-    folders = [path.parent for path in Path(root).glob("*/config.json")]
-    return [Run(folder) for folder in sorted(folders, key=lambda f: (f / "config.json").stat().st_mtime, reverse=True)]
+    found = [path for path in Path(root).glob("*/config.json") if not path.parent.name.startswith(".")]
+    times = {path: changed(path) for path in found}  # nothing of a run that is being deleted
+    return [Run(path.parent) for path in sorted(filter(times.get, found), key=lambda path: times[path], reverse=True)]
 
 
 def copy_shipped(root: Path | str) -> None:
@@ -259,20 +278,20 @@ def copy_shipped(root: Path | str) -> None:
         target = root / source.parent.name
         if target.exists():
             continue
-        partial = root / f".{target.name}.{os.getpid()}"
         try:
-            shutil.copytree(source.parent, partial, copy_function=shutil.copyfile)
-            partial.rename(target)
+            with hidden_folder(root, "set CRYSTALGAN_RUNS") as partial:
+                for file in source.parent.iterdir():
+                    shutil.copyfile(file, partial / file.name)
+                with suppress(FileExistsError):  # another process was quicker
+                    _rename(partial, target)
         except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if not target.exists():  # else another process was quicker
-                raise InputError(f"{root}: runs cannot be kept here ({error.strerror}); set CRYSTALGAN_RUNS.") from None
+            raise InputError(problem(error, root, "set CRYSTALGAN_RUNS", writing=True)) from None
 
 
 def start(run: Run) -> None:
     """Train or resume in a process of its own, which outlives this one; its output goes to `worker.log`."""
     run.set_status("starting", message="")
-    with (run.folder / "worker.log").open("ab") as log:
+    with saying(run.folder, COPY, writing=True), (run.folder / "worker.log").open("ab") as log:
         subprocess.Popen(  # noqa: S603 - our own interpreter and a path
             [sys.executable, "-m", "crystalgan", "resume", str(run.folder)],
             stdin=subprocess.DEVNULL,
@@ -285,44 +304,68 @@ def start(run: Run) -> None:
 
 def stop(run: Run) -> None:
     """Ask the training process to write a checkpoint and end; it looks once an epoch."""
-    (run.folder / "stop").touch()
+    with saying(run.folder, COPY, writing=True):
+        (run.folder / "stop").touch()
 
 
-def new_folder(root: Path, name: str) -> Path:
-    """A folder below `root` that was not there before: the name and a number."""
-    try:
+@contextmanager
+def hidden_folder(root: Path, way_out: str = "choose another with --runs") -> Iterator[Path]:
+    """A new folder below `root` that nobody takes for a run, to be `shown` when it is complete; it goes where that fails."""
+    folder = root / f".{uuid4().hex}"
+    with saying(root, way_out, writing=True):
         root.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def shown(folder: Path, name: str) -> Path:
+    """A hidden folder under the first name beside it that was not there before: `name` and a number."""
+    with saying(folder.parent, "choose another with --runs", writing=True):
         for number in range(1, 100_000):
-            folder = root / f"{name}_{number:03d}"
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+            target = folder.with_name(f"{name}_{number:03d}")
+            with suppress(FileExistsError):
+                _rename(folder, target)
+                return target
+    raise InputError(f"{folder.parent}: 100,000 runs named {name}; move some away.")
+
+
+def _rename(folder: Path, target: Path) -> None:
+    """Rename a folder; FileExistsError where there is something of that name."""
+    if os.path.lexists(target):
+        raise FileExistsError(target)
+    try:
+        folder.rename(target)
     except OSError as error:
-        raise InputError(f"{root}: no run folder can be made here ({error.strerror}); choose another with --runs.") from None
-    raise InputError(f"{root}: 100,000 runs named {name}; move some away.")
+        if os.path.lexists(target):  # since
+            raise FileExistsError(target) from error
+        raise
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Replace a JSON file whole."""
-    _replace(path, json.dumps(data, indent=1) + "\n")
+    write_whole(path, json.dumps(data, indent=1) + "\n", COPY)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; InputError names a file that is missing or damaged."""
+    """A JSON object; InputError names a file that is missing, may not be read, or is damaged."""
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: missing; this is not a run folder, or it is damaged.") from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise InputError(problem(error, path, COPY, writing=False)) from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({error}); restore it, or train the pair again.") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: damaged (no JSON object); restore it, or train the pair again.")
     return data
 
 
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
-    os.replace(partial, path)
+def _is_at_work(status: dict[str, Any]) -> bool:
+    """Whether a status says that a process trains, or has been so for longer than a process takes to start."""
+    if status.get("state") == "starting":
+        return time.time() - status.get("updated", 0) >= START_SECONDS
+    return status.get("state") == "running"

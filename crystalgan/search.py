@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import math
 import random
+import sqlite3
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from crystalgan import InputError
+from crystalgan import InputError, Interrupted
 from crystalgan.config import Config
+from crystalgan.filedb import refused
 from crystalgan.runs import Run, TrainingError
-from crystalgan.study import ENDED, at_least_one, end_children, one_thread, study_folder
+from crystalgan.storage import saying
+from crystalgan.study import ENDED, at_least_one, end_children, one_thread, spawning, study_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import optuna
 
@@ -64,17 +67,53 @@ def search(
         raise InputError(f"{folds} folds were asked for; with {smallest} cells in the smaller class take 2 to {smallest // 2}.")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = study_folder(root / FOLDER, a, b, config, {"folds": folds, "judged": "as made"})
-    folder.mkdir(parents=True, exist_ok=True)
+    with saying(folder, "choose another with --runs", writing=True):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _stored(folder / FILE):
+        return _searched(a, b, config, trials, folds, folder, processes, progress)
+
+
+@contextmanager
+def _stored(path: Path) -> Iterator[None]:
+    """Have what SQLite refuses below Optuna be an InputError."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, sqlite3.DatabaseError):
+            cause = getattr(cause, "orig", None) or cause.__cause__
+        if cause is None:
+            raise
+        raise InputError(refused(path, cause, "move it away and search again")) from None
+
+
+def _searched(
+    a: BinaryClass,
+    b: BinaryClass,
+    config: Config,
+    trials: int,
+    folds: int,
+    folder: Path,
+    processes: int,
+    progress: Callable[[int, float], None] | None,
+) -> dict[str, Any]:
+    import optuna
+
     study = optuna.create_study(
         storage=f"sqlite:///{(folder / FILE).resolve()}",
         study_name="settings",
         direction="maximize",
         load_if_exists=True,
     )
-    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))  # else a continued search repeats itself
+    study.sampler = optuna.samplers.TPESampler(
+        seed=(config.seed + len(study.trials)) % 2**32
+    )  # else a continued search repeats itself
     if not study.trials:
         study.enqueue_trial({name: getattr(config, name) for name in searched(config)})
-    with ProcessPoolExecutor(processes, get_context("spawn"), one_thread) as pool:
+    with ProcessPoolExecutor(processes, spawning(), one_thread) as pool:
 
         def objective(trial: optuna.Trial) -> float:
             tried = suggested(trial, config)
@@ -89,7 +128,7 @@ def search(
                     progress(len(done) + 1, _best(study))
         except BrokenProcessPool:
             raise TrainingError(ENDED) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             end_children()  # else the pool would wait for them
             raise
     if not (scored := [trial for trial in done if trial.value is not None]):

@@ -1,18 +1,32 @@
-"""What every command needs: the options that several share, settings from words, and the printing of results."""
+"""What every command needs: options that several share, settings from words, the printing of results, and an early end."""
 
 from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crystalgan import InputError
+from crystalgan import InputError, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def path_of(text: str) -> Path:
+    """A path that the user gave; an empty one would silently mean the folder where one is."""
+    if not text:
+        raise typer.BadParameter("it is empty; write the name of a file or folder, or a dot for the folder where you are")
+    return Path(text)
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/Pd-Ni-H_crystalgan_seed0_001.")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", parser=path_of, help="A run folder, such as runs/Pd-Ni-H_crystalgan_seed0_001.")
+]
 
 
 def changes_of(settings: list[str], **named: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of Config
@@ -52,3 +66,12 @@ def show(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
 def say_left_out(what: str) -> None:
     """Say on stderr what of a user's files was left out."""
     print(f"left out: {what}", file=sys.stderr)
+
+
+@contextmanager
+def keeping(words: Callable[[], str]) -> Iterator[None]:
+    """Say what is kept, and how to go on, where the work in here is stopped by the user."""
+    try:
+        yield
+    except Interrupted:
+        raise Interrupted(words()) from None

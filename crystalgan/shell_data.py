@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from crystalgan import InputError
-from crystalgan.shell import Json, show, warn
+from crystalgan.shell import Json, keeping, path_of, show, warn
 
 app = typer.Typer()
 
@@ -33,23 +33,35 @@ def check(
     metal: Annotated[str | None, typer.Option(help="The metal of a .mat file, which names no elements.")] = None,
     shared: Annotated[str, typer.Option(help="The element that both classes share.")] = "H",
     figure: Annotated[
-        Path | None, typer.Option(help="Draw the first-neighbour distances with d1 and d2 into this HTML file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", parser=path_of, help="Draw the first-neighbour distances with d1 and d2 into this HTML file."
+        ),
     ] = None,
     cleaned: Annotated[
-        Path | None, typer.Option(help="Write the cells without those that are proposed to be left out, as extended XYZ.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.extxyz",
+            parser=path_of,
+            help="Write the cells without those that are proposed to be left out, as extended XYZ.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """The data doctor: what was read or left out, duplicates, distances, volumes, prototypes, and what it would leave out."""
     from crystalgan import doctor
+    from crystalgan.storage import check_target, write_whole
 
+    if figure:
+        check_target(figure, "give another path with --figure")
     report = doctor.cleaned(path, cleaned, metal, shared) if cleaned else doctor.examine(path, metal, shared)
     if figure and report["cells"]:
         from crystalgan.charts import distance_figure
 
         name = f"{report['metal']}-{shared}"
         limits = report["limits"]["learned"] or report["limits"]["paper"]
-        distance_figure({name: report["distances"]}, list(report["distances"]), limits).write_html(figure, include_plotlyjs=True)
+        drawn = distance_figure({name: report["distances"]}, list(report["distances"]), limits)
+        write_whole(figure, drawn.to_html(include_plotlyjs=True), "give another path with --figure")
     show(report, _diagnosis(report, shared), as_json)
     if not report["cells"]:
         raise InputError(f"{path}: holds no cell that can be used; mend what is listed above or give another path.")
@@ -83,7 +95,8 @@ def _diagnosis(report: dict[str, Any], shared: str) -> list[str]:
 @app.command("data-card")
 def data_card(
     dft: Annotated[
-        list[Path] | None, typer.Option(help="A .mat file of DFT cells to compare volumes with; may be repeated.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", parser=path_of, help="A .mat file of DFT cells to compare volumes with; may be repeated."),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Put the report into assets/data-card.md.")] = False,
     as_json: Json = False,
@@ -101,8 +114,13 @@ def data_card(
 def fetch(
     elements: Annotated[list[str], typer.Argument(metavar="ELEMENT ...", help="All that a cell shall hold, such as Pd H.")],
     source: Annotated[str, typer.Option("--from", help="mp, oqmd, alexandria, cod, an OPTIMADE address, or mp-api (by key).")],
-    out: Annotated[Path | None, typer.Option(help="Write the cells here as well (.extxyz).")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of answers; by default crystalgan in your cache folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.extxyz", parser=path_of, help="Write the cells here as well (.extxyz).")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", parser=path_of, help="Folder of answers; by default crystalgan in your cache folder."),
+    ] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask anew instead of answering from the cache.")] = False,
     max_atoms: Annotated[int, typer.Option(min=1, help="Larger cells are left out.")] = 100,
     as_json: Json = False,
@@ -111,7 +129,10 @@ def fetch(
     from tqdm import tqdm
 
     from crystalgan import sources
+    from crystalgan.storage import check_target, write_whole
 
+    if out:
+        check_target(out, "give another path with --out")
     if out and out.suffix not in (".extxyz", ".xyz"):
         raise InputError(f"{out}: is to hold extended XYZ; let its name end in .extxyz.")
     with tqdm(desc="structures", unit="", file=sys.stderr) as bar:
@@ -122,7 +143,7 @@ def fetch(
 
         fetched = sources.fetch(elements, source, cache, refresh, max_atoms, progress=progress)
     if out:
-        sources.write_whole(out, fetched.path.read_bytes(), "--out")
+        write_whole(out, fetched.path.read_bytes(), "give another path with --out")
     for x in fetched.left_out:
         print(f"left out: {x}", file=sys.stderr)
     result = asdict(fetched) | {"path": str(out or fetched.path)}
@@ -135,10 +156,13 @@ def fetch(
 def build_classes(
     metals: Annotated[list[str], typer.Argument(metavar="M ...", help="Metals, such as Pd Ni.")],
     jobs: Annotated[int, typer.Option(help="Processes that relax at once.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder of the classes; by default the built-in ones.")] = None,
-    work: Annotated[Path, typer.Option(help="Finished cells are kept here, so that a stopped build goes on.")] = Path(
-        "build/classes"
-    ),
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", parser=path_of, help="Folder of the classes; by default the built-in ones.")
+    ] = None,
+    work: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", parser=path_of, help="Finished cells are kept here, so that a stopped build goes on."),
+    ] = Path("build/classes"),
     as_json: Json = False,
 ) -> None:
     """Relax the prototypes of metal hydrides for these metals with CHGNet and write them as classes."""
@@ -149,7 +173,8 @@ def build_classes(
 
     warnings: dict[str, Any] = {}
     warn(untrained("CHGNet", metals), warnings)
-    with tqdm(desc="cells", unit="", file=sys.stderr) as bar:
+    kept = "finished cells are kept; the same command goes on with the rest."
+    with keeping(lambda: kept), tqdm(desc="cells", unit="", file=sys.stderr) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
             bar.total = total

@@ -10,15 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan.shell import Json, RunFolder, config_of, show, warn
+from crystalgan import Interrupted
+from crystalgan.shell import Json, RunFolder, config_of, keeping, path_of, show, warn
 
 app = typer.Typer()
 
+AS_THEY_WERE = "the candidates are as they were; give the same command again."
 
 KnownFiles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--known", metavar="PATH", help="Known structures beside the built-in ones: a file, folder or zip; may be repeated."
+        "--known",
+        metavar="PATH",
+        parser=path_of,
+        help="Known structures beside the built-in ones: a file, folder or zip; may be repeated.",
     ),
 ]
 
@@ -27,15 +32,17 @@ KnownFiles = Annotated[
 def train(
     a: Annotated[str, typer.Argument(metavar="A", help="The first metal, such as Pd.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The second metal, such as Ni.")],
-    a_path: Annotated[Path | None, typer.Option("--a", help="Your own cells of A-H: a folder, zip or file.")] = None,
-    b_path: Annotated[Path | None, typer.Option("--b", help="Your own cells of B-H.")] = None,
+    a_path: Annotated[
+        Path | None, typer.Option("--a", metavar="PATH", parser=path_of, help="Your own cells of A-H: a folder, zip or file.")
+    ] = None,
+    b_path: Annotated[Path | None, typer.Option("--b", metavar="PATH", parser=path_of, help="Your own cells of B-H.")] = None,
     preset: Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")] = "default",
     method: Annotated[str | None, typer.Option(help="crystalgan, unconstrained, discogan or gan.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of each step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random number.")] = None,
     rule: Annotated[str | None, typer.Option(help="paper, learned, or a TOML table of limits for each pair.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", parser=path_of, help="Where the run folder is made.")] = Path("runs"),
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out files that cannot be used instead of stopping.")
     ] = False,
@@ -65,7 +72,9 @@ def step2(
     run_folder: RunFolder,
     preset: Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")] = "default",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of step 2.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where the new run folder is made.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", parser=path_of, help="Where the new run folder is made.")] = Path(
+        "runs"
+    ),
     as_json: Json = False,
 ) -> None:
     """Train step 2 anew on the trained step 1 of a run; the old run stays as it is."""
@@ -109,7 +118,7 @@ def generate(
 
     from crystalgan import candidates, matching
 
-    with tqdm(total=n, desc="candidates", unit="", file=sys.stderr) as bar:
+    with keeping(lambda: _made(run_folder, seed)), tqdm(total=n, desc="candidates", unit="", file=sys.stderr) as bar:
         counts = candidates.generate(run_folder, n, seed, lambda done, _: bar.update(done - bar.n), known or [])
         bar.update(n - bar.n)
     lines = [f"{counts['candidates']} candidates from {counts['drawn']} draws; {counts['unique']} are unique"]
@@ -127,7 +136,10 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
 
     from crystalgan import candidates, matching
 
-    with tqdm(desc="compared", unit="", file=sys.stderr, delay=0.001) as bar:  # none before there is something to compare
+    with (
+        keeping(lambda: AS_THEY_WERE),
+        tqdm(desc="compared", unit="", file=sys.stderr, delay=0.001) as bar,
+    ):  # none before there is something to compare
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -142,7 +154,7 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
 def symmetrize(
     run_folder: RunFolder,
     number: Annotated[int, typer.Argument(metavar="ID", help="The candidate to refine.")],
-    tolerance: Annotated[float, typer.Option(min=1e-5, help="How far an atom may be from its site, Å.")] = 0.1,
+    tolerance: Annotated[float, typer.Option(help="How far an atom may be from its site, Å.")] = 0.1,
     known: KnownFiles = None,
     as_json: Json = False,
 ) -> None:
@@ -150,9 +162,10 @@ def symmetrize(
     from crystalgan import candidates, matching
     from crystalgan.runs import Run
 
-    run = Run.open(run_folder)
-    compared = matching.known_structures(run.species, known or [])
-    new = candidates.add_refined(run, number, tolerance, compared)
+    with keeping(lambda: AS_THEY_WERE):
+        run = Run.open(run_folder)
+        compared = matching.known_structures(run.species, known or [])
+        new = candidates.add_refined(run, number, tolerance, compared)
     lines = [f"candidate {new} is the refined cell of candidate {number} at {tolerance} Å"]
     show({"candidate": new, "known": compared.report()}, lines + matching.in_words(compared.report()), as_json)
 
@@ -160,7 +173,7 @@ def symmetrize(
 @app.command()
 def export(
     run_folder: RunFolder,
-    out: Annotated[Path, typer.Option(help="The zip to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.zip", parser=path_of, help="The zip to write.")],
     select: Annotated[str, typer.Option(help="good (keep the rule), kept (by your decision), all, or ids: 3,17.")] = "good",
     rule: Annotated[str | None, typer.Option(help="The rule of `good`; by default the run's own.")] = None,
     file_format: Annotated[
@@ -185,15 +198,33 @@ def export(
     show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
 
 
+def _made(run_folder: Path, seed: int) -> str:
+    """What is kept of candidates that were being made."""
+    from crystalgan.database import open_database
+    from crystalgan.runs import Run
+
+    kept = open_database(Run.open(run_folder)).count(seed=seed)
+    return f"{kept} candidates of seed {seed} are kept; the same command goes on from there."
+
+
 def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here would be slow
+    """Train a run. The first Ctrl-C or SIGTERM asks for a checkpoint at the end of an epoch, the next one ends it at once."""
     from tqdm import tqdm
 
     from crystalgan import training
     from crystalgan.energy import warning
-    from crystalgan.runs import stop
+    from crystalgan.runs import Stopped, stop
 
     warn(warning(run))
-    asked = {name: signal.signal(name, lambda *_: stop(run)) for name in (signal.SIGINT, signal.SIGTERM)}
+    asked: list[int] = []
+
+    def ask(name: int, *_: object) -> None:
+        asked.append(name)
+        if len(asked) > 1:
+            raise Interrupted
+        stop(run)
+
+    before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
     bars: dict[int, Any] = {}
 
     def progress(step: int, epoch: int, epochs: int, terms: dict[str, float]) -> None:
@@ -201,11 +232,20 @@ def _train_with_bar(run: Any) -> None:  # noqa: ANN401 - importing Run here woul
         bar.update(epoch - bar.n)
         if "valid" in terms:
             bar.set_postfix_str(f"{terms['valid']:.0%} keep the rule")
+        if asked:  # perhaps before the training began, which forgets what was asked of the last one
+            stop(run)
 
     try:
-        training.resume(run, progress)
+        with keeping(lambda: f"the last checkpoint is kept; `crystalgan resume {run.folder}` goes on from there."):
+            training.resume(run, progress)
+    except Stopped:
+        status = run.status()
+        raise Interrupted(
+            f"`crystalgan resume` goes on from epoch {status.get('epoch', 0)} of step {status.get('step', 1)}, "
+            f"which is kept in {run.folder}."
+        ) from None
     finally:
-        for name, handler in asked.items():
+        for name, handler in before.items():
             signal.signal(name, handler)
         for bar in bars.values():
             bar.close()

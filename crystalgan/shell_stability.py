@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan.shell import Json, RunFolder, say_left_out, show, warn
+from crystalgan.shell import Json, RunFolder, keeping, path_of, say_left_out, show, warn
 
 app = typer.Typer()
 
@@ -37,10 +37,11 @@ def relax(
         ),
     ] = False,
     phases: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="More phases of these elements: a file, folder or zip.")
+        list[Path] | None,
+        typer.Option(metavar="PATH", parser=path_of, help="More phases of these elements: a file, folder or zip."),
     ] = None,
     refine: Annotated[
-        float | None, typer.Option(min=1e-3, help="Look for a higher symmetry within so many Å afterwards; 0.1 or 0.3.")
+        float | None, typer.Option(help="Look for a higher symmetry within so many Å afterwards; 0.1 or 0.3.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +55,8 @@ def relax(
 
     warnings: dict[str, Any] = {}
     warn(untrained(potential, Run.open(run_folder).species), warnings)  # before anything is relaxed
-    with tqdm(desc="relaxed", unit="", file=sys.stderr) as bar:
+    kept = "what was relaxed is kept; the same command goes on with the rest."
+    with keeping(lambda: kept), tqdm(desc="relaxed", unit="", file=sys.stderr) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
             bar.total = total

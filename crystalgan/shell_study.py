@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crystalgan import InputError
-from crystalgan.shell import Json, RunFolder, changes_of, config_of, say_left_out, show
+from crystalgan.shell import Json, RunFolder, changes_of, config_of, keeping, path_of, say_left_out, show
+from crystalgan.storage import check_target, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,15 +21,21 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+ANOTHER = "give another path with --out"
+
 Preset = Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of each step.")]
-OwnA = Annotated[Path | None, typer.Option("--a", help="Your own cells of A-H: a folder, zip or file.")]
-OwnB = Annotated[Path | None, typer.Option("--b", help="Your own cells of B-H.")]
+OwnA = Annotated[
+    Path | None, typer.Option("--a", metavar="PATH", parser=path_of, help="Your own cells of A-H: a folder, zip or file.")
+]
+OwnB = Annotated[Path | None, typer.Option("--b", metavar="PATH", parser=path_of, help="Your own cells of B-H.")]
 Seeds = Annotated[int, typer.Option(help="Trainings of each, with the seeds 0, 1, 2 ...")]
 Jobs = Annotated[int, typer.Option(help="Processes that train at once.")]
-Runs = Annotated[Path, typer.Option(help="What is trained is kept below this folder, and not trained again.")]
-Out = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw the result into this file.")]
+Runs = Annotated[
+    Path, typer.Option(metavar="FOLDER", parser=path_of, help="What is trained is kept below this folder, and not trained again.")
+]
+Out = Annotated[Path | None, typer.Option(metavar="FILE.html", parser=path_of, help="Draw the result into this file.")]
 Pair = Annotated[str, typer.Option(metavar="A-B", help="Two metals.")]
 
 
@@ -54,6 +60,7 @@ def table2(
     from crystalgan import table2 as core
     from crystalgan.study import load_pair
 
+    _can_draw(out)
     config = config_of(preset, settings or [], epochs1=epochs, epochs2=epochs, rule=rule)
     named = [*(pairs or []), *(more or [])] or list(core.PAIRS)
     if (a_path or b_path) and len(named) > 1:
@@ -95,6 +102,7 @@ def ablation(
     from crystalgan import study_charts
     from crystalgan.study import load_pair
 
+    _can_draw(out)
     variants = core.variants(both, **changes_of(settings or [], epochs1=epochs, epochs2=epochs))
     a, b = load_pair(pair, a_path, b_path, variants["default"].shared)
     with _bar(len(variants)) as done:
@@ -152,29 +160,25 @@ def _bar(total: int, what: str = "trained") -> Iterator[Callable[[str], None]]:
     """
     from tqdm import tqdm
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with tqdm(total=total, desc=what, unit="", file=sys.stderr) as bar:
+    kept = "the same command goes on from here."
+    with keeping(lambda: kept), tqdm(total=total, desc=what, unit="", file=sys.stderr) as bar:
 
-            def done(words: str) -> None:
-                bar.set_postfix_str(words)
-                bar.update()
+        def done(words: str) -> None:
+            bar.set_postfix_str(words)
+            bar.update()
 
-            yield done
-    except KeyboardInterrupt:
-        print("crystalgan: stopped; the same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        yield done
 
 
 def _draw(out: Path | None, figure: Callable[[], Figure]) -> None:
-    if out is None:
-        return
-    try:
-        figure().write_html(out, include_plotlyjs=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); give another path with --out.") from None
+    if out is not None:
+        write_whole(out, figure().to_html(include_plotlyjs=True), ANOTHER)
+
+
+def _can_draw(out: Path | None) -> None:
+    """InputError for a name that no file can have, before hours of work and not after."""
+    if out is not None:
+        check_target(out, ANOTHER)
 
 
 @app.command()
@@ -184,7 +188,8 @@ def race(
     minutes: Annotated[float, typer.Option(help="CPU minutes of each method and seed, making and relaxing together.")] = 10.0,
     seeds: Annotated[int, typer.Option(help="Times that each method has these minutes.")] = 1,
     types: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="Known ternary structures, whose metals are swapped as well.")
+        list[Path] | None,
+        typer.Option(metavar="PATH", parser=path_of, help="Known ternary structures, whose metals are swapped as well."),
     ] = None,
     epochs: Epochs = None,
     settings: Settings = None,
@@ -200,6 +205,7 @@ def race(
     from crystalgan.study import load_pair
 
     _need_rivals()
+    _can_draw(out)
     config = config_of("default", settings or [], epochs1=epochs, epochs2=epochs)
     one, other = load_pair(f"{a}-{b}", None, None, config.shared)
     known = core.ternary_types(types or [], config.shared, (one.metal, other.metal), say_left_out)
@@ -212,7 +218,12 @@ def race(
 @app.command()
 def rediscover(
     file: Annotated[
-        Path, typer.Argument(help="Known ternary structures: extended XYZ, pymatgen JSON or any other that is read.")
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            parser=path_of,
+            help="Known ternary structures: extended XYZ, pymatgen JSON or any other that is read.",
+        ),
     ],
     minutes: Annotated[float, typer.Option(help="CPU minutes of each method for each structure.")] = 2.0,
     epochs: Epochs = None,

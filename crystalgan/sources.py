@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from crystalgan import InputError
 from crystalgan.providers import Record, Unusable, ask, base_url, plain
 from crystalgan.readers import LeftOut, cell_problem
+from crystalgan.storage import saying, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from crystalgan.providers import Progress
 
+ELSEWHERE = "choose another place with --cache"
 MAX_ATOMS = 100  # in one cell
 
 
@@ -92,20 +93,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
 
 
-def write_whole(path: Path, data: bytes, option: str) -> None:
-    """Replace a file whole or not at all; InputError names the option that chooses another place."""
-    partial = path.with_name(f".{uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place with {option}.") from None
-
-
 def _sorted_symbols(elements: Sequence[str]) -> list[str]:
     from pymatgen.core import Element
 
@@ -154,5 +141,7 @@ def _into_cache(fetched: Fetched, images: list[Atoms]) -> None:
     data = text.getvalue().encode()
     about: dict[str, Any] = asdict(fetched) | {"sha256": hashlib.sha256(data).hexdigest()}
     del about["path"], about["cached"]
-    write_whole(fetched.path, data, "--cache")
-    write_whole(fetched.path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode(), "--cache")
+    with saying(fetched.path.parent, ELSEWHERE, writing=True):
+        fetched.path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(fetched.path, data, ELSEWHERE)
+    write_whole(fetched.path.with_suffix(".json"), json.dumps(about, indent=1) + "\n", ELSEWHERE)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TYPE_CHECKING, Any
 
 from crystalgan import InputError
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     Values = dict[str, float]
 
 RESULT = "result.json"
+MOST = 1000  # seeds or processes
 ENDED = "A process that trained was ended from outside, perhaps for lack of memory; the same again goes on from what is done."
 
 
@@ -66,9 +70,15 @@ def seeds_of(count: int) -> tuple[int, ...]:
 
 
 def at_least_one(count: int, what: str) -> None:
-    """InputError for fewer than one."""
-    if count < 1:
-        raise InputError(f"{count} {what} were asked for; ask for at least 1.")
+    """InputError for fewer than one, or for more than any machine would get through."""
+    if not 1 <= count <= MOST:
+        raise InputError(f"{count} {what} were asked for; ask for at least 1 and at most {MOST:,}.")
+
+
+def check_minutes(minutes: float) -> None:
+    """InputError for a time that is none, or that never ends."""
+    if not 0 < minutes < math.inf:
+        raise InputError(f"{minutes:g} minutes were asked for; ask for more than none, and for an end.")
 
 
 def study_folder(root: Path, a: BinaryClass, b: BinaryClass, config: Config, what: dict[str, Any]) -> Path:
@@ -86,7 +96,7 @@ def carry_out(jobs: Sequence[Job], processes: int = 1) -> Iterator[tuple[Job, li
         for job in jobs:
             yield job, _outcome(partial(perform, job))
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), one_thread) as pool:
+    with ProcessPoolExecutor(processes, spawning(), one_thread) as pool:
         pending = {pool.submit(perform, job): job for job in jobs}
         try:
             for future in as_completed(pending):
@@ -104,6 +114,26 @@ def _outcome(get: Callable[[], list[Values]]) -> list[Values] | TrainingError:
         return error
     except BrokenProcessPool:
         raise TrainingError(ENDED) from None
+
+
+class _Quiet(SpawnProcess):
+    """Ctrl-C in a terminal goes to every process. This one does not hear it: the one that started it ends it."""
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the new process takes over
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Spawning(SpawnContext):
+    Process = _Quiet
+
+
+def spawning() -> SpawnContext:
+    """How to start processes that work for this one."""
+    return _Spawning()
 
 
 def end_children() -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from crystalgan import InputError, energy, methods
-from crystalgan.config import Config
+from crystalgan.config import Config, mixed
 from crystalgan.geometry import keeps, learned_rule
 from crystalgan.methods import METHODS, Networks, Prior, Stage
 from crystalgan.pools import stage_data
 from crystalgan.rules import paper_rule, read_rule
 from crystalgan.runs import Run, Stopped, TrainingError
+from crystalgan.storage import COPY, problem, saying, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -110,11 +111,13 @@ def new_step2(source: Run, config: Config, runs: Path | str = "runs") -> Run:
     config = replace(config, **{name: getattr(source.config, name) for name in STEP1_FIELDS})
     cells = source.classes()
     sources = source.about["classes"] | {"step1": {"run": source.folder.name}}
-    run = Run.create(Path(runs), config, *cells, resolve_rule(config.rule, *cells), sources)
-    run.save("step1.safetensors", tensors, header)
     lines = [json.dumps(line) + "\n" for line in source.metrics() if line["step"] == 1]
-    (run.folder / "metrics.jsonl").write_text("".join(lines))
-    return run
+
+    def add(run: Run) -> None:
+        run.save("step1.safetensors", tensors, header)
+        write_whole(run.folder / "metrics.jsonl", "".join(lines))
+
+    return Run.create(Path(runs), config, *cells, resolve_rule(config.rule, *cells), sources, add)
 
 
 def resolve_rule(name: str, a: Cells, b: Cells) -> Rule:
@@ -132,7 +135,8 @@ def _train(runs: list[Run], progress: Progress | None) -> None:
     with ExitStack() as stack:
         for run in runs:
             stack.enter_context(run.hold("train"))
-            (run.folder / "stop").unlink(missing_ok=True)
+            with saying(run.folder, COPY, writing=True):
+                (run.folder / "stop").unlink(missing_ok=True)
             if run.status().get("state") != "finished":
                 run.set_status("running", message="", epochs=total)
         try:
@@ -141,8 +145,12 @@ def _train(runs: list[Run], progress: Progress | None) -> None:
         except Stopped:
             _set_all(runs, "stopped", message="Stopped on request; resume goes on from here.")
             raise
+        except OSError as error:
+            refused = InputError(problem(error, error.filename or runs[0].folder, COPY, writing=True, again="resume the run"))
+            _set_failed(runs, refused)
+            raise refused from None
         except Exception as error:
-            _set_all(runs, "failed", message=str(error))
+            _set_failed(runs, error)
             raise
         _set_all(runs, "finished", message="")
 
@@ -151,7 +159,7 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
     if all((run.folder / f"step{stage.number}.safetensors").exists() for run in runs):
         return
     data = stage_data(runs, stage, config)
-    rngs = [torch.Generator().manual_seed(run.config.seed * 8 + stage.number) for run in runs]
+    rngs = [torch.Generator().manual_seed(mixed(run.config.seed * 8 + stage.number)) for run in runs]
     nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs)
     optimizers = {name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")}
     limits = runs[0].rule.for_slots(data.x.species)
@@ -312,3 +320,8 @@ def _slice(tensors: dict[str, Tensor], k: int) -> dict[str, Tensor]:
 def _set_all(runs: list[Run], state: str, **more: Any) -> None:  # noqa: ANN401 - what JSON holds
     for run in runs:
         run.set_status(state, **more)
+
+
+def _set_failed(runs: list[Run], error: Exception) -> None:
+    with suppress(InputError):  # the disk that is full, or the folder that is gone, may be why it failed
+        _set_all(runs, "failed", message=str(error))

@@ -6,18 +6,20 @@ import os
 import sys
 import threading
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import count
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any, Self
 
 from crystalgan import InputError
 from crystalgan.relaxing import Task, advance, failure
-from crystalgan.study import end_children
+from crystalgan.runs import TrainingError
+from crystalgan.study import ENDED, at_least_one, end_children, spawning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from crystalgan.relaxing import Outcome
 
@@ -29,8 +31,7 @@ class Workers:
     """
 
     def __init__(self, jobs: int, gpu: bool = False) -> None:
-        if jobs < 1:
-            raise InputError(f"{jobs} processes were asked for; ask for at least 1.")
+        at_least_one(jobs, "processes")
         self.jobs, self.gpu = jobs, gpu
         self.pool = self._start()
 
@@ -42,7 +43,7 @@ class Workers:
         end_children()
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.jobs, get_context("spawn"), start_worker, (self.gpu,))
+        return ProcessPoolExecutor(self.jobs, spawning(), start_worker, (self.gpu,))
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - whatever it returns
         """What a function returns or raises in a worker."""
@@ -50,6 +51,14 @@ class Workers:
             return self.pool.submit(function, *arguments).result()
         except BrokenProcessPool:
             raise InputError("The process that loads the potential ended; there may be too little memory.") from None
+
+    def as_completed(self, pending: Iterable[Future[Any]]) -> Iterator[tuple[Future[Any], Any]]:
+        """What was submitted to the pool with its result, as soon as it is there."""
+        for future in as_completed(pending):
+            try:
+                yield future, future.result()
+            except BrokenProcessPool:
+                raise TrainingError(ENDED) from None
 
     def carry_out(
         self, function: Callable[[Task], Outcome], tasks: Sequence[Task], at_once: int = 1

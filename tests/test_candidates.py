@@ -19,10 +19,10 @@ from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from test_geometry import independent_paper_verdict
 
-from crystalgan import InputError
+from crystalgan import InputError, candidates
 from crystalgan.archive import export, select
 from crystalgan.candidates import add_refined, generate, make_from
-from crystalgan.config import Config
+from crystalgan.config import Config, mixed
 from crystalgan.database import candidates_table, decide, get_row, load_candidate, open_database, structure_of
 from crystalgan.matching import Seen
 from crystalgan.runs import Run
@@ -68,6 +68,24 @@ def test_another_seed_makes_others(small_run, tmp_path):
     generate(run, 10, seed=1)
     first, second = ([structure_of(r) for r in open_database(run).select(seed=s)][:10] for s in (0, 1))
     assert not any(a == b for a, b in zip(first, second, strict=True))
+
+
+def test_seeds_that_are_equal_as_floats_make_candidates_of_their_own(small_run, tmp_path, monkeypatch):
+    """Time stamps in nanoseconds; and what smaller seeds have always made stays."""
+    monkeypatch.setattr(candidates, "BLOCK", 2)
+    run = small_run.__class__(shutil.copytree(small_run.folder, tmp_path / "run"))
+    seeds = [2**62, 2**62 + 1, 2**63 - 1]
+    assert len({float(seed) for seed in seeds[:2]}) == 1
+    for seed in seeds:
+        assert generate(run, 2, seed)["candidates"] == 2
+    rows = [row for row in open_database(run).select() if row.seed in seeds]
+    assert sorted(row.seed for row in rows) == sorted([*seeds, *seeds])
+    assert len({tuple(row.positions.ravel()) for row in rows}) == 6
+    assert all(mixed(number) == number for number in (0, 7 * 1_000_003 + 3, 2**64 - 1))
+    assert 0 <= mixed(2**64) < 2**64
+    for seed in (-1, 2**63):
+        with pytest.raises(InputError, match=f"The seed {seed} must be"):
+            generate(run, 2, seed)
 
 
 def test_verdicts_in_the_database_are_pymatgens(small_run):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -225,6 +226,134 @@ def test_bad_input_is_one_sentence_and_exit_code_2(crystalgan, tmp_path):
         assert "Traceback" not in err, name
         assert not out, name
     assert not runs.exists() or not list(runs.iterdir())
+
+
+def odd_words(tmp_path):
+    """Name -> (command line, words that the sentence must hold)."""
+    run, long, two_lines = tmp_path / "run", "x" * 300, "two\nlines"
+    huge, rule = 10**23, tmp_path / "folder"
+    train, export = ("train", "Pd", "Ni", "--runs", tmp_path / "runs"), ("export", run, "--out")
+    race = ("race", "Pd", "Ni", "--runs", tmp_path / "runs")
+    return {
+        "seed below zero": (("generate", run, "--seed", -1), "seed -1"),
+        "seed too large": (("generate", run, "--seed", 2**63), "seed 9223372036854775808"),
+        "seed of a training": ((*train, "--seed", -1), "seed"),
+        "seed of a training too large": ((*train, "--set", f"seed={huge}"), str(huge)),
+        "no candidates": (("generate", run, "-n", 0), "0 candidates"),
+        "candidates below zero": (("generate", run, "-n", -5), "-5 candidates"),
+        "too many candidates": (("generate", run, "-n", huge), str(huge)),
+        "a number in words": (("generate", run, "-n", "many"), "-n"),
+        "a run without a name": (("generate", ""), "RUN"),
+        "a run that is a file": (("generate", run / "config.json"), "is a file"),
+        "a run with a long name": (("generate", long), long),
+        "a run of two lines": (("generate", two_lines), "there is no such run folder"),
+        "a device for a run": (("generate", os.devnull), "there is no such run folder"),
+        "a zip that is a folder": ((*export, "."), "it is a folder"),
+        "a zip without a name": ((*export, ""), "--out"),
+        "the root as zip": ((*export, "/"), "it is a folder"),
+        "a device as zip": ((*export, os.devnull), "device"),
+        "a zip with a long name": ((*export, tmp_path / long), "too long"),
+        "ids in superscript": ((*export, tmp_path / "x.zip", "--select", "²"), "selects nothing"),
+        "an id too large": ((*export, tmp_path / "x.zip", "--select", "9" * 5000), "holds no candidate 999"),
+        "an id below zero": ((*export, tmp_path / "x.zip", "--select", "-1"), "selects nothing"),
+        "no id": ((*export, tmp_path / "x.zip", "--select", ""), "selects nothing"),
+        "refined: too large": (("symmetrize", run, huge), f"holds no candidate {huge}"),
+        "refined: below zero": (("symmetrize", run, "--", -1), "holds no candidate -1"),
+        "refined: superscript": (("symmetrize", run, "²"), "ID"),
+        "tolerance nan": (("symmetrize", run, 1, "--tolerance", "nan"), "tolerance nan"),
+        "tolerance below zero": (("symmetrize", run, 1, "--tolerance", -1), "tolerance -1"),
+        "tolerance too large": (("symmetrize", run, 1, "--tolerance", 1e9), "tolerance 1e+09"),
+        "refine nan": (("relax", run, "--refine", "nan"), "tolerance nan"),
+        "steps below zero": (("relax", run, "--steps", -1), "-1 steps"),
+        "seconds nan": (("relax", run, "--seconds", "nan"), "nan seconds"),
+        "no jobs": (("relax", run, "--select", "1", "--jobs", 0), "0 processes"),
+        "too many jobs": (("relax", run, "--select", "1", "--jobs", 10**6), "1000000 processes"),
+        "no batch": (("relax", run, "--batch", 0), "--batch"),
+        "rule that is a folder": ((*train, "--rule", rule), str(rule)),
+        "rule without a name": ((*train, "--rule", ""), "rule"),
+        "width too large": ((*train, "--set", f"width={huge}"), "width"),
+        "epochs too many": ((*train, "--epochs", huge), "epochs"),
+        "own cells without a name": ((*train, "--a", ""), "--a"),
+        "runs below a file": (("train", "Pd", "Ni", "--runs", run / "config.json" / "runs"), "config.json"),
+        "minutes nan": ((*race, "--minutes", "nan"), "nan minutes"),
+        "minutes without end": ((*race, "--minutes", "inf"), "inf minutes"),
+        "minutes below zero": ((*race, "--minutes", -1), "-1 minutes"),
+        "no seeds": (("table2", "Pd-Ni", "--seeds", 0), "0 seeds"),
+        "too many seeds": (("ablation", "--seeds", huge), f"{huge} seeds"),
+        "no processes": (("table2", "Pd-Ni", "--jobs", 0, "--runs", tmp_path / "runs"), "0 processes"),
+        "a figure that is a folder": (("check", "Ni", "--figure", "."), "it is a folder"),
+        "a table's figure that is a folder": (("table2", "Pd-Ni", "--out", tmp_path), "it is a folder"),
+        "no such option": (("classes", "--nonsense"), "--nonsense"),
+    }
+
+
+def test_odd_words_are_one_sentence_and_exit_code_2(crystalgan, tmp_path):
+    shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", tmp_path / "run")
+    (tmp_path / "folder").mkdir()
+    for name, (words, named) in odd_words(tmp_path).items():
+        code, out, err = crystalgan(*words)
+        said = err.replace("\r", "\n").strip()[-900:]
+        assert (code, out) == (2, ""), (name, said)
+        assert said.count("crystalgan: ") == 1, (name, said)
+        assert named in said.partition("crystalgan: ")[2], (name, said)
+        assert said.endswith("."), (name, said)
+        assert "Traceback" not in err, name
+    assert not (tmp_path / "runs").exists()
+
+
+def test_any_encoding_of_the_terminal_will_do():
+    """A real process, whose stdout cannot write Å, into a pipe that nobody reads to its end."""
+    command = [sys.executable, "-m", "crystalgan"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    answer = subprocess.run([*command, "check", "Ni"], capture_output=True, check=False, env=environment)
+    assert (answer.returncode, answer.stderr) == (0, b"")
+    assert b" A in " in answer.stdout
+    with subprocess.Popen([*command, "classes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    with open("/dev/full", "w") as full:
+        answer = subprocess.run([*command, "classes"], stdout=full, stderr=subprocess.PIPE, check=False, text=True)
+    assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
+    assert "the disk is full" in answer.stderr
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_work_that_is_stopped_says_what_is_kept(tmp_path, name):
+    """A real process with its workers, as Ctrl-C in a terminal reaches them: all at once."""
+    from crystalgan.database import open_database
+    from crystalgan.relaxations import relaxed_rows
+
+    run = Run(shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", tmp_path / "run"))
+    relax = ("relax", run.folder, "--select", "all", "--potential", "ase.calculators.emt.EMT", "--steps", "1", "--jobs", "2")
+    generate = ("generate", run.folder, "-n", "100000", "--seed", "1")
+    said, kept = (
+        (_stopped(relax, name, lambda: len(relaxed_rows(run)) > 2), r"what was relaxed is kept; the same command goes on with")
+        if name == signal.SIGINT
+        else (
+            _stopped(generate, name, lambda: open_database(run).count(seed=1)),
+            r"(\d+) candidates of seed 1 are kept; the same",
+        )
+    )
+    last = said.replace("\r", "\n").strip().splitlines()[-1]
+    found = re.match(rf"crystalgan: stopped; {kept}", last)
+    assert found, said
+    assert "Traceback" not in said
+    if found.groups():
+        assert int(found[1]) == open_database(run).count(seed=1) > 0
+
+
+def _stopped(words, name, begun):
+    """What a command says that gets a signal, together with all its processes, once it has begun."""
+    command = [sys.executable, "-m", "crystalgan", *map(str, words)]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not begun() and process.poll() is None:
+            time.sleep(0.05)
+        os.killpg(process.pid, name) if name == signal.SIGINT else process.send_signal(name)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    return said
 
 
 @pytest.mark.slow

@@ -44,10 +44,10 @@ def _package_file(package: str, name: str) -> Path:
 
 def cache_folder() -> Path:
     """Where the components' files are put together: `$XDG_CACHE_HOME/crystalgan`, or else a temporary folder."""
-    wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
     try:
+        wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
         wanted.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # no home folder, or none that may be written
         return Path(gettempdir()) / f"crystalgan-{os.getuid()}"
     return wanted
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,15 @@ import streamlit as st
 
 from crystalgan import InputError
 from crystalgan.exchange import known_folder
-from crystalgan.runs import Run, list_runs
+from crystalgan.runs import Run, hidden_folder, list_runs
+from crystalgan.storage import problem as refused
+from crystalgan.storage import saying, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 LOG, RELAX_LOG = "generate.log", "relax.log"
+STOPPED = (-signal.SIGTERM, 130)  # before a command could say so itself, and afterwards
 COMMAND = [sys.executable, "-m", "crystalgan"]
 PROGRESS = re.compile(r"(\d+)(?:/(\d+))? \[")  # of a bar on stderr, whose total may not be known
 
@@ -54,7 +57,8 @@ def open_runs(root: Path) -> tuple[list[Run], list[str]]:
             run = Run.open(found.folder)
             _ = run.species, run.status()
         except InputError as error:
-            problems.append(str(error))
+            if (found.folder / "config.json").exists():  # else it is being deleted just now
+                problems.append(str(error))
         else:
             good.append(run)
     return good, problems
@@ -103,7 +107,7 @@ def start_training(arguments: Sequence[str], root: Path) -> Path:
                 env=_environment(),
             )
     except OSError as error:
-        raise InputError(f"{root}: no run can be kept here ({error.strerror}); set CRYSTALGAN_RUNS.") from None
+        raise InputError(refused(error, root, "set CRYSTALGAN_RUNS", writing=True)) from None
     while True:
         ended = process.poll() is not None
         if found := re.search(r"^run folder: (.+)$", log.read_text(errors="replace"), re.MULTILINE):
@@ -124,10 +128,7 @@ def _last_sentence(log: str) -> str:
 
 def last_lines(run: Run, count: int = 8) -> str:
     """The end of what a run's training said, without its progress bars."""
-    path = run.folder / "worker.log"
-    if not path.exists():
-        return ""
-    lines = path.read_text(errors="replace").replace("\r", "\n").splitlines()
+    lines = _text(run.folder / "worker.log").splitlines()
     return "\n".join([line for line in lines if line.strip() and "%|" not in line][-count:])
 
 
@@ -175,18 +176,28 @@ def keep(files: Sequence[tuple[str, bytes]], root: Path) -> Path:
     for name, data in files:
         digest.update(name.encode() + b"\0" + data)
     folder = root / ".uploads" / digest.hexdigest()[:16]
-    write_files(files, folder)
+    if not folder.exists():  # it appears complete: another session with the same files reads it meanwhile
+        with _kept_in(folder), hidden_folder(folder.parent, "set CRYSTALGAN_RUNS") as partial:
+            _write(files, partial)
+            with suppress(OSError):  # another session was quicker
+                partial.rename(folder)
     return folder if len(files) > 1 else next(folder.iterdir())
 
 
 def write_files(files: Sequence[tuple[str, bytes]], folder: Path) -> None:
-    """Put files into a folder; their names are reduced to the last part."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files:
-            (folder / (Path(name.replace("\\", "/")).name.lstrip(".") or "file")).write_bytes(data)
-    except OSError as error:
-        raise InputError(f"{folder}: nothing can be kept here ({error.strerror}); set CRYSTALGAN_RUNS.") from None
+    """Put files into a folder; their names are reduced to the last part. The folder above it must be there already."""
+    with _kept_in(folder):
+        folder.mkdir(exist_ok=True)
+    _write(files, folder)
+
+
+def _write(files: Sequence[tuple[str, bytes]], folder: Path) -> None:
+    for name, data in files:
+        write_whole(folder / (Path(name.replace("\\", "/")).name.lstrip(".") or "file"), data, "set CRYSTALGAN_RUNS")
+
+
+def _kept_in(folder: Path) -> AbstractContextManager[None]:
+    return saying(folder, "set CRYSTALGAN_RUNS", writing=True)
 
 
 def known_option(run: Run) -> list[str]:
@@ -199,7 +210,8 @@ def _start(run: Run, arguments: Sequence[str], log: str = LOG) -> None:
     """Let one process at a time make a run's candidates, and one relax them."""
     if _is_at_work(run, log):
         return
-    with (run.folder / log).open("wb") as out:
+    run.check_it_is_there()
+    with saying(run.folder, "work on a copy of the run folder", writing=True), (run.folder / log).open("wb") as out:
         _processes()[str(run.folder / log)] = subprocess.Popen(  # noqa: S603 - our own module
             [*COMMAND, *arguments, "--json"],
             stdin=subprocess.DEVNULL,
@@ -260,10 +272,13 @@ def counted(run: Run, log: str = LOG) -> tuple[int, int] | None:
 def problem(run: Run, log: str = LOG) -> str | None:
     """The sentence that the last work on candidates ended with, if it failed; being stopped is no failure."""
     process = _processes().get(str(run.folder / log))
-    if process is None or not process.poll() or process.returncode == -signal.SIGTERM:
+    if process is None or not process.poll() or process.returncode in STOPPED:
         return None
     return _last_sentence(_text(run.folder / log)) or f"The work on candidates ended with exit code {process.returncode}."
 
 
 def _text(path: Path) -> str:
-    return path.read_text(errors="replace").replace("\r", "\n") if path.exists() else ""
+    try:
+        return path.read_text(errors="replace").replace("\r", "\n")
+    except OSError:  # not yet, or no longer there
+        return ""
