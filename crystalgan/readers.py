@@ -148,7 +148,7 @@ def _frames(contents: Callable[[], bytes], metal: str | None, shared: str) -> st
         count = poscar.frames_of(Source(contents(), metal, shared))
         frames = "1 frame" if count == 1 else f"{count} frames"
     except Unreadable as error:
-        frames = f"none can be read: it {error}"
+        frames = f"none can be read: {error}"
     return f"is the trajectory of a run ({frames}); give it alone, or let its name end in .vasp, to read each as a cell"
 
 
