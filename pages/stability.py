@@ -207,12 +207,11 @@ def page() -> None:
         st.info("No run yet. Choose two metals on the page Pair and train them; their ternary cells can be relaxed here.")
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
-    state.candidate_from_address()
     table = pd.DataFrame()
     try:
         table = cached.table(run)
     except InputError as error:
-        st.error(str(error))
+        st.error(work.in_app(error))
     if table.empty:
         st.info("This run holds no candidates to relax. Generate some on the page Explore.")
         return
