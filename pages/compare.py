@@ -168,10 +168,10 @@ def page() -> None:
             measured[name] = found
             good.append(run)
         if measured:
+            if unasked := [state.run_name(run) for run in good if known.ternaries(run) == 0]:
+                words = "*New* is against binaries only, not compared with known ternaries yet"
+                st.caption(f":material/help: {words}: {'; '.join(unasked)}.")
             show_metrics(measured)
-            for run in good:
-                if known.ternaries(run) == 0:
-                    st.caption(f":material/help: {state.run_name(run)}: its new cells are not compared with known ternaries yet.")
             st.plotly_chart(validity_figure(measured), key="validity", config=PLAIN)
             show_distances(good)
         else:

@@ -137,7 +137,7 @@ def show_table(table: pd.DataFrame) -> int:
         height=275,
         row_height=29,
         placeholder="",
-        key="relaxed_table",
+        key=f"relaxed_table_{st.session_state.get('run')}",
     )
     rows = [i for i in event["selection"]["rows"] if i < len(ids)]
     if rows and st.session_state.get("relaxed_row") != ids[rows[0]]:  # a click in the table

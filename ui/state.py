@@ -19,6 +19,7 @@ STYLE = """<style>
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
 [data-testid="stHeading"] h2 { padding: 0 !important; font-size: 1.5rem; }
 [data-testid="stMainBlockContainer"] [data-testid="stVerticalBlock"] { gap: .7rem; }
+[data-testid="stSelectboxVirtualDropdown"] { width: max-content !important; min-width: var(--trigger-width); max-width: 640px; }
 [data-testid="stButtonGroup"] > div { flex-wrap: wrap; }
 [data-testid="stButtonGroup"] button { padding-left: .55rem; padding-right: .55rem; }
 </style>"""
@@ -147,7 +148,7 @@ def run_name(run: Run) -> str:
     usual, _, number = name.rpartition("_")
     if usual == f"{system}_{method}_seed{seed}" and number.isdecimal():
         return f"{words} ({number})"
-    return f"{words} ({number})" if usual == system and not number.isdecimal() else f"{words}, folder {name}"
+    return f"{words} ({number})" if usual == system and not number.isdecimal() else f"{name} ({words})"
 
 
 def run_label(run: Run) -> str:

@@ -141,7 +141,8 @@ def _write(run: Run, number: int, event: dict[str, Any], by: str) -> None:
     stack = _undo_stack()
     if event["what"] in DECISIONS:
         before = decide(run, [number], event["what"], seen=[str(event["seen"])], by=by)[0][1]
-        stack.append((str(run.folder), by, number, before))
+        if before != event["what"]:
+            stack.append((str(run.folder), by, number, before))
         _forget(run.folder.name, number)
         return
     mine = next((entry for entry in stack if entry[:2] == (str(run.folder), event["undoes"])), None)
@@ -194,13 +195,16 @@ def _forget(name: str, number: int) -> None:
 
 def _show_refused(run: Run, ids: list[int]) -> None:
     """What could not be written, until it is decided again or was read."""
-    for (name, number), words in list(_refused().items())[-3:]:
-        left, right = st.columns([5, 2], vertical_alignment="center")
-        left.warning(words if name == run.folder.name else f"{name}: {words}", icon=":material/group:")
-        with right.container(horizontal=True, gap="xsmall"):
+    refused = list(_refused().items())[-3:]
+    if not refused:
+        return
+    lines = [words if name == run.folder.name else f"{name}: {words}" for (name, _), words in refused]
+    st.warning("  \n".join(f":small[{line}]" for line in lines), icon=":material/group:")
+    with st.container(horizontal=True, gap="xsmall"):
+        for (name, number), _ in refused:
             if name == run.folder.name and number in ids:
                 st.button(f"Show {number}", key=f"refused_show_{number}", on_click=show_candidate, args=(number,))
-            st.button("OK", key=f"refused_ok_{name}_{number}", on_click=_forget, args=(name, number))
+        st.button("OK", key="refused_ok", on_click=_refused().clear, help="Takes these lines away; nothing else changes.")
 
 
 def note(run: Run, row: pd.Series, place: Any) -> None:  # noqa: ANN401 - a container
@@ -273,14 +277,14 @@ def show_history(run: Run, number: int, place: Any) -> None:  # noqa: ANN401 - a
     entries = history(run, number)
     if not entries:
         return
-    with place.popover("History", icon=":material/history:", help="What was decided and noted on this candidate, when, by whom."):
+    with place.popover("History", icon=":material/history:"):
         rows = [
             {
-                "when": pd.Timestamp(entry["time"]).strftime("%d %b %H:%M:%S"),
+                "when": f"{pd.Timestamp(entry['time']):%d %b %Y %H:%M:%S}",
                 "decision": entry["decision"],
                 "note": entry["note"],
                 "by": "you" if str(entry.get("by", "-")).startswith(tuple(_mine()) or ("?",)) else "another session",
             }
             for entry in reversed(entries)
         ]
-        st.dataframe(pd.DataFrame(rows), hide_index=True, placeholder="")
+        st.dataframe(pd.DataFrame(rows)[["when", "decision", "by", "note"]], hide_index=True, placeholder="", width=560)
