@@ -11,8 +11,8 @@ ICON = str(Path(__file__).parent / "assets" / "icon.svg")
 st.set_page_config(page_title="CrystalGAN", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
 # Streamlit makes each change of a page's address a step of the browser's history; for Back the page is one step, wherever on it
-# the visitor was last.
-ONE_STEP_A_PAGE = """<script>
+# the visitor was last. Keys that are pressed before `frontend/keys` is there are kept for it.
+AT_FIRST = """<script>
 if (!window.crystalganHistory) {
   window.crystalganHistory = true;
   const push = window.history.pushState.bind(window.history);
@@ -20,6 +20,11 @@ if (!window.crystalganHistory) {
     const same = new URL(url, window.location.href).pathname === window.location.pathname;
     return same ? window.history.replaceState(data, title, url) : push(data, title, url);
   };
+  window.crystalganEarly = [];
+  document.addEventListener("keydown", (event) => {
+    const isThere = document.querySelector(".st-key-decide_kept");
+    if (isThere && !window.crystalganReady) window.crystalganEarly.push(event);
+  });
 }
 </script>
 <style>.st-key-unseen { position: absolute; height: 0; overflow: hidden; }</style>"""
@@ -32,7 +37,7 @@ PAGES = {
     "export": ("Export", ":material/download:"),
 }
 with st.container(key="unseen"):
-    st.html(ONE_STEP_A_PAGE, unsafe_allow_javascript=True)
+    st.html(AT_FIRST, unsafe_allow_javascript=True)
     keys = st.container()
 st.navigation(
     [

@@ -16,7 +16,7 @@ from crystalgan.exchange import pack_run, unpack_run
 from crystalgan.runs import SHIPPED, Run
 from ui.state import run_name
 
-from .steps import candidate_in_address, click_row, go, picture, settled, until
+from .steps import HEAD, ROW, candidate_in_address, click_row, go, picture, settled, until
 
 pytestmark = pytest.mark.slow
 EXPLORE = "explore?run={}&candidate={}"
@@ -150,6 +150,25 @@ def test_keys_follow_the_order_that_is_on_the_screen(page, server, run):
     page.get_by_role("button", name="Undo").click()
     becomes(page, run, expected)
     listening(page, smallest[8])
+
+
+def test_a_key_after_a_click_on_a_row_is_for_that_row(page, server, run):
+    page.goto(f"{server.url}/{EXPLORE.format(run.folder.name, 90)}")
+    page.locator(".st-key-decide_kept button").first.wait_for()
+    press(page, "kx", 0)  # as early as the bar is there
+    becomes(page, run, {90: "kept", 91: "rejected"})
+    listening(page, 92)
+    click_row(page, 2)
+    page.keyboard.press("k")  # before the page has followed
+    becomes(page, run, {90: "kept", 91: "rejected", 3: "kept"})
+    listening(page, 4)
+    box = page.get_by_test_id("stDataFrame").first.bounding_box()
+    for row in (4, 5):
+        page.mouse.click(box["x"] + 18, box["y"] + HEAD + ROW * (row + 0.5))
+        page.keyboard.press("x")
+    expect(page.get_by_text("the keys between are not written")).to_be_visible()
+    becomes(page, run, {90: "kept", 91: "rejected", 3: "kept", 6: "rejected"})
+    listening(page, 7)
 
 
 def header(page, x):
