@@ -5,19 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from crystalgan import InputError
-from crystalgan.database import compared_with
+from crystalgan.database import compared_with, identity
 from crystalgan.exchange import known_folder
-from ui import databases, work
+from crystalgan.runs import Run
+from ui import cached, databases, work
 from ui.classes import FILE_TYPES
-
-if TYPE_CHECKING:
-    from crystalgan.runs import Run
 
 
 def compare(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 - a container
@@ -47,9 +45,18 @@ def compare(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 
             st.button("Compare with the built-in cells only", key="forget", on_click=forget, args=(run,), width="stretch")
 
 
+def _noted(run: Run) -> dict[str, Any] | None:
+    return _compared_with(str(run.folder), identity(run), cached.stamp(run))
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _compared_with(folder: str, known_as: str, changed: float) -> dict[str, Any] | None:  # noqa: ARG001 - the cache's key
+    return compared_with(Run.open(folder))
+
+
 def ternaries(run: Run) -> int | None:
     """How many known ternaries the run's candidates were compared with; None where that was not noted and there may be some."""
-    noted = compared_with(run)
+    noted = _noted(run)
     if noted is not None:
         return int(noted.get("ternary", 0))
     return None if any(known_folder(run).glob("*")) else 0
@@ -68,7 +75,7 @@ def novelty(run: Run) -> str:
 
 def show_compared(run: Run) -> None:
     """How many known structures were compared, and which were not and why."""
-    noted = compared_with(run)
+    noted = _noted(run)
     if ternaries(run) == 0:
         st.caption(
             ":material/warning: No known ternary is among them: bring some, or ask a database, before you call a cell new."

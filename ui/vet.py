@@ -159,9 +159,7 @@ def _conflict(error: ChangedMeanwhileError, event: dict[str, Any]) -> str:
     if event["what"] == "undo":
         return f"{was} {whose} after you had decided on it; it is left as it is."
     label, key = KEYS[event["what"]]
-    return (
-        f"{was} {whose}, which you had not seen: your {label} is not written. Go there and press {key} to write it all the same."
-    )
+    return f"{was} {whose}: your {label} is not written. Look at it; {key} pressed there writes it all the same."
 
 
 def _who(entry: dict[str, Any]) -> str:
