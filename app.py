@@ -5,9 +5,29 @@ from pathlib import Path
 import pandas as pd  # noqa: F401 - before any fragment runs, which else could meet it half initialised
 import streamlit as st
 
+from ui import vet
+
 ICON = str(Path(__file__).parent / "assets" / "icon.svg")
 st.set_page_config(page_title="CrystalGAN", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
+# Streamlit makes each change of a page's address a step of the browser's history; for Back the page is one step, wherever on it
+# the visitor was last. Keys that are pressed before `frontend/keys` is there are kept for it.
+AT_FIRST = """<script>
+if (!window.crystalganHistory) {
+  window.crystalganHistory = true;
+  const push = window.history.pushState.bind(window.history);
+  window.history.pushState = (data, title, url) => {
+    const same = new URL(url, window.location.href).pathname === window.location.pathname;
+    return same ? window.history.replaceState(data, title, url) : push(data, title, url);
+  };
+  window.crystalganEarly = [];
+  document.addEventListener("keydown", (event) => {
+    const isThere = document.querySelector(".st-key-decide_kept");
+    if (isThere && !window.crystalganReady) window.crystalganEarly.push(event);
+  });
+}
+</script>
+<style>.st-key-unseen { position: absolute; height: 0; overflow: hidden; }</style>"""
 PAGES = {
     "pair": ("Pair", ":material/grid_view:"),
     "train": ("Train", ":material/model_training:"),
@@ -16,6 +36,9 @@ PAGES = {
     "compare": ("Compare", ":material/bar_chart:"),
     "export": ("Export", ":material/download:"),
 }
+with st.container(key="unseen"):
+    st.html(AT_FIRST, unsafe_allow_javascript=True)
+    keys = st.container()
 st.navigation(
     [
         st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "pair")
@@ -23,3 +46,5 @@ st.navigation(
     ],
     position="top",
 ).run()
+with keys:  # on every page, so that what is on its way when the page is left still arrives
+    vet.listen()

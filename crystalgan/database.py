@@ -149,23 +149,101 @@ def _formula(numbers: bytes) -> str:
     return str(Symbols(np.frombuffer(numbers, "<i4")).get_chemical_formula("metal"))
 
 
-def decide(run: Run, ids: Sequence[int], decision: str, note: str | None = None) -> list[tuple[int, str, str]]:
+class ChangedMeanwhileError(InputError):
+    """Somebody has changed a candidate since it was looked at, so nothing was written; `entry` says what is there now."""
+
+    def __init__(self, number: int, entry: dict[str, Any]) -> None:
+        super().__init__(f"Candidate {number} was changed by somebody else; look at it again.")
+        self.number, self.entry = number, entry
+
+
+def decide(
+    run: Run,
+    ids: Sequence[int],
+    decision: str,
+    note: str | None = None,
+    *,
+    seen: Sequence[str] | None = None,
+    by: str = "",
+) -> list[tuple[int, str, str]]:
     """Write the chemist's decision on these candidates, and a note (None: as it is); returns what each had before.
 
-    Every decision stays in the row's `history` with its time, so that nobody's is lost where two people vet one run.
+    Every decision stays in the row's `history` with its time, so that nobody's is lost where two people vet one run. `seen` are
+    the decisions that the chemist saw: where one is another by now and not the wanted one either, nothing is written and
+    ChangedMeanwhileError raised. `by` names the one act that this is: the same act twice is written once.
     """
     if decision not in DECISIONS:
         raise InputError(f"{decision!r} is not one of {', '.join(DECISIONS)}.")
     before = []
     with _vetting(run) as database:
-        for number in ids:
-            row = _row(run, database, number)
-            words = row.data["note"] if note is None else note
-            entry = {"decision": decision, "note": words, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-            data: dict[str, Any] = row.data | {"note": words, "history": [*row.data.get("history", []), entry]}
-            database.update(number, decision=decision, data=data)
-            before.append((number, str(row.decision), str(row.data["note"])))
+        rows = [_row(run, database, number) for number in ids]
+        for row, expected in zip(rows, seen or [], strict=False):
+            if row.decision not in (expected, decision) and not _is_done(row, by):
+                raise ChangedMeanwhileError(row.id, last_entry(row, "decision"))
+        for row in rows:
+            before.append((row.id, str(row.decision), str(row.data["note"])))
+            if not _is_done(row, by):
+                _write(database, row, decision, row.data["note"] if note is None else note, by)
     return before
+
+
+def write_note(run: Run, number: int, note: str, *, seen: str | None = None, by: str = "") -> None:
+    """Write a note on a candidate; its decision stays. `seen` is the note that was there, and `by` as for `decide`."""
+    with _vetting(run) as database:
+        row = _row(run, database, number)
+        if seen is not None and row.data["note"] not in (seen, note):
+            raise ChangedMeanwhileError(number, last_entry(row, "note"))
+        if row.data["note"] != note and not _is_done(row, by):
+            _write(database, row, row.decision, note, by)
+
+
+def take_back(run: Run, number: int, decision: str, *, written: str, mine: Sequence[str], by: str = "") -> None:
+    """Give a candidate its former `decision` back; ChangedMeanwhileError where another than `mine` has decided since.
+
+    `written` names the act that is taken back, `mine` begin the names of one's own acts.
+    """
+    with _vetting(run) as database:
+        row = _row(run, database, number)
+        names = [entry.get("by", "") for entry in row.data.get("history", [])]
+        later = row.data.get("history", [])[names.index(written) + 1 :] if written in names else row.data.get("history", [])
+        others = [entry for entry in later if entry.get("what") != "note" and not entry.get("by", "").startswith(tuple(mine))]
+        if others:
+            raise ChangedMeanwhileError(number, others[-1])
+        if not _is_done(row, by):
+            _write(database, row, decision, row.data["note"], by)
+
+
+def history(run: Run, number: int) -> list[dict[str, str]]:
+    """What was decided and noted on a candidate, the oldest first: `decision`, `note`, `time`, `what` was changed, `by` whom."""
+    return list(get_row(run, number).data.get("history", []))
+
+
+def last_entry(row: AtomsRow, what: str) -> dict[str, Any]:
+    """The last entry of a row's history that changed `what` ("decision" or "note"), with what the row holds now."""
+    now = {"decision": str(row.decision), "note": str(row.data["note"])}
+    entries = [entry for entry in row.data.get("history", []) if what in entry.get("what", "decision and note")]
+    return {"time": "", "by": ""} | (entries[-1] if entries else {}) | now
+
+
+def _is_done(row: AtomsRow, by: str) -> bool:
+    return bool(by) and any(entry.get("by") == by for entry in row.data.get("history", []))
+
+
+def _write(database: RunDatabase, row: AtomsRow, decision: str, note: str, by: str) -> None:
+    changed = [what for what, is_new in (("decision", decision != row.decision), ("note", note != row.data["note"])) if is_new]
+    entry = {"decision": decision, "note": note, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    entry |= {"what": " and ".join(changed) or "decision"} | ({"by": by} if by else {})
+    data: dict[str, Any] = row.data | {"note": note, "history": [*row.data.get("history", []), entry]}
+    database.update(row.id, decision=decision, data=data)
+
+
+def identity(run: Run) -> str:
+    """What tells the candidates of a run from those of another one that came to lie in the same folder."""
+    try:
+        rows = open_database(run).rows("SELECT unique_id FROM systems ORDER BY id LIMIT 1")
+        return f"{(run.folder / 'config.json').stat().st_mtime_ns:x}-{rows[0][0] if rows else ''}"
+    except (InputError, OSError):
+        return ""
 
 
 def note_matches(run: Run, matches: dict[int, str | None]) -> None:

@@ -11,7 +11,7 @@ from crystalgan import InputError, race, table2
 from crystalgan.charts import distance_figure, pairs_of
 from crystalgan.metrics import metric
 from crystalgan.study_charts import race_figure, table2_figure, validity_figure
-from ui import cached, state, work
+from ui import cached, known, state, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +28,11 @@ def choose(runs: list[Run]) -> list[Run]:
     by_name = {run.folder.name: run for run in sorted(runs, key=lambda run: not cached.stamp(run))}
     before = [name for name in st.session_state.get("compared", []) if name in by_name]
     st.session_state["compared"] = before or list(by_name)[:AT_FIRST]
+    labels = {name: state.run_label(run) for name, run in by_name.items()}
     names = st.multiselect(
         "Runs",
         list(by_name),
-        format_func=lambda name: state.run_name(by_name[name]),
+        format_func=lambda name: labels.get(name, name),
         key="compared",
         max_selections=MOST,
         help="Every training is kept in a folder of its own; those with candidates come first.",
@@ -74,7 +75,10 @@ def chosen(
 ) -> dict[str, Any] | None:
     """The result that is chosen; where there is none, what it would be and the command that makes it."""
     if not results:
-        st.caption(f"{about} in a shell, and it is shown here: `crystalgan {command} --runs {cached.runs_folder()}`")
+        st.caption(
+            f"{about} in a shell, where RUNS is the folder of the app's runs, and it is shown here: "
+            f"`crystalgan {command} --runs RUNS`"
+        )
         return None
     return results[st.selectbox("Result", range(len(results)), format_func=lambda k: title(results[k]), key=key)]
 
@@ -159,11 +163,14 @@ def page() -> None:
             try:
                 found = cached.measured(run)
             except InputError as error:
-                st.warning(f"{name} is left out. {error}")
+                st.warning(f"{name} is left out. {work.in_app(error)}")
                 continue
-            measured[name if name not in measured else run.folder.name] = found
+            measured[name] = found
             good.append(run)
         if measured:
+            if unasked := [state.run_name(run) for run in good if known.ternaries(run) == 0]:
+                words = "*New* is against binaries only, not compared with known ternaries yet"
+                st.caption(f":material/help: {words}: {'; '.join(unasked)}.")
             show_metrics(measured)
             st.plotly_chart(validity_figure(measured), key="validity", config=PLAIN)
             show_distances(good)

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from crystalgan import InputError
+from crystalgan.database import identity
 from ui import cached, cell, details, known, state, vet, work
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 SHOW = ["All", "Keep rule", "Undecided", "Kept", "Rejected"]
 VIEWERS = ("view", "compare_0", "compare_1", "compare_2", "compare_3")
+# Streamlit sorts a table in the browser and tells nobody; here a click on a header comes to `clicked_header` instead, and the two
+# entries of a header's menu that would sort all the same are taken out. What the eye sees is what Next goes through.
+NO_SORTING_BY_ITSELF = """<style>
+[data-testid="stDataFrameColumnMenu"] [role="menu"] > [role="menuitem"]:nth-child(2):not([aria-haspopup]),
+[data-testid="stDataFrameColumnMenu"] [role="menu"] > [role="menuitem"]:nth-child(3):not([aria-haspopup]) { display: none; }
+</style>"""
+SORTED = {"number": "id", "volume": "volume", "atoms": "atoms", "formula": "formula", "space group": "spacegroup"}
 DETAILS = ["Neighbours", "Distances", "Powder pattern", "Symmetry", "Map"]
 
 
@@ -51,11 +59,11 @@ def generate_more(run: Run, count: int, place: Any) -> None:  # noqa: ANN401 - a
 
 def filters(table: pd.DataFrame, rule: str) -> pd.DataFrame:
     """The rows to show, in the order to show them."""
+    columns = sort_columns(table)
+    clicked_header(columns)
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
     which = row.segmented_control("Show", SHOW, default="All", key="filter", required=True, label_visibility="collapsed")
     with row.popover("Sort", icon=":material/filter_list:", help="Order, formula, number of atoms."):
-        columns = {"number": "id", "volume": "volume", "atoms": "atoms", "formula": "formula", "space group": "spacegroup"}
-        columns |= {c: c for c in table if c.startswith(("shortest ", "energy", "e_"))}
         by = st.selectbox("Sort by", list(columns), key="sort")
         down = st.toggle("Largest first", key="sort_down")
         words = st.text_input("Formula holds", max_chars=20, key="formula", placeholder="such as Pd2")
@@ -76,6 +84,29 @@ def filters(table: pd.DataFrame, rule: str) -> pd.DataFrame:
         if wanted:
             keep &= table[column].eq(True)
     return table[keep].sort_values(columns[by], ascending=not down, kind="stable", ignore_index=True)
+
+
+def sort_columns(table: pd.DataFrame) -> dict[str, str]:
+    """What candidates may be sorted by: in words, and as a column."""
+    more = [c for c in table if c.startswith(("shortest ", "energy", "e_"))]
+    more += [c for c in ("decision", "unique", "new", "note") if c in table]
+    rules = {f"rule {c[7:]}": c for c in table if c.startswith("passed_")}
+    return SORTED | {c: c for c in more} | rules
+
+
+def clicked_header(columns: dict[str, str]) -> None:
+    """Sort by the column whose header was clicked; by a second click the other way round."""
+    state_now = st.session_state.get(table_key())
+    chosen = state_now["selection"].get("columns", []) if state_now else []
+    if not chosen:
+        return
+    st.session_state[table_key()] = {"selection": {**state_now["selection"], "columns": []}}
+    column = {"spacegroup_symbol": "spacegroup"}.get(chosen[0], chosen[0])
+    word = next((word for word, name in columns.items() if name == column), None)
+    if word and not st.session_state.get("acts_taken"):
+        again = st.session_state.get("sort", "number") == word
+        st.session_state["sort_down"] = again and not st.session_state.get("sort_down", False)
+        st.session_state["sort"] = word
 
 
 def show_table(shown: pd.DataFrame) -> list[int]:
@@ -101,7 +132,7 @@ def show_table(shown: pd.DataFrame) -> list[int]:
         ),
         "unique": st.column_config.CheckboxColumn("unique", width=60, help="No candidate before it is the same cell."),
         "new": st.column_config.CheckboxColumn(
-            "new", width=50, help="Matches no known structure; which one is said beside the cell."
+            "new", width=50, help="Matches nothing that it was compared with; with what, and which one, is said beside the cell."
         ),
         "note": st.column_config.TextColumn("note"),
     }
@@ -129,12 +160,16 @@ def show_table(shown: pd.DataFrame) -> list[int]:
         *(["new"] if "new" in shown else []),
         "note",
     ]
+    st.html(NO_SORTING_BY_ITSELF)
+    by, down = sort_columns(shown)[st.session_state.get("sort", "number")], st.session_state.get("sort_down", False)
+    for name in {by, "spacegroup_symbol" if by == "spacegroup" else by} & config.keys():
+        config[name] = {**config[name], "label": f"{'▼' if down else '▲'} {config[name]['label'] or name}"}
     event: Any = st.dataframe(
         data[order],
         column_config=config,
         hide_index=True,
         on_select="rerun",
-        selection_mode="multi-row" if st.session_state.get("several") else "single-row-required",
+        selection_mode=["multi-row" if st.session_state.get("several") else "single-row-required", "single-column"],
         height=275,
         row_height=29,
         placeholder="",
@@ -144,8 +179,8 @@ def show_table(shown: pd.DataFrame) -> list[int]:
 
 
 def table_key() -> str:
-    """The two ways to select are two widgets."""
-    return "table_several" if st.session_state.get("several") else "table"
+    """The two ways to select are two widgets, and each run has its own."""
+    return f"table{'_several' if st.session_state.get('several') else ''}_{st.session_state.get('run')}"
 
 
 def keep_selection(shown: pd.DataFrame) -> None:
@@ -157,13 +192,14 @@ def keep_selection(shown: pd.DataFrame) -> None:
     picked = [before[i] for i in rows if i < len(before)]
     current = st.session_state.get("candidate")
     new = [i for i in picked if i not in st.session_state.get("picked", [])]
-    if picked != st.session_state.get("picked") and picked:  # a click in the table
+    acted = st.session_state.pop("acts_taken", False)  # then the browser's table is that of before
+    if picked != st.session_state.get("picked") and picked and not acted:  # a click in the table
         current = new[-1] if new else (current if current in picked else picked[-1])
         st.session_state["candidate"] = current
     elif current not in picked:  # next, previous, the map or the address
         picked = [current] if current is not None else []
     if current not in ids:
-        current = ids[0]
+        current = nearest(current, before, ids)
         picked = [current]
         st.session_state["candidate"] = current
     picked = [i for i in picked if i in ids] if st.session_state.get("several") else [current]
@@ -171,7 +207,15 @@ def keep_selection(shown: pd.DataFrame) -> None:
     st.session_state[table_key()] = {"selection": {"rows": [ids.index(i) for i in picked], "columns": [], "cells": []}}
 
 
-def show_verdicts(row: pd.Series, structure: Structure, verdicts: dict[str, str]) -> None:
+def nearest(current: int | None, before: list[int], ids: list[int]) -> int:
+    """The candidate to show where the filters hide the shown one: what came after it, or else before, in the order until now."""
+    if current in before:
+        here = before.index(current)
+        return next((i for i in [*before[here:], *reversed(before[:here])] if i in set(ids)), ids[0])
+    return ids[0]
+
+
+def show_verdicts(run: Run, row: pd.Series, structure: Structure, verdicts: dict[str, str]) -> None:
     a, b, c = structure.lattice.abc
     alpha, beta, gamma = structure.lattice.angles
     st.markdown(
@@ -189,7 +233,7 @@ def show_verdicts(row: pd.Series, structure: Structure, verdicts: dict[str, str]
     if row.get("matches"):
         st.caption(f":material/menu_book: Known: matches `{str(row['matches']).replace('`', '')}`")
     elif pd.notna(row.get("new")):
-        st.caption(":material/new_releases: New: matches no known structure")
+        st.caption(f":material/{'new_releases' if known.ternaries(run) != 0 else 'help'}: {known.novelty(run)}")
 
 
 def explore(run: Run, table: pd.DataFrame) -> None:
@@ -215,7 +259,8 @@ def explore(run: Run, table: pd.DataFrame) -> None:
         picture = st.container()
         below = st.container(horizontal=True, vertical_alignment="center")
         vet.note(run, row, below)
-        show_verdicts(row, structure, verdicts)
+        vet.note_problem(run, int(row["id"]))
+        show_verdicts(run, row, structure, verdicts)
     with below:
         view = cell.view_settings(drawn.structure, run.rule, "view_settings")
     with picture:
@@ -228,24 +273,24 @@ def explore(run: Run, table: pd.DataFrame) -> None:
 
 def show_details(run: Run, table: pd.DataFrame, row: pd.Series, structure: Structure) -> details.Drawn:
     """What is chosen below the table; returns the cell to draw and the pair to light."""
-    identity, name = f"{run.folder.name}-{row['id']}", f"{row['formula']}_{row['id']}"
+    known_as, name = f"{run.folder.name}-{row['id']}-{identity(run)}", f"{row['formula']}_{row['id']}"
     detail = st.segmented_control(
         "Details", DETAILS, default="Neighbours", key="detail", required=True, label_visibility="collapsed"
     )
     lit = None
     if detail == "Neighbours":
         clicked = (st.session_state.get(key) or {} for key in VIEWERS)
-        atom = next((click["atom"] for click in clicked if click.get("identity") == identity), None)
-        lit = details.neighbours(structure, run.rule, run.species[0], identity, atom)
+        atom = next((click["atom"] for click in clicked if click.get("identity") == known_as), None)
+        lit = details.neighbours(structure, run.rule, run.species[0], known_as, atom)
     elif detail == "Distances":
         details.distances(run, structure, len(table))
     elif detail == "Powder pattern":
-        details.powder(structure, identity, name, run.species[0])
+        details.powder(structure, known_as, name, run.species[0])
     elif detail == "Symmetry":
-        return details.symmetry(run, int(row["id"]), structure, identity, name)
+        return details.symmetry(run, int(row["id"]), structure, known_as, name)
     elif detail == "Map":
         details.scatter(table, int(row["id"]))
-    return details.Drawn(structure, identity, (lit.center, lit.other, lit.image) if lit else None)
+    return details.Drawn(structure, known_as, (lit.center, lit.other, lit.image) if lit else None)
 
 
 @work.saying_errors()
@@ -260,14 +305,13 @@ def page() -> None:
         st.info("No run yet. Choose two metals on the page Pair and train them; their ternary cells are shown here.")
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
-    state.candidate_from_address()
     trained = run.status()["state"] == "finished"
     table = pd.DataFrame()
     try:
         table = cached.table(run)
         table = cached.with_energies(run, table)
     except InputError as error:
-        st.error(str(error))
+        st.error(work.in_app(error))
     if not table.empty:
         row.toggle(
             "Several", key="several", help="Tick two to four cells in the table to see them side by side; all go to Export."

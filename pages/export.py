@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,7 @@ def whole_run(run: Run) -> None:
         key="download_run",
     )
     with st.expander("Where it comes from"):
-        st.json(run.about, expanded=1)
+        st.json(work.in_app(json.dumps(run.about)), expanded=1)
 
 
 @work.saying_errors()
@@ -154,7 +155,7 @@ def page() -> None:
     try:
         table = cached.table(run)
     except InputError as error:
-        st.error(str(error))
+        st.error(work.in_app(error))
     left, right = st.columns([5, 3], gap="large")
     with left:
         if table.empty:

@@ -128,7 +128,10 @@ def page() -> None:
             st.warning(f"Both classes are of {a}. A ternary needs two different metals: change one.")
         elif not (a and b):
             st.info("Click two metals on the table, or choose them here.")
-        ready = len(chosen()) == 2 and a != b
+        problems = [problem for which in "ab" if (problem := state.class_problem(which, SHARED))]
+        for problem in problems:
+            st.error(problem)
+        ready = len(chosen()) == 2 and a != b and not problems
         row = st.container(horizontal=True)
         with row:
             if st.button(
@@ -138,13 +141,13 @@ def page() -> None:
             st.button("Clear", on_click=state.set_pair, args=(None, None), disabled=not (a or b), key="clear")
         to_shipped_run()
     state.in_address(a=a, b=b)
-    if chosen():
+    if chosen() and not problems:
         views = {"Distances": show_distances, "Cells in 3D": show_cells, "Data doctor": show_doctor}
         view = st.segmented_control("Look at", list(views), default="Distances", key="pair_view", required=True)
         try:
             views[view or "Distances"]()
         except InputError as error:
-            st.error(str(error))
+            st.error(work.in_app(error))
 
 
 state.through_app()

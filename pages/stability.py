@@ -140,7 +140,7 @@ def show_table(table: pd.DataFrame) -> int:
         height=275,
         row_height=29,
         placeholder="",
-        key="relaxed_table",
+        key=f"relaxed_table_{st.session_state.get('run')}",
     )
     rows = [i for i in event["selection"]["rows"] if i < len(ids)]
     if rows and st.session_state.get("relaxed_row") != ids[rows[0]]:  # a click in the table
@@ -212,12 +212,11 @@ def page() -> None:
         st.info("No run yet. Choose two metals on the page Pair and train them; their ternary cells can be relaxed here.")
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
-    state.candidate_from_address()
     table = pd.DataFrame()
     try:
         table = cached.table(run)
     except InputError as error:
-        st.error(str(error))
+        st.error(work.in_app(error))
     if table.empty:
         st.info("This run holds no candidates to relax. Generate some on the page Explore.")
         return

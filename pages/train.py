@@ -43,6 +43,11 @@ def new_training(runs: list[Run], shown: Run | None) -> None:
         st.info("Choose two metals on the page Pair first.")
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
+    problems = [] if base else [problem for which in "ab" if (problem := state.class_problem(which, SHARED))]
+    if problems:
+        st.error(" ".join(problems))
+        st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
+        return
     state.in_address(a=a, b=b)
     settings.set_defaults()
     seeds = settings.front_fields(only_step2=base is not None)
@@ -71,7 +76,7 @@ def choose_base(trained: list[Run]) -> Run | None:
     """The run whose step 1 is taken, None to train both steps."""
     a, b = state.get_pair()
     whole = f"Both steps of {a} and {b}" if a and b else "Both steps of a new pair"
-    names = {run.folder.name: f"Step 2 on step 1 of {state.run_name(run)}" for run in trained}
+    names = {run.folder.name: f"Step 2 on step 1 of {state.run_label(run)}" for run in trained}
     chosen = st.selectbox(
         "What to train",
         ["", *names],
@@ -208,9 +213,9 @@ def training_buttons(run: Run, status: dict[str, Any]) -> None:
 def explain(run: Run, status: dict[str, Any]) -> None:
     """Why a run stands still, and what its process said last."""
     if status["state"] == "failed":
-        st.error(status.get("message") or "The training ended with an error.")
+        st.error(work.in_app(status.get("message") or "The training ended with an error."))
     elif status["state"] == "stopped":
-        st.info(status.get("message") or "The training was stopped. Resume goes on from the last checkpoint.")
+        st.info(work.in_app(status.get("message") or "The training was stopped. Resume goes on from the last checkpoint."))
     if status["state"] in {"failed", "stopped"} and (lines := work.last_lines(run)):
         with st.expander("What the training said last"):
             st.code(lines, language=None, wrap_lines=True)
@@ -229,7 +234,7 @@ def page() -> None:
         try:
             new_training(runs, run) if kind == kinds[0] else load_zip()
         except InputError as error:
-            st.error(str(error))
+            st.error(work.in_app(error))
     with right:
         if run is None:
             st.info("No run yet. Choose the settings and press Train; its losses appear here.")

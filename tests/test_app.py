@@ -17,12 +17,12 @@ from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
 from crystalgan import Config, InputError, generate, table2, train
-from crystalgan.database import decide, load_candidate, open_database
+from crystalgan.database import decide, get_row, load_candidate, open_database
 from crystalgan.exchange import known_folder
 from crystalgan.relaxations import relaxed_rows
 from crystalgan.runs import SHIPPED, Run, list_runs
 from crystalgan.study import load_pair
-from ui import cached, databases, work
+from ui import cached, databases, known, state, work
 
 ROOT = Path(__file__).parent.parent
 APP = str(ROOT / "app.py")
@@ -399,7 +399,7 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     third = load_candidate(run, int(table["id"].iloc[2]))
     assert table["new"].iloc[2]
     app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name, candidate="3")
-    assert any("New: matches no known" in text.value for text in app.caption)
+    assert any("Not compared with known ternaries of Pd-Ni-H yet" in text.value for text in app.caption)
     app.file_uploader(key="known_files").upload("mine.txt.cif", b"no cif", "text/plain").run()
     app.button(key="compare").click().run()
     assert any("None of these files holds a structure" in box.value for box in app.error)
@@ -494,6 +494,134 @@ def test_two_sessions_vet_one_run(monkeypatch, tmp_path, finished):
     two.button(key="decide_rejected").click().run()
     one.button(key="undo").click().run()  # somebody else's decision came later: it stays
     assert decisions(folder) == {1: "rejected", 2: "rejected"}
+
+
+def test_a_decision_that_the_other_session_has_not_seen_is_not_written_over(monkeypatch, tmp_path, finished):
+    folder = copied(finished, tmp_path)
+    one, two = (open_page(monkeypatch, tmp_path, "explore", run=folder.name) for _ in range(2))
+    one.button(key="decide_kept").click().run()
+    two.button(key="decide_rejected").click().run()
+    assert decisions(folder) == {1: "kept"}
+    assert any("Candidate 1 was kept by another session at" in box.value for box in two.warning)
+    assert any(text.value.startswith("**2: ") for text in two.markdown)
+    two.button(key="refused_show_1").click().run()
+    assert any(text.value.startswith("**1: ") for text in two.markdown)
+    two.button(key="decide_rejected").click().run()
+    assert decisions(folder) == {1: "rejected"}
+    assert not two.warning
+    two.button(key="undo").click().run()
+    assert decisions(folder) == {1: "kept"}
+
+
+def test_a_note_is_kept_whole_and_comes_back(monkeypatch, tmp_path, finished):
+    folder = copied(finished, tmp_path)
+    one, two = (open_page(monkeypatch, tmp_path, "explore", run=folder.name) for _ in range(2))
+    key, words = f"note_{folder.name}_1", "é" * 2000
+    one.text_input(key=key).set_value(words).run()
+    one.button(key="next").click().run()
+    one.button(key="prev").click().run()
+    assert one.text_input(key=key).value == words
+    two.text_input(key=key).set_value("not seen").run()
+    assert get_row(Run(folder), 1).data["note"] == words
+    assert two.text_input(key=key).value == "not seen"
+    two.button(key="note_mine").click().run()
+    assert get_row(Run(folder), 1).data["note"] == two.text_input(key=key).value == "not seen"
+    two.text_input(key=key).set_value(words + "!").run()
+    assert any("has 2,001 characters, and 2,000 are kept at most" in box.value for box in two.warning)
+    two.button(key="note_theirs").click().run()
+    assert two.text_input(key=key).value == "not seen"
+    assert not two.warning
+
+
+def test_labels_of_runs_tell_them_apart(tmp_path, finished):
+    names = [
+        finished.folder.name,
+        "001",
+        "Pd-Ni-H_001",
+        "Pd-Ni-H_shipped",
+        "Pd-Ni-H_crystalgan_seed1_001",
+        "run_001",
+        "run_001_001",
+    ]
+    runs = [Run(shutil.copytree(finished.folder, tmp_path / name)) for name in names]
+    assert len({state.run_name(run) for run in runs}) == len(names)
+    label = state.run_label(runs[0])
+    assert label.startswith("Pd-Ni-H, seed 0 (001) · learned, 2 + 2 epochs, 20 cells, ")
+
+
+def test_a_run_that_is_gone_is_said_and_not_made_again(monkeypatch, tmp_path, finished):
+    folder, other = copied(finished, tmp_path), copied(finished, tmp_path / "x").rename(tmp_path / "other")
+    app = open_page(monkeypatch, tmp_path, "explore", run=folder.name)
+    shutil.rmtree(folder)
+    app.button(key="decide_kept").click().run()
+    assert not app.exception
+    assert any(f"The run {folder.name} is no longer here" in box.value for box in app.error)
+    assert not folder.exists()
+    app.selectbox(key="choose_run").select("other").run()
+    assert not app.error
+    assert any(text.value.startswith("**1: ") for text in app.markdown)
+    assert decisions(other) == {}
+
+
+def test_another_run_of_the_same_name_gets_no_decision_that_was_not_meant_for_it(monkeypatch, tmp_path, finished):
+    folder = copied(finished, tmp_path)
+    app = open_page(monkeypatch, tmp_path, "explore", run=folder.name)
+    shutil.rmtree(folder)
+    copied(finished, tmp_path)
+    app.button(key="decide_kept").click().run()
+    assert any("are others than those that were shown" in box.value for box in app.warning)
+    assert decisions(folder) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("{root}/cut/config.json: damaged (x)", "cut/config.json: damaged (x)"),
+        ("{root}/.uploads/0a1b/Pd H.cif: holds no cells", "Pd H.cif: holds no cells"),
+        ("{root}: no run can be kept here", "{name}: no run can be kept here"),
+        ("[Errno 13] Permission denied: '/srv/data/a b.cif'", "[Errno 13] Permission denied: 'a b.cif'"),
+        ("see (/home/me/x/y.vasp) and ~/.cache/z.json", "see (y.vasp) and z.json"),
+        ("Pd/Ni in P4/mmm, 0.2 eV/atom, https://optimade.org/v1/x", "Pd/Ni in P4/mmm, 0.2 eV/atom, https://optimade.org/v1/x"),
+    ],
+)
+def test_messages_name_no_folder_of_the_server(monkeypatch, tmp_path, words, said):
+    root = tmp_path / "my runs"
+    monkeypatch.setenv("CRYSTALGAN_RUNS", str(root))
+    assert work.in_app(words.format(root=root)) == said.format(name=root.name)
+
+
+def test_new_says_what_was_compared(tmp_path, finished):
+    run = Run(copied(finished, tmp_path))
+    assert known.novelty(run).startswith("Not compared with known ternaries of Pd-Ni-H yet")
+    database = open_database(run)
+    for ternary, words in ((0, "Not compared with known ternaries"), (1, "not the one known"), (7, "none of 7 known ternaries")):
+        database.metadata = database.metadata | {"known": {"structures": 90, "ternary": ternary, "files": [], "not_compared": []}}
+        assert words in known.novelty(run)
+
+
+def test_known_files_are_given_one_by_one_where_a_zip_is_among_them(tmp_path, finished):
+    run = Run(copied(finished, tmp_path))
+    assert work.known_option(run) == []
+    folder = known_folder(run)
+    work.write_files([("a.cif", b"")], folder)
+    assert work.known_option(run) == ["--known", str(folder)]
+    work.write_files([("b.ZIP", b"")], folder)
+    assert work.known_option(run) == ["--known", str(folder / "a.cif"), "--known", str(folder / "b.ZIP")]
+
+
+def test_one_cell_cannot_be_trained_on(monkeypatch, tmp_path):
+    one = Structure(Lattice.cubic(2.9), ["Pd", "H"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    (tmp_path / "PdH.cif").write_text(one.to(fmt="cif"))
+    app = open_page(monkeypatch, tmp_path / "runs", b="Ni")
+    app.session_state["kind_a"], app.session_state["a"] = "Upload", "Pd"
+    app.session_state["own_a"] = {"path": str(tmp_path / "PdH.cif"), "about": "1 cell of Pd-H"}
+    app.run()
+    assert app.button(key="train_pair").disabled
+    assert any("PdH.cif: only 1 cell of Pd-H; a class needs at least 2" in box.value for box in app.error)
+    app.switch_page("pages/train.py").run()
+    assert any("a class needs at least 2" in box.value for box in app.error)
+    assert not any(button.key == "train" for button in app.button)
+    assert not any(str(tmp_path) in box.value for box in app.error)
 
 
 def test_archive_holds_what_was_chosen(finished):

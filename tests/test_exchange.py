@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import shutil
 import zipfile
 
 import numpy as np
@@ -9,7 +10,17 @@ import pytest
 
 from crystalgan import InputError
 from crystalgan.cells import decode
-from crystalgan.database import DECISIONS, candidates_table, decide, get_row, refreshed_table
+from crystalgan.database import (
+    DECISIONS,
+    ChangedMeanwhileError,
+    candidates_table,
+    decide,
+    get_row,
+    history,
+    refreshed_table,
+    take_back,
+    write_note,
+)
 from crystalgan.exchange import class_structures, known_folder, pack_run, unpack_run
 from crystalgan.runs import SHIPPED, Run, copy_shipped
 
@@ -138,6 +149,50 @@ def test_no_decision_of_two_processes_is_lost(shipped):
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
     for number in range(1, 21):
-        history = get_row(shipped, number).data["history"]
-        assert sorted(entry["note"] for entry in history) == ["by 0", "by 1"]
-        assert get_row(shipped, number).decision == history[-1]["decision"]
+        entries = history(shipped, number)
+        assert sorted(entry["note"] for entry in entries) == ["by 0", "by 1"]
+        assert get_row(shipped, number).decision == entries[-1]["decision"]
+
+
+def test_a_decision_on_what_was_not_seen_is_refused(shipped):
+    decide(shipped, [3], "kept", by="a-1")
+    with pytest.raises(ChangedMeanwhileError) as error:
+        decide(shipped, [2, 3], "rejected", seen=["undecided", "undecided"], by="b-1")
+    assert (error.value.number, error.value.entry["decision"], error.value.entry["by"]) == (3, "kept", "a-1")
+    assert [str(get_row(shipped, number).decision) for number in (2, 3)] == ["undecided", "kept"]  # all or none
+    decide(shipped, [3], "kept", seen=["undecided"], by="b-2")  # the same is no conflict
+    decide(shipped, [3], "rejected", seen=["kept"], by="b-3")
+    write_note(shipped, 3, "flat", seen="", by="b-4")
+    with pytest.raises(ChangedMeanwhileError) as error:
+        write_note(shipped, 3, "round", seen="", by="a-2")
+    assert (error.value.entry["note"], error.value.entry["by"]) == ("flat", "b-4")
+    assert [(entry["what"], entry["by"]) for entry in history(shipped, 3)] == [
+        ("decision", "a-1"),
+        ("decision", "b-2"),
+        ("decision", "b-3"),
+        ("note", "b-4"),
+    ]
+
+
+def test_one_act_is_done_once_and_taken_back_only_by_whom_it_is(shipped):
+    for _ in range(2):  # a browser that has heard nothing says it again
+        decide(shipped, [8], "kept", seen=["undecided"], by="a-1")
+    assert len(history(shipped, 8)) == 1
+    write_note(shipped, 8, "theirs", by="b-1")  # a note stands in nobody's way
+    take_back(shipped, 8, "undecided", written="a-1", mine=["a-"], by="a-2")
+    decide(shipped, [8], "kept", seen=["undecided"], by="a-1")  # late
+    row = get_row(shipped, 8)
+    assert (row.decision, row.data["note"]) == ("undecided", "theirs")
+    decide(shipped, [8], "kept", by="a-3")
+    decide(shipped, [8], "kept", by="b-2")
+    with pytest.raises(ChangedMeanwhileError):
+        take_back(shipped, 8, "undecided", written="a-3", mine=["a-"], by="a-4")
+    assert get_row(shipped, 8).decision == "kept"
+
+
+def test_nothing_is_written_where_a_run_was(shipped):
+    shutil.rmtree(shipped.folder)
+    for write in (lambda: decide(shipped, [1], "kept"), lambda: write_note(shipped, 1, "x")):
+        with pytest.raises(InputError, match="no longer there"):
+            write()
+    assert not shipped.folder.exists()

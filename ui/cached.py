@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -84,22 +86,42 @@ def class_figure(
     return distance_figure(series, [p for p in pairs if any(p in s for s in series.values())], dict(limits))
 
 
-@st.cache_data(show_spinner=False, max_entries=20)
-def parents(folder: str) -> tuple[list[Structure], list[Structure]]:
-    """The cells of both classes that a run learned from."""
-    from crystalgan.exchange import class_structures
-
-    return class_structures(Run.open(folder))
-
-
-@st.cache_data(show_spinner=False, max_entries=20)
 def parent_distances(folder: str) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """First-neighbour distances of both classes that a run learned from, by pair, Å."""
-    from crystalgan.describe import first_distances
+    return _parent_distances(folder, (Path(folder) / "config.json").stat().st_mtime_ns)
 
-    shared = Run.open(folder).species[0]
-    a, b = parents(folder)
-    return first_distances(a, shared), first_distances(b, shared)
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def _parent_distances(folder: str, made: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:  # noqa: ARG001 - the key
+    from crystalgan.describe import first_distances
+    from crystalgan.exchange import class_structures
+
+    run = Run.open(folder)
+    a, b = class_structures(run)
+    return first_distances(a, run.species[0]), first_distances(b, run.species[0])
+
+
+def count(run: Run) -> int:
+    """How many candidates a run holds; 0 where they cannot be counted."""
+    return _count(str(run.folder), stamp(run)) if stamp(run) else 0
+
+
+@st.cache_data(show_spinner=False, max_entries=500)
+def _count(folder: str, changed: float) -> int:  # noqa: ARG001 - the cache's key
+    path = Path(folder).resolve() / "candidates.db"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM systems").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def day(run: Run) -> str:
+    """The day and the minute that a run was made, as its folder says."""
+    try:
+        return f"{pd.Timestamp(str(run.about['created'])):%d %b %Y %H:%M}"
+    except (KeyError, ValueError):
+        return ""
 
 
 def stamp(run: Run) -> float:
@@ -109,19 +131,19 @@ def stamp(run: Run) -> float:
 
 
 @st.cache_resource(show_spinner=False)
-def _tables() -> dict[tuple[str, int], tuple[float, float, pd.DataFrame]]:
-    """Run folder and database file -> when the file was read, the last change in it, and its table."""
+def _tables() -> dict[tuple[str, str], tuple[float, float, pd.DataFrame]]:
+    """Run folder and what tells its candidates from others -> when the file was read, the last change in it, and its table."""
     return {}
 
 
 def table(run: Run) -> pd.DataFrame:
     """The candidates of a run, one row each; of a table read before only what changed is read again."""
-    from crystalgan.database import refreshed_table
+    from crystalgan.database import identity, refreshed_table
 
     changed = stamp(run)
     if not changed:
         return pd.DataFrame()
-    key = (str(run.folder.resolve()), (run.folder / "candidates.db").stat().st_ino)
+    key = (str(run.folder.resolve()), identity(run))
     with _reading:
         when, since, old = _tables().get(key, (0.0, 0.0, pd.DataFrame()))
         if when != changed:
@@ -167,7 +189,7 @@ def _losses(_metrics: list[dict[str, Any]], identity: str, window: int) -> str: 
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
-def candidate(folder: str, inode: int, number: int) -> tuple[Structure, dict[str, str]]:  # noqa: ARG001 - the cache's key
+def candidate(folder: str, known_as: str, number: int) -> tuple[Structure, dict[str, str]]:  # noqa: ARG001 - the cache's key
     """Structure of a candidate, and what each rule says of it in words."""
     from crystalgan.database import get_row, structure_of
 
@@ -178,12 +200,20 @@ def candidate(folder: str, inode: int, number: int) -> tuple[Structure, dict[str
 
 def candidate_of(run: Run, number: int) -> tuple[Structure, dict[str, str]]:
     """`candidate`, cached by the database that it is in: its cell and verdicts never change there."""
-    return candidate(str(run.folder), (run.folder / "candidates.db").stat().st_ino, number)
+    from crystalgan.database import identity
+
+    return candidate(str(run.folder), identity(run), number)
+
+
+def run_distances(folder: str, count: int) -> dict[str, list[float]]:
+    """First-neighbour distances of a run's first candidates, by pair, Å."""
+    from crystalgan.database import identity
+
+    return _run_distances(folder, count, identity(Run.open(folder)))
 
 
 @st.cache_data(show_spinner="Measuring distances ...", max_entries=20)
-def run_distances(folder: str, count: int) -> dict[str, list[float]]:
-    """First-neighbour distances of a run's first candidates, by pair, Å."""
+def _run_distances(folder: str, count: int, known_as: str) -> dict[str, list[float]]:  # noqa: ARG001 - the cache's key
     from crystalgan.database import open_database, structure_of
     from crystalgan.describe import first_distances
 

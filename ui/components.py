@@ -1,4 +1,4 @@
-"""Our three small Streamlit components: the cell in 3D, a figure that keeps its zoom while it grows, the periodic table.
+"""Our four small Streamlit components: the cell in 3D, a figure that keeps its zoom while it grows, the periodic table, the keys.
 
 Their pages are in `ui/frontend`. What they show with comes from packages that are installed anyway (crystal-toolkit's React
 component, React, plotly): those files are linked beside the pages in a cache folder, so that nothing is fetched from elsewhere.
@@ -31,6 +31,7 @@ LIBRARIES = {
     },
     "chart": {"plotly.min.js": ("plotly", "package_data/plotly.min.js")},
     "elements": {},
+    "keys": {},
 }
 
 
@@ -118,3 +119,11 @@ def elements(cells: list[dict[str, Any]], a: str | None, b: str | None, key: str
     """The periodic table; returns the last click, `symbol` and a `click` that differs each time."""
     clicked: dict[str, str] | None = _component("elements")(elements=cells, a=a, b=b, key=key, default=None)
     return clicked
+
+
+def keys(at: dict[str, Any], done: dict[str, int], on_change: Callable[[], None], key: str) -> None:
+    """What the keys and buttons of the vetting bar are about, `at`; the acts come back as the session state's `key`.
+
+    Its value is `{"nonce": ..., "events": [...]}`: the acts of this browser that `done` (the last one by nonce) does not cover.
+    """
+    _component("keys")(**at, done=done, key=key, default=None, on_change=on_change)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from crystalgan import InputError
+from crystalgan.database import compared_with, identity
 from crystalgan.exchange import known_folder
-from ui import databases, work
+from crystalgan.runs import Run
+from ui import cached, databases, work
 from ui.classes import FILE_TYPES
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from crystalgan.runs import Run
 
 
 def compare(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 - a container
@@ -25,8 +23,9 @@ def compare(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 
     shared, a, b = run.species
     with place.popover("Known", icon=":material/menu_book:", help="Which candidates match a structure that is known already?"):
         if "new" in table:
-            st.markdown(f"**{int(table['new'].eq(True).sum())} of {len(table)} match no known structure.**")
+            st.markdown(f"**{int(table['new'].eq(True).sum())} of {len(table)} match nothing that they were compared with.**")
         st.caption(f"Compared with the built-in cells of {a}-{shared} and {b}-{shared}" + added(run))
+        show_compared(run)
         files = st.file_uploader(
             "Your own known structures",
             [kind for kind in FILE_TYPES if kind != "mat"],
@@ -44,6 +43,50 @@ def compare(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 
                 fetch(run, source, key)
         if known_folder(run).exists():
             st.button("Compare with the built-in cells only", key="forget", on_click=forget, args=(run,), width="stretch")
+
+
+def _noted(run: Run) -> dict[str, Any] | None:
+    return _compared_with(str(run.folder), identity(run), cached.stamp(run))
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _compared_with(folder: str, known_as: str, changed: float) -> dict[str, Any] | None:  # noqa: ARG001 - the cache's key
+    return compared_with(Run.open(folder))
+
+
+def ternaries(run: Run) -> int | None:
+    """How many known ternaries the run's candidates were compared with; None where that was not noted and there may be some."""
+    noted = _noted(run)
+    if noted is not None:
+        return int(noted.get("ternary", 0))
+    return None if any(known_folder(run).glob("*")) else 0
+
+
+def novelty(run: Run) -> str:
+    """What it means that a candidate of this run matches nothing, in words: the built-in cells are all binaries."""
+    known, system = ternaries(run), "-".join([*run.species[1:], run.species[0]])
+    if known == 0:
+        return f"Not compared with known ternaries of {system} yet; it matches none of the binaries"
+    if known is None:
+        return "New: matches no structure that it was compared with, your own known ones among them"
+    several = f"none of {known} known ternaries" if known > 1 else "not the one known ternary"
+    return f"New: matches {several} of {system} that it was compared with"
+
+
+def show_compared(run: Run) -> None:
+    """How many known structures were compared, and which were not and why."""
+    noted = _noted(run)
+    if ternaries(run) == 0:
+        st.caption(
+            ":material/warning: No known ternary is among them: bring some, or ask a database, before you call a cell new."
+        )
+    if noted is None:
+        return
+    st.caption(f"{noted.get('structures', 0)} known structures were compared, {noted.get('ternary', 0)} of them ternaries.")
+    if missing := noted.get("not_compared"):
+        with st.expander(f"{len(missing)} could not be compared"):
+            rows = [{"where": work.in_app(where), "why": work.in_app(why)} for where, why in missing]
+            st.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
 def added(run: Run) -> str:
@@ -66,14 +109,22 @@ def start(run: Run, files: list[tuple[str, bytes]]) -> None:
     """Keep known structures with the run, if any can be read, and compare its candidates with them."""
     from crystalgan.readers import read_entries
 
+    good, bad = [], []
     with TemporaryDirectory() as temporary:
-        work.write_files(files, Path(temporary))
-        entries, left_out = read_entries(Path(temporary))
-    if not entries:
-        raise InputError(f"None of these files holds a structure that can be read ({left_out[0].reason}).")
-    if left_out:
-        st.toast(f"{len(left_out)} could not be read: {left_out[0].reason}", icon=":material/warning:")
-    work.write_files(files, known_folder(run))
+        for name, data in files:
+            path = work.keep_file(name, data, Path(temporary))
+            try:
+                entries, left_out = read_entries(path)
+            except InputError as error:
+                bad.append(work.in_app(error))
+                continue
+            bad += [work.in_app(one) for one in left_out if entries or one.reason]
+            good += [(name, data)] if entries else []
+    if not good:
+        raise InputError(f"None of these files holds a structure that can be read ({bad[0] if bad else 'nothing is in them'}).")
+    if bad:
+        st.toast(f"{len(bad)} could not be read: {bad[0]}", icon=":material/warning:")
+    work.write_files(good, known_folder(run))
     work.start_comparing(run)
     st.rerun()
 

@@ -99,7 +99,9 @@ def show_list(title: str, names: list[str], rows: Sequence[Sequence[object]]) ->
     """A folded table, where there is anything in it."""
     if rows:
         with st.expander(f"{title} ({len(rows)})"):
-            st.dataframe(pd.DataFrame([[short(str(x)) for x in row] for row in rows], columns=names), hide_index=True)
+            st.dataframe(
+                pd.DataFrame([[work.in_app(short(str(x))) for x in row] for row in rows], columns=names), hide_index=True
+            )
 
 
 def show_proposals(which: str, source: str, report: dict[str, Any]) -> None:

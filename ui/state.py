@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from crystalgan import InputError
 from ui import cached, work
 
 if TYPE_CHECKING:
@@ -17,9 +19,19 @@ STYLE = """<style>
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
 [data-testid="stHeading"] h2 { padding: 0 !important; font-size: 1.5rem; }
 [data-testid="stMainBlockContainer"] [data-testid="stVerticalBlock"] { gap: .7rem; }
+[data-testid="stSelectboxVirtualDropdown"] { width: max-content !important; min-width: var(--trigger-width); max-width: 640px; }
 [data-testid="stButtonGroup"] > div { flex-wrap: wrap; }
 [data-testid="stButtonGroup"] button { padding-left: .55rem; padding-right: .55rem; }
 </style>"""
+OF_A_RUN = (
+    "candidate",
+    "picked",
+    "table_ids",
+    "map_point",
+    "relaxed_row",
+    "hull_point",
+    "storage_point",
+)  # in the session's state
 
 
 def through_app() -> None:
@@ -31,6 +43,9 @@ def through_app() -> None:
     if PagesManager.uses_pages_directory:
         PagesManager.uses_pages_directory = False
         st.rerun()
+    context = get_script_run_ctx()
+    if context and (context.page_script_hash != st.session_state.get("page") or context.is_history_navigation):
+        st.session_state["page"], st.session_state["arrived"] = context.page_script_hash, True
 
 
 def header(title: str, caption: str) -> None:
@@ -39,7 +54,7 @@ def header(title: str, caption: str) -> None:
     st.header(title, anchor=False)
     st.caption(caption)
     if problem := cached.prepare(str(cached.runs_folder())):
-        st.warning(problem)
+        st.warning(work.in_app(problem))
 
 
 def in_address(**values: str | int | None) -> None:
@@ -113,37 +128,86 @@ def source_of(which: str) -> str | None:
     return st.session_state.get(which) if kind_of(which) == "Built-in" else None
 
 
+def class_problem(which: str, shared: str) -> str:
+    """Why nothing can be trained on one's own cells of class "a" or "b", in a sentence; empty where they will do."""
+    own = own_cells(which)
+    try:
+        if own:
+            cached.class_cells(str(own["path"]), str(st.session_state[which]), shared)
+    except InputError as error:
+        return work.in_app(error)
+    return ""
+
+
 def run_name(run: Run) -> str:
-    """A run in a few words."""
+    """A run in a few words, which no other run of the same folder has: those of its own folder."""
     shared, a, b = run.species
-    method = "" if run.config.method == "crystalgan" else f" {run.config.method}"
-    number = run.folder.name.rpartition("_")[2]
-    return f"{a}-{b}-{shared}{method}, seed {run.config.seed} ({number})"
+    method, seed, name = run.config.method, run.config.seed, run.folder.name
+    system = f"{a}-{b}-{shared}"
+    words = f"{system}{'' if method == 'crystalgan' else f' {method}'}, seed {seed}"
+    usual, _, number = name.rpartition("_")
+    if usual == f"{system}_{method}_seed{seed}" and number.isdecimal():
+        return f"{words} ({number})"
+    return f"{words} ({number})" if usual == system and not number.isdecimal() else f"{name} ({words})"
+
+
+def run_label(run: Run) -> str:
+    """A run by its name and what else tells it from others: rule, epochs, number of cells, day."""
+    epochs = run.status().get("epochs") or [run.config.epochs1, run.config.epochs2]
+    cells, made = cached.count(run), cached.day(run)
+    parts = [run.rule.name, f"{' + '.join(map(str, epochs))} epochs", f"{cells} cells", made]
+    return f"{run_name(run)} · {', '.join(filter(None, parts))}"
 
 
 def choose_run(runs: list[Run], place: Any = st, label: str = "visible") -> Run | None:  # noqa: ANN401 - a Streamlit container
-    """A select box of the runs; the address comes first, then the run that was shown last, then the newest."""
-    if not runs:
-        return None
+    """A select box of the runs. An address that a visitor comes by goes first, then the run that was shown last, then the newest.
+
+    InputError where the run that was shown is gone: another one is the visitor's to choose.
+    """
     by_name = {run.folder.name: run for run in runs}
-    named = st.query_params.get("run")
-    if named is not None and named not in by_name:
-        place.warning("The address names a run that is not here; another one is shown.")
-    wanted = next((name for name in (named, st.session_state.get("run")) if name in by_name), _first(runs).folder.name)
-    if st.session_state.get("run") != wanted:
-        st.session_state["run"] = wanted
-    st.session_state["choose_run"] = wanted
+    _go_to_address(by_name)
+    if st.session_state.get("run") is None and runs:
+        st.session_state["run"] = _first(runs).folder.name
+    wanted = st.session_state.get("run")
+    is_gone = wanted is not None and wanted not in by_name
+    if not runs:
+        if is_gone:
+            st.warning(f"The run {wanted} is no longer here.")
+        return None
+    labels = {name: run_label(run) for name, run in by_name.items()}
+    st.session_state["choose_run"] = None if is_gone else wanted
     place.selectbox(
         "Run",
         list(by_name),
-        format_func=lambda name: run_name(by_name[name]) if name in by_name else name,
+        index=None if is_gone else 0,
+        format_func=lambda name: labels.get(name, name),
         key="choose_run",
         on_change=_run_chosen,
         label_visibility=label,
+        placeholder="Choose a run",
         help="Every training is kept in a folder of its own; the newest is first.",
     )
+    if is_gone:
+        raise InputError(f"The run {wanted} is no longer here: its folder was deleted or moved. Choose another run above.")
     in_address(run=wanted)
-    return by_name[wanted]
+    return by_name[str(wanted)]
+
+
+def _go_to_address(by_name: dict[str, Run]) -> None:
+    """Show the run and the candidate that the address names, when a visitor has just come by it: by a link, Back or Forward.
+
+    At any other time the session knows better: the browser may still send the address of a moment ago.
+    """
+    if not st.session_state.pop("arrived", False):
+        return
+    named, candidate = st.query_params.get("run"), st.query_params.get("candidate", "")
+    if named in by_name:
+        set_run(named)
+    elif named is not None and named != st.session_state.get("run"):
+        st.warning("The address names a run that is not here; another one is shown.")
+        return
+    if candidate.isdecimal() and named in (None, st.session_state.get("run")):
+        st.session_state["candidate"] = int(candidate)
 
 
 def _first(runs: list[Run]) -> Run:
@@ -152,20 +216,22 @@ def _first(runs: list[Run]) -> Run:
 
 
 def _run_chosen() -> None:
-    show_run(st.session_state["choose_run"])
+    name = st.session_state["choose_run"]
+    if name is not None and (cached.runs_folder() / name).is_dir():
+        show_run(name)
 
 
-def candidate_from_address() -> None:
-    """Take the candidate that a link names, at the first visit."""
-    named = st.query_params.get("candidate", "")
-    if named.isdigit() and "candidate" not in st.session_state:
-        st.session_state["candidate"] = int(named)
+def set_run(name: str) -> None:
+    """Make this run the shown one, and forget what was picked of another."""
+    if st.session_state.get("run") != name:
+        st.session_state["run"] = name
+        for one in OF_A_RUN:
+            st.session_state.pop(one, None)
 
 
 def show_run(name: str) -> None:
-    """Make this run the one that pages show."""
-    st.session_state["run"] = name
-    st.session_state.pop("candidate", None)
+    """Make this run the one that pages show, here and in the address."""
+    set_run(name)
     in_address(run=name, candidate=None)
 
 
@@ -173,5 +239,5 @@ def open_runs() -> list[Run]:
     """The runs that can be opened; a sentence for each that cannot."""
     runs, problems = work.open_runs(cached.runs_folder())
     for problem in problems:
-        st.warning(f"A run folder is left out. {problem}")
+        st.warning(f"A run folder is left out. {work.in_app(problem)}")
     return runs

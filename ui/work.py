@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LOG, RELAX_LOG = "generate.log", "relax.log"
 STOPPED = (-signal.SIGTERM, 130)  # before a command could say so itself, and afterwards
 COMMAND = [sys.executable, "-m", "crystalgan"]
+FOLDERS = re.compile(r"(?<![\w/:.~])~?/(?:[^\s/'\"`<>:]+/)+(?=[^\s/])")  # that lead to a file
+OWN_FOLDERS = re.compile(r"(?:runs/)?\.(?:uploads|rules)/\w+/?")
 PROGRESS = re.compile(r"(\d+)(?:/(\d+))? \[")  # of a bar on stderr, whose total may not be known
 
 
@@ -44,7 +46,16 @@ def saying_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        st.error(str(error))
+        st.error(in_app(error))
+
+
+def in_app(words: object) -> str:
+    """A message without the folders of the server that it names: what lies below the runs folder keeps its place there."""
+    text = str(words)
+    root = Path(os.environ.get("CRYSTALGAN_RUNS") or "runs")
+    for folder in {str(root.resolve()), str(root.absolute())}:
+        text = text.replace(f"{folder}/", "")
+    return FOLDERS.sub("", OWN_FOLDERS.sub("", text))
 
 
 def open_runs(root: Path) -> tuple[list[Run], list[str]]:
@@ -129,7 +140,7 @@ def _last_sentence(log: str) -> str:
 def last_lines(run: Run, count: int = 8) -> str:
     """The end of what a run's training said, without its progress bars."""
     lines = _text(run.folder / "worker.log").splitlines()
-    return "\n".join([line for line in lines if line.strip() and "%|" not in line][-count:])
+    return in_app("\n".join([line for line in lines if line.strip() and "%|" not in line][-count:]))
 
 
 @st.cache_data(show_spinner="The data doctor looks at the cells ...", max_entries=100)
@@ -193,17 +204,28 @@ def write_files(files: Sequence[tuple[str, bytes]], folder: Path) -> None:
 
 def _write(files: Sequence[tuple[str, bytes]], folder: Path) -> None:
     for name, data in files:
-        write_whole(folder / (Path(name.replace("\\", "/")).name.lstrip(".") or "file"), data, "set CRYSTALGAN_RUNS")
+        keep_file(name, data, folder)
 
 
 def _kept_in(folder: Path) -> AbstractContextManager[None]:
     return saying(folder, "set CRYSTALGAN_RUNS", writing=True)
 
 
+def keep_file(name: str, data: bytes, folder: Path) -> Path:
+    """Write one file into a folder, by the last part of its name."""
+    path = folder / (Path(name.replace("\\", "/")).name.lstrip(".") or "file")
+    write_whole(path, data, "set CRYSTALGAN_RUNS")
+    return path
+
+
 def known_option(run: Run) -> list[str]:
     """The known structures that a run was given, for a command."""
     known = known_folder(run)
-    return ["--known", str(known)] if known.exists() else []
+    paths = [known] if known.exists() else []
+    zips = sorted(path for path in known.glob("*") if path.suffix.lower() == ".zip")
+    if zips:  # which a folder does not open: each file is given by itself
+        paths = sorted(path for path in known.iterdir() if path.is_file() and not path.name.startswith("."))
+    return [word for path in paths for word in ("--known", str(path))]
 
 
 def _start(run: Run, arguments: Sequence[str], log: str = LOG) -> None:
@@ -274,7 +296,8 @@ def problem(run: Run, log: str = LOG) -> str | None:
     process = _processes().get(str(run.folder / log))
     if process is None or not process.poll() or process.returncode in STOPPED:
         return None
-    return _last_sentence(_text(run.folder / log)) or f"The work on candidates ended with exit code {process.returncode}."
+    said = in_app(_last_sentence(_text(run.folder / log)))
+    return said or f"The work on candidates ended with exit code {process.returncode}."
 
 
 def _text(path: Path) -> str:

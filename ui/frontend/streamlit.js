@@ -22,8 +22,8 @@ const page = {
 // Keys pressed inside the frame work as if they were pressed in the page, whose shortcuts they are.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  const { key, code, keyCode, shiftKey } = event;
-  window.parent.document.dispatchEvent(new KeyboardEvent("keydown", { key, code, keyCode, shiftKey, bubbles: true }));
+  const { key, code, keyCode, shiftKey, repeat } = event;
+  window.parent.document.dispatchEvent(new KeyboardEvent("keydown", { key, code, keyCode, shiftKey, repeat, bubbles: true }));
 });
 // Streamlit sends a component's files again for every frame. The page keeps these libraries, megabytes, for all its frames.
 async function libraries(...names) {
