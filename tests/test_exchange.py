@@ -193,6 +193,6 @@ def test_one_act_is_done_once_and_taken_back_only_by_whom_it_is(shipped):
 def test_nothing_is_written_where_a_run_was(shipped):
     shutil.rmtree(shipped.folder)
     for write in (lambda: decide(shipped, [1], "kept"), lambda: write_note(shipped, 1, "x")):
-        with pytest.raises(InputError, match="no longer there"):
+        with pytest.raises(InputError, match="no longer here"):
             write()
     assert not shipped.folder.exists()
