@@ -118,7 +118,7 @@ def start(run: Run, files: list[tuple[str, bytes]]) -> None:
             except InputError as error:
                 bad.append(work.in_app(error))
                 continue
-            bad += [work.in_app(one) for one in left_out if entries or one.reason]
+            bad += [work.in_app(one) for one in left_out if not one.harmless]
             good += [(name, data)] if entries else []
     if not good:
         raise InputError(f"None of these files holds a structure that can be read ({bad[0] if bad else 'nothing is in them'}).")

@@ -86,6 +86,10 @@ def _take() -> None:
             _act(event, f"{nonce}-{event['seq']}")
             done[nonce] = event["seq"]
             st.session_state["acts_taken"] = True  # what the browser says of the table now is older than these
+    if (mark := value.get("mark")) and mark != done.get(f"{nonce} mark"):  # there was a click after these
+        done[f"{nonce} mark"] = mark
+        if value.get("in_table"):
+            st.session_state["acts_taken"] = False
 
 
 def _clicked(event: dict[str, Any]) -> None:
