@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
+from crystalgan.__main__ import main
 from crystalgan.cells import Cells
 from crystalgan.classes import load_class
 from crystalgan.config import Config
@@ -42,6 +44,23 @@ def small_run(tmp_path_factory, palladium, nickel):
 
     run = train(palladium, nickel, Config(epochs1=3, epochs2=3, rule="paper"), tmp_path_factory.mktemp("runs"))
     generate(run, 40)
+    return run
+
+
+@pytest.fixture
+def crystalgan(monkeypatch, capsys):
+    """Run a command in this process; returns exit code, stdout and stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["crystalgan", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
     return run
 
 

@@ -17,26 +17,8 @@ from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 from test_classes import BAD, PD_H, poscar
 
-from crystalgan.__main__ import main
 from crystalgan.classes import load_class
 from crystalgan.runs import SHIPPED, Run
-
-
-@pytest.fixture
-def crystalgan(monkeypatch, capsys):
-    """Run a command in this process; returns exit code, stdout and stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["crystalgan", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return run
 
 
 def test_two_metals_in_a_zip_of_poscars_out(crystalgan, tmp_path):

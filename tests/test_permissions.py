@@ -21,7 +21,6 @@ import pytest
 from conftest import nearly_symmetric, put_in
 
 from crystalgan import InputError, datacard
-from crystalgan.__main__ import main
 from crystalgan.config import Config
 from crystalgan.database import candidates_table, decide
 from crystalgan.exchange import pack_run, unpack_run
@@ -120,23 +119,6 @@ def disk(tmp_path, source):
 def read_only(disk):
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     return disk
-
-
-@pytest.fixture
-def crystalgan(monkeypatch, capsys):
-    """Run a command in this process; returns exit code, stdout and stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["crystalgan", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return run
 
 
 def fill(disk):
