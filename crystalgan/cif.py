@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystalgan.cif_block import UNKNOWN, known, number_in, parse_block
+from crystalgan.cif_block import UNKNOWN, known, number_in, parse_block, split_blocks
 from crystalgan.cif_symmetry import read_symmetry
-from crystalgan.elements import elements
+from crystalgan.elements import check_site, elements
 from crystalgan.files import Unreadable
 from crystalgan.formats import check_atoms
 from crystalgan.unfold import Sites
@@ -24,7 +24,7 @@ from crystalgan.unfold import Sites
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from crystalgan.cif_block import Block
+    from crystalgan.cif_block import Block, Words
     from crystalgan.formats import Read, Source
 
 MAX_CIF_CELLS = 200
@@ -35,31 +35,34 @@ LATTICE = tuple(f"_cell_{name}" for name in ("length_a", "length_b", "length_c",
 
 def read_cif(source: Source) -> Read:
     """The cells of a CIF, one for each block that has a lattice; symmetry is unfolded, nothing is made primitive."""
-    lines = source.text().split("\n")
-    words = sum(len(line.split()) for line in lines)
-    if words > MAX_WORDS:
-        raise Unreadable(f"holds {words} words, more than the {MAX_WORDS} that a CIF may have")
-    starts = [i for i, line in enumerate(lines) if line.lstrip()[:5].lower() == "data_"]
-    if not starts:
-        raise Unreadable("cannot be read as CIF (it has no line data_...)")
+    text = source.text()
+    count = sum(len(line.split()) for line in text.split("\n"))
+    if count > MAX_WORDS:
+        raise Unreadable(f"holds {count} words, more than the {MAX_WORDS} that a CIF may have")
     # a quote that nobody closes is looked for to the end of its line, again for each quote in it
-    if sum(len(line) * (line.count("'") + line.count('"')) for line in lines) > 20_000_000:
+    if sum(len(line) * (line.count("'") + line.count('"')) for line in text.split("\n")) > 20_000_000:
         raise Unreadable("cannot be read as CIF (too many quotes in too long lines)")
-    blocks = ["\n".join(lines[i:j]) for i, j in zip(starts, [*starts[1:], len(lines)], strict=True)]
-    blocks = [block for block in blocks if re.search(r"_cell[_.]length_a", block, re.IGNORECASE)] or blocks[:1]
+    blocks = split_blocks(text)
+    if not blocks:
+        raise Unreadable("cannot be read as CIF (it has no line data_...)")
+    blocks = [words for words in blocks if any(_is_length(*word) for word in words)] or blocks[:1]
     if len(blocks) > MAX_CIF_CELLS:
         raise Unreadable(f"holds {len(blocks)} cells, more than the {MAX_CIF_CELLS} that one CIF may have")
-    for i, block in enumerate(blocks):
+    for i, words in enumerate(blocks):
         remarks: list[str] = []
         place = f" (cell {i + 1})" if len(blocks) > 1 else ""
-        yield place, partial(_cif_cell, block, remarks), {"remarks": remarks}
+        yield place, partial(_cif_cell, words, remarks), {"remarks": remarks}
 
 
-def _cif_cell(text: str, remarks: list[str]) -> Structure:
+def _is_length(kind: str, word: str) -> bool:
+    return kind == "plain" and word.lower().replace(".", "_") == LATTICE[0]
+
+
+def _cif_cell(words: Words, remarks: list[str]) -> Structure:
     """The cell of one block; what was read otherwise than written goes into `remarks`."""
     from pymatgen.core import Lattice, Structure
 
-    block = parse_block(text)
+    block = parse_block(words)
     if any(re.search("_magn|_moment|_ssg_", name) for name in block):
         raise Unreadable("is a magnetic or modulated CIF; save the cell without its moments and modulation")
     missing = [name for name in LATTICE if name not in block]
@@ -105,6 +108,11 @@ def _sites(block: Block) -> Sites:
     if any(word.strip("?.0()") for word in block.get("_atom_site_attached_hydrogens", [])):
         raise Unreadable("has hydrogens without positions (_atom_site_attached_hydrogens)")
     check_atoms(len(names))
+    if "dum" in (word.lower() for word in block.get("_atom_site_calc_flag", [])):
+        raise Unreadable("lists dummy atoms (_atom_site_calc_flag dum); leave them out")
+    for label in labels if labels is not names else []:  # the type of a shared site may name but one of its elements
+        if re.search("[,/|&+;]", label):
+            check_site(label)
     full = []
     for row, word in enumerate(block.get("_atom_site_occupancy", ["1"] * len(names))):
         part = 1.0 if word == "1" or word in UNKNOWN else number_in(block, "_atom_site_occupancy", row)

@@ -11,6 +11,7 @@ from crystalgan.files import Unreadable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Words = list[tuple[str, str]]  # kind (plain, single, double, text) and contents
 Block = dict[str, list[str]]  # name in small letters -> its values; one where it stands outside a loop
 
 WORD = re.compile(
@@ -24,9 +25,20 @@ UNKNOWN = ("?", ".", "")
 USED = re.compile("_cell_|_symmetry_|_space_group_|_atom_site_(label|type_symbol|fract|occup)|_chemical_formula_sum")
 
 
-def parse_block(text: str) -> Block:
-    """Names and values of a block, as CIF 1.1 writes them; names come in small letters, with a dot as an underscore."""
-    words = [(m.lastgroup, m[m.lastgroup or 0]) for m in WORD.finditer(text) if m.lastgroup != "remark"][1:]
+def split_blocks(text: str) -> list[Words]:
+    """The words of each block of a CIF; what stands in a text between semicolons is one word, whatever it holds."""
+    blocks: list[Words] = []
+    for match in WORD.finditer(text):
+        kind = match.lastgroup or ""
+        if kind == "plain" and match[kind][:5].lower() == "data_":
+            blocks.append([])
+        elif kind != "remark" and blocks:
+            blocks[-1].append((kind, match[kind]))
+    return blocks
+
+
+def parse_block(words: Words) -> Block:
+    """Names and values of a block; names come in small letters, with a dot as an underscore."""
     found: Block = {}
     at = 0
 

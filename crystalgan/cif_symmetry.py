@@ -75,6 +75,8 @@ class Announced:
     def _of_formula(self, cell: Unfolded) -> str:
         found = Counter("H" if symbol in ISOTOPES else symbol for symbol in cell.symbols)
         total, announced = sum(found.values()), sum(self.formula.values())
+        if not announced and self.units and math.gcd(*found.values()) % self.units:
+            return f"comes to {_in_words(found)}, which are not Z {self.units} units; mend its Z, or its symmetry"
         if not announced:
             return ""
         if any(abs(found[e] / total - self.formula.get(e, 0) / announced) > 0.01 for e in {*found, *self.formula}):
@@ -99,7 +101,7 @@ def _formula(text: str) -> dict[str, float]:
     """How often each element is in a formula, D and T as H; empty where it is none."""
     from pymatgen.core import Composition
 
-    words = [re.fullmatch(r"([A-Za-z]{1,2})(\d*\.?\d*)", word) for word in text.split()]
+    words = [re.fullmatch(r"([A-Za-z]{1,2})(\d*\.?\d*)(?:\(\d+\))?", word) for word in text.split()]
     plain = " ".join(f"{word[1].capitalize()}{word[2]}" for word in words if word)
     try:  # a word for each element: then capitals leave no doubt
         found = Composition(plain if len(words) == len(plain.split()) else text[:200]).get_el_amt_dict()
@@ -129,7 +131,9 @@ def read_symmetry(block: Block, sites: Sites, lattice: np.ndarray) -> Unfolded:
     if listed is None and named:
         cell = _of_named(block, sites, named, lattice, announced)
     elif listed is None:
+        _check_nothing_else(block)
         cell = unfold(sites, np.eye(3, 4)[None], lattice)
+        cell.remarks.append("It names no space group and lists no operations: P 1 is read.")
     else:
         cell = unfold(sites, listed, lattice)
         if unknown and len(listed) == 1 and not announced.confirms(cell):
@@ -140,14 +144,34 @@ def read_symmetry(block: Block, sites: Sites, lattice: np.ndarray) -> Unfolded:
             _check_name(sites, cell, listed, named, lattice, announced)
     if problem := announced.problem(cell, abs(float(np.linalg.det(lattice)))):
         raise Unreadable(problem)
-    if not announced.confirms(cell):
-        for name, said, count in zip(sites.names, sites.multiplicities, cell.counts, strict=True):
-            if said not in (None, count):
-                raise Unreadable(
-                    f"gives {name} the multiplicity {said}, and its symmetry makes {count} of it; "
-                    "mend its space group and operations, or the multiplicities"
-                )
+    if announced.text and not announced.formula:
+        cell.remarks.append(f"Its formula {announced.text} cannot be read and was not compared with its atoms.")
+    _check_counts(sites, cell, announced)
     return cell
+
+
+def _check_counts(sites: Sites, cell: Unfolded, announced: Announced) -> None:
+    """Refuse a cell in which an atom occurs otherwise than its row says, unless formula and Z speak for the cell."""
+    for name, said, count in zip(sites.names, sites.multiplicities, cell.counts, strict=True):
+        if said not in (None, count) and announced.confirms(cell):
+            cell.remarks.append(f"It gives {name} the multiplicity {said} where symmetry, formula and Z make {count} of it.")
+        elif said not in (None, count):
+            raise Unreadable(
+                f"gives {name} the multiplicity {said}, and its symmetry makes {count} of it; "
+                "mend its space group and operations, or the multiplicities"
+            )
+
+
+def _check_nothing_else(block: Block) -> None:
+    """Refuse a block whose symmetry stands where it is not looked for: it would be read without it."""
+    for name, values in block.items():
+        told = [value for value in values if value not in UNKNOWN]
+        harmless = name.endswith(("_id", "_details")) or all(value.lower() in ("triclinic", "a") for value in told)
+        if told and not harmless and re.search("space_group|symmetry_(?!multiplicity)|symop|wyckoff", name):
+            raise Unreadable(
+                f"says something of its symmetry ({name} {told[0][:30]}) but neither names its space group nor lists operations; "
+                "write its symbol as _space_group_name_H-M_alt, or P 1 where all atoms are in the list"
+            )
 
 
 def _named(block: Block) -> tuple[Setting, ...]:
@@ -307,11 +331,19 @@ def _of_named(block: Block, sites: Sites, named: Sequence[Setting], lattice: np.
     (setting, cell) = left[0]
     if by_number and len(named) > 1:
         cell.remarks.append(f"It names its space group by the number {setting.number} alone; '{setting}' is read.")
-    elif len(every) > 1:
+    elif len(every) > 1 or any(_is_no_cell(sites, other, lattice) for other in fitting):
         cell.remarks.append(
-            f"It does not say its setting; '{setting}' is read, in which its atoms add up or are on special positions."
+            f"It does not say its setting; '{setting}' is read, in which its atoms add up, lie apart or are on special positions."
         )
     return cell
+
+
+def _is_no_cell(sites: Sites, setting: Setting, lattice: np.ndarray) -> bool:
+    try:
+        unfold(sites, setting.operations, lattice)
+    except Unreadable:
+        return True
+    return False
 
 
 def _as_counted(sites: Sites, cell: Unfolded) -> bool:

@@ -56,7 +56,7 @@ def _element(name: str, formula: frozenset[str] | None, alone: set[str], label: 
     """The element of one name; `alone` holds those of one letter that the list names without another letter."""
     letters = _letters(name)
     shown = repr(name[:MAX_NAME])
-    _check_site(name, shown)
+    check_site(name)
     rest = name.strip()[len(letters) :]
     if not letters or len(letters) > MAX_LETTERS or letters.upper() in NO_ELEMENT or not BEHIND.fullmatch(rest):
         raise Unreadable(f"holds {shown}, which is no element")
@@ -117,8 +117,9 @@ def _spelt(letters: str, shouted: bool) -> frozenset[str]:
     return frozenset(symbol.capitalize() for symbol in re.findall(_either(), letters, flags))
 
 
-def _check_site(name: str, shown: str) -> None:
-    """Refuse a site that several elements share, or that is filled in part."""
+def check_site(name: str) -> None:
+    """Refuse the name of a site that several elements share, or that is filled in part: `Unreadable`."""
+    shown = repr(name[:MAX_NAME])
     if len(name) > MAX_NAME:
         raise Unreadable(f"holds {shown}, which is no element")
     symbol = _either()

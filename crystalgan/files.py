@@ -158,21 +158,21 @@ def _zip(path: Path, limit: Limit) -> Found:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, struct.error):
         raise InputError(damaged) from None
-    with archive:
-        members = [(PurePosixPath(member.filename.replace("\\", "/")), member) for member in archive.infolist()]
-        wanted = [
-            (inside, member)
-            for inside, member in members
-            if not member.is_dir()
-            and (_climbs(inside) or not any(map(is_nobodys, inside.parts)))
-            and (_climbs(inside) or limit(inside.name) or inside.suffix.lower() == ".zip")
-        ]
-        size = sum(member.file_size for inside, member in wanted if limit(inside.name))
-        if size > MAX_UNPACKED_BYTES:
-            raise InputError(f"{path}: unpacks to {len(wanted)} files and {size // 1_000_000} MB, too much for one class.")
-        for inside, member in wanted:
-            where = printable(f"{path}/{member.filename}")
-            yield where, inside.name, partial(_member, archive, member, inside, limit(inside.name))
+    # It stays open, in memory, as long as somebody holds the contents of a member.
+    members = [(PurePosixPath(member.filename.replace("\\", "/")), member) for member in archive.infolist()]
+    wanted = [
+        (inside, member)
+        for inside, member in members
+        if not member.is_dir()
+        and (_climbs(inside) or not any(map(is_nobodys, inside.parts)))
+        and (_climbs(inside) or limit(inside.name) or inside.suffix.lower() == ".zip")
+    ]
+    size = sum(member.file_size for inside, member in wanted if limit(inside.name))
+    if size > MAX_UNPACKED_BYTES:
+        raise InputError(f"{path}: unpacks to {len(wanted)} files and {size // 1_000_000} MB, too much for one class.")
+    for inside, member in wanted:
+        where = printable(f"{path}/{member.filename}")
+        yield where, inside.name, partial(_member, archive, member, inside, limit(inside.name))
 
 
 def _climbs(inside: PurePosixPath) -> bool:

@@ -33,6 +33,7 @@ PAIR = re.compile(  # a key of a comment with its value, or a word or a quoted t
 )
 KEYS = ("lattice", "properties", "pbc")  # of the comment, in whatever case they are written
 SPECIES = {"species": "S", "symbol": "S", "symbols": "S", "element": "S", "elements": "S"}  # columns that name the element
+NUMBERS = ("z", "numbers", "atomic_numbers")  # and those that say its atomic number, where none names it
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def _lines(text: str, at: int, count: int) -> tuple[list[str], int]:
 
 def _frame(rows: list[str], line: int, info: dict[str, Any]) -> Structure:
     """One frame; `rows` begins with its comment, which is `line` of the file; what the comment says goes into `info`."""
+    from ase.data import chemical_symbols
     from ase.io.extxyz import key_val_str_to_dict
     from pymatgen.core import Structure
 
@@ -122,14 +124,14 @@ def _frame(rows: list[str], line: int, info: dict[str, Any]) -> Structure:
                 info.update(key_val_str_to_dict(pair[0]))
             except ValueError:  # a stress of six numbers, where ASE wants nine
                 info[pair[1]] = pair[2]
-    at, pos, width = _columns(said.get("properties"), line)
+    at, pos, width, by_number = _columns(said.get("properties"), line)
     names, positions = [], []
     for i, row in enumerate(rows[1:], line + 1):
         words = row.split()
         if width and len(words) != width:
             raise Unreadable(f"line {i}: {width} columns are announced by Properties, found {len(words)}: {row.strip()[:40]!r}")
         try:
-            names.append(words[at])
+            names.append(chemical_symbols[int(words[at])] if by_number else words[at])
             x, y, z = words[pos : pos + 3]
             positions.append([number(x), number(y), number(z)])
         except (IndexError, ValueError):
@@ -150,7 +152,7 @@ def _said(comment: str, line: int) -> dict[str, str]:
 
 def _lattice(text: str | None, periodic: str, line: int) -> np.ndarray:
     """The lattice rows of nine numbers, Å."""
-    directions = re.split(r"[\s,]+", periodic.strip().lower())
+    directions = re.split(r"[\s,]+", periodic.strip().strip("[]{}()").lower())
     if not all(word in ("t", "true", "1", "f", "false", "0") for word in directions) or len(directions) not in (1, 3):
         raise Unreadable(f'line {line}: pbc must be "T T T", found {periodic[:40]!r}')
     if text is None or not all(word in ("t", "true", "1") for word in directions):
@@ -161,20 +163,23 @@ def _lattice(text: str | None, periodic: str, line: int) -> np.ndarray:
     return np.array([number(word) for word in words]).reshape(3, 3)
 
 
-def _columns(properties: str | None, line: int) -> tuple[int, int, int]:
-    """The columns of the element and of the position, and how many there are; 0 for any number where no one says it."""
+def _columns(properties: str | None, line: int) -> tuple[int, int, int, bool]:
+    """The columns of the element and the position, how many there are (0: nobody says it), whether elements are numbers."""
     if properties is None:
-        return 0, 1, 0
+        return 0, 1, 0, False
     parts = properties.strip().split(":")
     names = [name.strip().lower() for name in parts[::3]]
     widths = [int(word) if re.fullmatch("[1-9][0-9]{0,3}", word) else 0 for word in parts[2::3]]
     kinds = [kind.upper() for kind in parts[1::3]]
     columns = list(zip(names, kinds, widths, strict=False))
     species = [i for i, (name, kind, width) in enumerate(columns) if (SPECIES.get(name), 1) == (kind, width)]
+    by_number = not species
+    if by_number:
+        species = [i for i, column in enumerate(columns) if column[0] in NUMBERS and column[1:] == ("I", 1)]
     places = [i for i, (name, kind, width) in enumerate(columns) if (name, kind, width) == ("pos", "R", 3)]
     if len(parts) % 3 or not all(widths) or len(species) != 1 or len(places) != 1 or len(set(names)) < len(names):
         raise Unreadable(f"line {line}: Properties must name species:S:1 and pos:R:3 once each, found {properties[:60]!r}")
-    return sum(widths[: species[0]]), sum(widths[: places[0]]), sum(widths)
+    return sum(widths[: species[0]]), sum(widths[: places[0]]), sum(widths), by_number
 
 
 def number(word: str) -> float:

@@ -38,7 +38,7 @@ COUNTS = re.compile(r"[0-9]{1,15}")
 SYMBOL = re.compile(r"[A-Z][A-Za-z]?(?![A-Za-z])\S*")  # a word of the line of symbols, when that is wrapped
 HASH = re.compile(r"(?<=\w)[/:][0-9a-f]{4,64}")  # VASP 6 puts one of the POTCAR behind each symbol
 KINDS = ("d", "D", "c", "C", "k", "K")  # with which the line begins that says Direct or Cartesian
-FRAME = re.compile(r"\s*(direct|cartesian)\s+configuration\s*=", re.IGNORECASE)
+FRAME = re.compile(r"\s*((direct|cartesian)\s+configuration|konfig)\s*=", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -266,6 +266,8 @@ def _kind_of(line: str) -> str:
     found = re.match(r"\s*([A-Za-z]+)", line)
     word = found[1].lower() if found else ""
     if word == "d" or word.startswith("dir"):
+        return "direct"
+    if word == "konfig" and FRAME.match(line):  # of an old XDATCAR
         return "direct"
     return "cartesian" if word in ("c", "k") or word.startswith(("cart", "kart")) else ""
 

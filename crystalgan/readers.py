@@ -46,7 +46,7 @@ class Format:
 
 
 FORMATS = (
-    Format("CIF", (".cif",), cif.read_cif, 1_000_000),
+    Format("CIF", (".cif", ".mcif"), cif.read_cif, 1_000_000),
     Format("extended XYZ", (".xyz", ".extxyz"), formats.read_xyz, 20_000_000),
     Format(".mat", (".mat",), containers.read_mat, 20_000_000),
     Format("JSON", (".json",), containers.read_json, 20_000_000),
@@ -62,7 +62,8 @@ BACKUPS = (  # how editors and file managers name a copy of the file that `of` n
     r"(?P<of>.+?)(\.~\d+)?~",
     r"#(?P<of>.+)#",
     r"(?P<of>.+)\.(bak|bck|bk|backup|old|orig|original|save|sav|swp|swo|tmp|autosave)\d*",
-    r"(?P<of>.+?)( -)? \(?copy( ?\d+)?\)?( \(\d+\))?(?P<ending>\.[a-z]+)?",
+    r"(?P<of>.+?)_(bak|backup|old|orig|original|save)",
+    r"(?P<of>.+?)( -)? \(?(copy|kopie|copie|copia)( ?\d+)?\)?( \(\d+\))?(?P<ending>\.[a-z]+)?",
     r"(copy of |backup of )(?P<of>.+)",
 )
 
@@ -97,13 +98,15 @@ def read_entries(path: Path, metal: str | None = None, shared: str = "H") -> tup
     """
     entries: list[Cell] = []
     left_out: list[LeftOut] = []
-    for where, name, contents in files(path, lambda name: known.most if (known := format_of(name)) else 0):
+    found = list(files(path, lambda name: known.most if (known := format_of(name)) else 0))
+    with_cells = {PurePosixPath(where).parent for where, name, _ in found if is_cell_of_a_run(name)}
+    for where, name, contents in found:
         alone = where == printable(str(path))
         try:
             known = format_of(name)
             if not alone and (original := backup_of(name)):
                 left_out.append(LeftOut(where, f"is a backup of {printable(original)}; give it another name to read it", True))
-            elif not alone and is_trajectory(name):
+            elif not alone and is_trajectory(name) and PurePosixPath(where).parent in with_cells:
                 left_out.append(LeftOut(where, _frames(contents, metal, shared), True))
             elif known is not None:
                 _collect(known, where, Source(contents(), metal, shared), entries, left_out)
@@ -137,9 +140,18 @@ def is_trajectory(name: str) -> bool:
     return "xdatcar" in base and format_of(name) is FORMATS[-1] and not base.endswith(FORMATS[-1].endings)
 
 
+def is_cell_of_a_run(name: str) -> bool:
+    """Whether a file of this name is a POSCAR or CONTCAR, in whose folder an XDATCAR is the way from one to the other."""
+    base = _base(name).lower()
+    return any(word in base for word in CARS[:2]) and format_of(name) is FORMATS[-1] and not backup_of(name)
+
+
 def _base(name: str) -> str:
+    """The name of a file without folders, `.gz`, and the `.txt` that some systems add to a name with an ending of its own."""
     name = PurePosixPath(name.replace("\\", "/")).name
-    return name[:-3] if name.lower().endswith(".gz") else name
+    name = name[:-3] if name.lower().endswith(".gz") else name
+    known = tuple(ending + ".txt" for f in FORMATS for ending in f.endings)
+    return name[:-4] if name.lower().endswith(known) else name
 
 
 def _frames(contents: Callable[[], bytes], metal: str | None, shared: str) -> str:

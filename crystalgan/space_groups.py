@@ -32,7 +32,7 @@ OLD_SYMBOLS = {
     68: ("C c c a", "C c c b", "A b a a", "A c a a", "B b c b", "B b a b"),
 }
 CUBIC_WITH_BAR = (*range(200, 207), *range(221, 231))  # once written without it: F m 3 m
-STRANGE_SPELLINGS = str.maketrans({"−": "-", "–": "-", "‐": "-", "_": "", "~": ""})
+STRANGE_SPELLINGS = str.maketrans("−–‐₁₂₃₄₅₆", "---123456", "_~{}")
 ICSD_CHOICES = {"S": "1", "Z": "2", "H": "H", "R": "R"}  # the ICSD's last letter: F d -3 m Z
 CHOICE = re.compile(r"^(.*?)\s*(?::\s*(?:origin\s*)?([-\w]+)|\(?\s*origin\s*(?:choice)?\s*([12])\s*\)?)$", re.IGNORECASE)
 
@@ -99,7 +99,7 @@ def find_settings(
     if not found:
         raise Unreadable(f"names its space group in ways that contradict each other: {words[:80]}; write one of them")
     if code is not None:
-        found = [s for s in found if _is_choice(code, s)]
+        found = list(_chosen(code, found))
         if not found:
             raise Unreadable(f"gives {words[:80]} the coordinate system {code[:20]!r}, which that space group does not have")
     return tuple(found)
@@ -141,10 +141,10 @@ def _by_symbol(symbol: str) -> tuple[Setting, ...]:
     name, choice = symbol, ""
     if split := CHOICE.match(symbol.strip()):
         name, choice = split[1], split[2] or split[3]
-    elif (words := symbol.split())[1:] and words[-1] in ICSD_CHOICES:
-        name, choice = " ".join(words[:-1]), ICSD_CHOICES[words[-1]]
+    elif (letter := symbol.strip()[-1:].upper()) in ICSD_CHOICES:
+        name, choice = symbol.strip()[:-1], ICSD_CHOICES[letter]
     known = _symbols().get(_key(name), ())
-    found = tuple(s for s in known if choice and _is_choice(choice, s))
+    found = _chosen(choice, known) if choice else ()
     if known and not found:
         raise Unreadable(f"names the space group {symbol[:40]!r}, whose choice {choice[:10]!r} no table has")
     if not found:
@@ -163,7 +163,7 @@ def _by_hall(symbol: str) -> tuple[Setting, ...]:
 
 
 def _hall_key(symbol: str) -> str:
-    plain = symbol.translate(STRANGE_SPELLINGS | {ord("_"): " "}).replace("''", '"')
+    plain = symbol.replace("_", " ").translate(STRANGE_SPELLINGS).replace("''", '"')
     return " ".join(plain.split()).casefold()
 
 
@@ -182,11 +182,13 @@ def _by_number(number: str) -> tuple[Setting, ...]:
     return tuple(s for s in settings() if s.number == wanted)
 
 
-def _is_choice(choice: str, setting: Setting) -> bool:
-    """Whether a code such as `2`, `b1`, `b`, `R` or `cab` is that of a setting."""
-    wanted, own = choice.casefold(), setting.choice.casefold()
+def _chosen(choice: str, found: Sequence[Setting]) -> tuple[Setting, ...]:
+    """Those settings that a code such as `2`, `b1`, `R` or `cab` names, or else those whose code it begins, as `b` does."""
+    wanted = choice.casefold()
     wanted = wanted.replace("abc", "") if wanted.replace("abc", "") in ("", "1", "2") else wanted
-    return wanted == own or (wanted in ("1", "2", "a", "b", "c") and own.lstrip("-").startswith(wanted))
+    exact = tuple(s for s in found if s.choice.casefold() == wanted)
+    begun = wanted in ("1", "2", "a", "b", "c")
+    return exact or tuple(s for s in found if begun and s.choice.casefold().lstrip("-").startswith(wanted))
 
 
 def is_standard(setting: Setting) -> bool:

@@ -153,6 +153,26 @@ RIGHT = {  # text -> atoms in the cell, and distances by hand or from spglib's t
         {"Hf": 4, "H": 8},
         {"H-Hf": 4.7 * 3**0.5 / 4},
     ),
+    "a text that looks like a block": (
+        cif(
+            "4.517 4.517 3.020 90 90 90",
+            named("P 42/m n m", "_exptl_special_details", ";", "Powder.", "data_collection was done at 10 K.", "loop_", ";"),
+            "Mg1 0 0 0\nH1 .304 .304 0",
+        ),
+        {"Mg": 2, "H": 4},
+        {"H-Mg": 0.304 * 4.517 * 2**0.5},
+    ),
+    "standard axes of a second origin": (
+        cif("7 8 9 90 90 90", named("C c c e :2"), "Ti1 0 0 0\nH1 .12 .23 .31"),
+        {"Ti": 8, "H": 16},
+        {},
+    ),
+    "the ICSD's letter without a blank": (cif("7 7 7 90 90 90", named("Fd-3mZ"), TI2H), {"Ti": 16, "H": 8}, {}),
+    "uncertain amounts in the formula": (
+        cif(CUBE, named("F m -3 m", "_chemical_formula_sum 'H1.00(2) Pd'")),
+        {"Pd": 4, "H": 4},
+        {},
+    ),
     "an atom outside of a list": (
         "data_x\n" + "".join(f"_cell_{k} {x}\n" for k, x in zip(CELL_NAMES, CUBE.split(), strict=True))
         + "_atom_site_label H1\n_atom_site_fract_x 0\n_atom_site_fract_y 0\n_atom_site_fract_z 0\n",
@@ -216,6 +236,26 @@ REFUSED = {  # text -> what its sentence must hold
     ),
     "an atom twice": (cif(CUBE, named("F m -3 m"), f"Pd2 0 0 0\n{ROCKSALT}"), "list each atom once"),
     "two elements at one place": (cif(CUBE, named("F m -3 m"), f"Ni1 0 0 0\n{ROCKSALT}"), "make an ordered cell of it first"),
+    "a name where nobody looks for it": (cif(CUBE, "_space_group_name_H-M_ref 'F m -3 m'"), "says something of its symmetry"),
+    "a crystal system alone": (cif(CUBE, "_symmetry_cell_setting cubic"), "says something of its symmetry"),
+    "operations where nobody looks for them": (
+        cif(CUBE, "loop_\n_symmetry_equiv_pos_xyz\n'x,y,z'\n'-x,-y,-z'"),
+        "says something of its symmetry",
+    ),
+    "letters of Wyckoff alone": (
+        cif(CUBE, "", "Pd1 a 0 0 0\nH1 b .5 .5 .5", (), "_atom_site_label\n_atom_site_Wyckoff_symbol"),
+        "says something of its symmetry",
+    ),
+    "Z that cannot be": (cif(CUBE, named("P m -3 m", "_cell_formula_units_Z 4")), "not Z 4 units"),
+    "less hydrogen in the formula": (cif(CUBE, named("F m -3 m", "_chemical_formula_sum 'Pd H0.7(1)'")), "where its formula is"),
+    "a dummy": (
+        cif(CUBE, named("F m -3 m"), "Pd1 . 0 0 0\nH1 dum .5 .5 .5", (), "_atom_site_label\n_atom_site_calc_flag"),
+        "lists dummy atoms",
+    ),
+    "a shared site of one type": (
+        cif(CUBE, named("F m -3 m"), "Mg/Ti Mg 0 0 0\nH1 H .5 .5 .5", (), TYPES),
+        "shared by Mg and Ti",
+    ),
     "a superspace group": (cif(CUBE, "_space_group_ssg_name 'P 1(abc)'"), "magnetic or modulated"),
 }
 
@@ -246,6 +286,11 @@ def test_what_was_read_otherwise_than_written_is_said():
     assert "Pd2 of Pd1" in remarks[0]
     assert "'I 41/a m d :2' is read" in read(RIGHT["origin by special positions"][0])[1][0]
     assert "number 166 alone" in read(cif("4.4 4.4 4.4 58 58 58", number(166)))[1][0]
+    assert read(cif(CUBE))[1] == ["It names no space group and lists no operations: P 1 is read."]
+    assert "PdHx cannot be read" in read(cif(CUBE, named("F m -3 m", "_chemical_formula_sum PdHx")))[1][0]
+    counted = "Pd1 8 0 0 0\nH1 4 .5 .5 .5"
+    columns = "_atom_site_label\n_atom_site_symmetry_multiplicity"
+    assert "multiplicity 8 where" in read(cif(CUBE, named("F m -3 m", *PD4H4), counted, (), columns))[1][0]
     for case in (
         "short symbol beside its number",
         "rhombohedral axes",

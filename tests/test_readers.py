@@ -292,7 +292,8 @@ def test_extended_xyz_however_its_comment_is_written(tmp_path, text):
         ),
         (xyz(f"{BOX} Properties=species:S:1:pos:R:2"), "line 2: Properties must name"),
         (xyz(f"{BOX} Properties=species:S:1:pos:I:3"), "line 2: Properties must name"),
-        (xyz(f"{BOX} Properties=Z:I:1:pos:R:3"), "line 2: Properties must name"),
+        (xyz(f"{BOX} Properties=Z:I:1:pos:R:3"), "line 3: an element and its position expected, found 'Ni"),
+        (xyz(f"{BOX} Properties=Z:I:1:pos:R:3", names=("119", "28", "1", "1")), "line 3: an element and its position expected"),
         (xyz(f"{BOX} Properties=species:S:1:pos:R:3:pos:R:3"), "line 2: Properties must name"),
         (xyz(f"{BOX} Properties=species:S:1:pos:R:3:forces:R:3"), "line 3: 7 columns are announced by Properties, found 4"),
         (xyz(f"{BOX} Properties=species:S:1:pos:R:3", columns="{s} {x} {y} {z} {forces}"), "line 3: 4 columns are announced"),
@@ -329,3 +330,17 @@ def test_json_says_what_it_leaves(tmp_path, palladium):
         " entry 3": "holds no structure",
         " entry 4": "holds sites and no lattice",
     }
+
+
+def test_extended_xyz_by_atomic_numbers(tmp_path):
+    head = 'Lattice="4 0 0 0 4 0 0 0 4" pbc="[True, True, True]" Properties=Z:I:1:pos:R:3'
+    (tmp_path / "a.xyz").write_text(f"2\n{head}\n28 0 0 0\n1 2 2 2\n")
+    (entry,) = read(tmp_path / "a.xyz")
+    assert [site.specie.symbol for site in entry.structure] == ["Ni", "H"]
+
+
+def test_a_cif_that_was_saved_as_text_is_one(tmp_path, palladium):
+    (tmp_path / "a.cif.txt").write_text(str(CifWriter(palladium.structures[0], significant_figures=8)))
+    (tmp_path / "notes.txt").write_text("nothing")
+    (entry,) = read(tmp_path)
+    assert entry.structure.composition == palladium.structures[0].composition
