@@ -1,5 +1,4 @@
 """No candidate is shown, stored or exported that is not Niggli-reduced or conventional: arithmetic and spglib are the judges."""
-# ruff: noqa: F811 - a fixture that is imported looks redefined where it is used
 
 import hashlib
 import io
@@ -16,7 +15,6 @@ from ase.db import connect
 from conftest import random_crystals
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
-from test_cli import crystalgan  # noqa: F401 - a fixture
 
 from crystalgan import InputError, lattice
 from crystalgan.archive import export

@@ -10,7 +10,6 @@ from dataclasses import fields
 import pytest
 import torch
 from conftest import AUTHORS_DATA
-from test_cli import crystalgan  # noqa: F401 - a fixture
 
 from crystalgan import InputError, study
 from crystalgan import ablation as ablate
@@ -269,7 +268,7 @@ def test_a_search_begins_with_the_settings_it_is_given_and_goes_on(tmp_path):
     assert [path.name for path in left.iterdir()] == ["trials.db"]  # the runs of a trial are not kept
 
 
-def test_json_has_the_form_that_others_read(crystalgan, studied, tmp_path):  # noqa: F811
+def test_json_has_the_form_that_others_read(crystalgan, studied, tmp_path):
     root, _, _ = studied
     words = ("table2", "--pairs", "Pd-Ni", "--seeds", 2, "--epochs", 2, "--jobs", 1, "--runs", root)
     code, out, _ = crystalgan(*words, "--out", tmp_path / "t.html", "--json")
@@ -284,7 +283,7 @@ def test_json_has_the_form_that_others_read(crystalgan, studied, tmp_path):  # n
     assert "paper" in crystalgan(*words)[1]
 
 
-def test_metrics_of_a_run_in_words_and_json(crystalgan, small_run):  # noqa: F811
+def test_metrics_of_a_run_in_words_and_json(crystalgan, small_run):
     found = json.loads(crystalgan("metrics", small_run.folder, "--json")[1])
     assert found["candidates"] == 40
     lines = crystalgan("metrics", small_run.folder)[1].splitlines()
@@ -293,7 +292,7 @@ def test_metrics_of_a_run_in_words_and_json(crystalgan, small_run):  # noqa: F81
 
 
 @pytest.mark.skipif(not AUTHORS_DATA.exists(), reason="the authors' own cells are not here")
-def test_the_authors_files_are_one_pair(crystalgan, tmp_path):  # noqa: F811
+def test_the_authors_files_are_one_pair(crystalgan, tmp_path):
     own = ("--a", AUTHORS_DATA / "PdH_dataset.mat", "--b", AUTHORS_DATA / "NiH_dataset.mat")
     words = ("--seeds", 1, "--epochs", 1, "--jobs", 1, "--runs", tmp_path, "--json")
     code, out, _ = crystalgan("table2", "Pd-Ni", *own, *words)
@@ -325,7 +324,7 @@ def test_the_authors_files_are_one_pair(crystalgan, tmp_path):  # noqa: F811
         (("metrics", "nowhere"), "nowhere"),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence(crystalgan, tmp_path, words, named):  # noqa: F811
+def test_what_cannot_be_used_is_one_sentence(crystalgan, tmp_path, words, named):
     runs = ("--runs", tmp_path / "runs") if words[0] != "metrics" else ()
     code, out, err = crystalgan(*words, *runs)
     last = err.strip().splitlines()[-1]

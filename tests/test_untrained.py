@@ -1,5 +1,4 @@
 """Elements that a potential gives numbers for but was hardly trained on: which they are, and where it is said."""
-# ruff: noqa: F811 - a fixture that is imported looks redefined where it is used
 
 import csv
 import io
@@ -14,7 +13,6 @@ import pandas as pd
 import pytest
 from pymatgen.core import Element, Lattice, Structure
 from test_app import _not_the_first_visit, open_page  # noqa: F401 - a fixture of every test
-from test_cli import crystalgan  # noqa: F401 - a fixture
 
 from crystalgan import energy
 from crystalgan.archive import export
@@ -106,7 +104,7 @@ def as_if_relaxed(run, number):
     columns |= {"spacegroup": 1, "spacegroup_symbol": "P1"}
     lattices, positions = cell.lattice.matrix[None], cell.cart_coords[None]
     data = {"reason": "", "energies": [-4.0], "frames": [0], "lattices": lattices, "positions": positions}
-    open_relaxed(run).write(cell.to_ase_atoms(), key_value_pairs=columns, data=data)
+    open_relaxed(run, make=True).write(cell.to_ase_atoms(), key_value_pairs=columns, data=data)
 
 
 def test_it_stands_in_the_table_of_an_export(tmp_path):
