@@ -20,7 +20,7 @@ from ui import cached, components, state, work
 KEYS = {"kept": ("Keep", "K"), "rejected": ("Reject", "X"), "undecided": ("Undecided", "U")}
 MOST_UNDONE = 200  # decisions that Undo reaches back
 MOST_NOTE = 2000  # characters
-NOBODY: dict[str, Any] = {"run": None, "identity": "", "order": [], "decisions": "", "current": None, "undo": []}
+NOBODY: dict[str, Any] = {"run": None, "identity": "", "order": [], "decisions": "", "current": None, "undo": [], "note": None}
 
 
 def show_candidate(number: int) -> None:
@@ -35,7 +35,7 @@ def bar(run: Run, shown: pd.DataFrame, table: pd.DataFrame, row: pd.Series) -> N
     here, decisions = ids.index(number), "".join(decision[0] for decision in shown["decision"])
     undone = [(by, i, before) for folder, by, i, before in _undo_stack() if folder == str(run.folder)][-MOST_UNDONE:]
     at = {"run": run.folder.name, "identity": identity(run), "order": ids, "decisions": decisions, "current": number}
-    st.session_state["vetting"] = at | {"undo": undone}
+    st.session_state["vetting"] = NOBODY | at | {"undo": undone}
     base = {"run": run.folder.name, "identity": at["identity"], "id": number}
     previous, following = ids[max(0, here - 1)], ids[min(here + 1, len(ids) - 1)]
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
@@ -119,6 +119,9 @@ def _undo_stack() -> list[tuple[str, str, int, str]]:
 def _act(event: dict[str, Any], by: str) -> None:
     """Do one act where it was meant; what cannot be written is said on the page."""
     number, name = int(event["id"]), str(event["run"])
+    if "note" in event:
+        run = Run(cached.runs_folder() / name)
+        _write_note(run, str(event["identity"]), int(event["note_of"]), str(event["note"]), str(event["note_seen"]))
     try:
         if event["what"] not in ("next", "prev"):
             _write(_meant(name, str(event["identity"])), number, event, by)
@@ -214,6 +217,7 @@ def note(run: Run, row: pd.Series, place: Any) -> None:  # noqa: ANN401 - a cont
     number, saved = int(row["id"]), str(row["note"])
     draft = _drafts().get((str(run.folder), number))
     key, wanted = f"note_{run.folder.name}_{number}", saved if draft is None else draft[0]
+    st.session_state.get("vetting", {})["note"] = {"text": wanted, "written": saved}
     if st.session_state.get(key) != wanted:  # another session's note, or the field was not on the page for a while
         st.session_state[key] = wanted
     place.text_input(

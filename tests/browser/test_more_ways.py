@@ -83,10 +83,10 @@ def test_a_cleaned_copy_is_taken_and_given_back(page, server):
 
 
 def test_candidates_are_compared_with_known_structures_that_go_along(page, server):
-    run = Run.open(server.runs / "Pd-Ni-H_shipped")
     page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=3")
     expect(page.get_by_text("Not compared with known ternaries of Pd-Ni-H yet")).to_be_visible()
     settled(page)
+    run = Run.open(server.runs / "Pd-Ni-H_shipped")
     page.get_by_role("button", name="Known").click()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
