@@ -45,7 +45,7 @@ def decided(run):
 
 def becomes(page, run, wanted):
     """Wait until exactly these are decided, and say what there is otherwise."""
-    for _ in range(150):
+    for _ in range(300):
         if decided(run) == wanted:
             return
         page.wait_for_timeout(200)
