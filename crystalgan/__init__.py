@@ -32,6 +32,13 @@ class InputError(ValueError):
 class Interrupted(BaseException):
     """The user stopped a command (Ctrl-C, SIGTERM); the message says what is kept and how to go on."""
 
+    @classmethod
+    def is_behind(cls, error: BaseException | None) -> bool:
+        """Whether an error is one, or what compiled code made of one that came while it ran (a SystemError)."""
+        while error is not None and not isinstance(error, cls):
+            error = error.__cause__ or error.__context__
+        return error is not None
+
 
 try:
     Path.home()

@@ -32,6 +32,10 @@ def main() -> None:
             _run()
     except Interrupted as asked:
         _end(f"stopped; {asked}", 130)
+    except SystemError as error:
+        if not Interrupted.is_behind(error):
+            raise
+        _end(f"stopped; {NOTHING}", 130)
     except BrokenPipeError:  # the reader has seen enough, as `head` has
         _silence()
         sys.exit(1)

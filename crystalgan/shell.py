@@ -73,5 +73,7 @@ def keeping(words: Callable[[], str]) -> Iterator[None]:
     """Say what is kept, and how to go on, where the work in here is stopped by the user."""
     try:
         yield
-    except Interrupted:
+    except (Interrupted, SystemError) as error:
+        if not Interrupted.is_behind(error):
+            raise
         raise Interrupted(words()) from None

@@ -394,3 +394,17 @@ def test_a_run_is_about_to_be_trained_as_soon_as_it_is_named(tmp_path):
         state = json.loads((Path(named.removeprefix("run folder: ").strip()) / "status.json").read_text())["state"]
         process.kill()
     assert state in {"starting", "running"}
+
+
+def test_a_stop_that_comes_while_compiled_code_runs_is_a_stop():
+    """Python hands a signal's exception to compiled code, which makes a SystemError of it."""
+    from crystalgan import Interrupted
+    from crystalgan.shell import keeping
+
+    with pytest.raises(Interrupted, match="what was made is kept"), keeping(lambda: "what was made is kept"):
+        try:
+            raise Interrupted
+        except Interrupted as error:
+            raise SystemError("returned a result with an exception set") from error
+    with pytest.raises(SystemError, match="of another kind"), keeping(lambda: ""):
+        raise SystemError("of another kind")

@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
-SECONDS = 60_000  # ms that anything may take on a loaded machine
+SECONDS = 180_000  # ms that anything may take on a loaded machine
 expect.set_options(timeout=SECONDS)
 
 
