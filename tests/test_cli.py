@@ -401,10 +401,9 @@ def test_a_stop_that_comes_while_compiled_code_runs_is_a_stop():
     from crystalgan import Interrupted
     from crystalgan.shell import keeping
 
+    made = SystemError("returned a result with an exception set")
+    made.__cause__ = Interrupted()
     with pytest.raises(Interrupted, match="what was made is kept"), keeping(lambda: "what was made is kept"):
-        try:
-            raise Interrupted
-        except Interrupted as error:
-            raise SystemError("returned a result with an exception set") from error
+        raise made
     with pytest.raises(SystemError, match="of another kind"), keeping(lambda: ""):
         raise SystemError("of another kind")
