@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-import pandas as pd  # noqa: F401 - before any fragment runs, which else could meet it half initialised
+# before any fragment runs, which else could meet it half initialised
+import pandas as pd  # noqa: F401
 import streamlit as st
 
 from ui import vet
@@ -10,7 +11,8 @@ from ui import vet
 ICON = str(Path(__file__).parent / "assets" / "icon.svg")
 st.set_page_config(page_title="CrystalGAN", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
-# Streamlit makes each change of a page's address a step of the browser's history; for Back the page is one step, wherever on it
+# Streamlit makes each change of a page's address a step of the browser's history; for Back the page
+# is one step, wherever on it
 # the visitor was last. Keys that are pressed before `frontend/keys` is there are kept for it.
 AT_FIRST = """<script>
 if (!window.crystalganHistory) {

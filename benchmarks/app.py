@@ -1,6 +1,8 @@
-"""How quickly the app answers, in a real Chromium: `python -m benchmarks.app` prints JSON, seconds throughout.
+"""How quickly the app answers, in a real Chromium: `python -m benchmarks.app` prints JSON, seconds
+throughout.
 
-One of ten visitors trains while all open the same run; a run of 10,000 candidates is made of copies of the shipped ones.
+One of ten visitors trains while all open the same run; a run of 10,000 candidates is made of copies
+of the shipped ones.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import connect
 
-from crystalgan.runs import SHIPPED
+from crystalgan.runs.folder import SHIPPED
 from ui.work import start_training
 
 if TYPE_CHECKING:
@@ -46,11 +48,18 @@ def large_run(runs: Path) -> str:
     shutil.copytree(source, folder)
     with closing(sqlite3.connect(folder / "candidates.db")) as db:
         (count,) = db.execute("SELECT count(*) FROM systems").fetchone()
-        columns = [row[1] for row in db.execute("PRAGMA table_info(systems)") if row[1] not in ("id", "unique_id")]
+        columns = [
+            row[1]
+            for row in db.execute("PRAGMA table_info(systems)")
+            if row[1] not in ("id", "unique_id")
+        ]
         names = ", ".join(columns)
         for copy in range(1, LARGE // count):
             values = f"id + {copy * count}, unique_id || '{copy}', {names}"
-            db.execute(f"INSERT INTO systems (id, unique_id, {names}) SELECT {values} FROM systems WHERE id <= {count}")
+            db.execute(
+                f"INSERT INTO systems (id, unique_id, {names}) SELECT {values} FROM systems WHERE"
+                f" id <= {count}"
+            )
         db.commit()
     return folder.name
 
@@ -68,14 +77,17 @@ def median(action: Callable[[], object]) -> float:
 def first_page(page: Page, url: str) -> float:
     def open_it() -> None:
         page.goto(url)
-        page.frame_locator("iframe[title*=crystalgan_elements]").get_by_role("button").filter(has_text="Pd").wait_for()
+        page.frame_locator("iframe[title*=crystalgan_elements]").get_by_role("button").filter(
+            has_text="Pd"
+        ).wait_for()
         settled(page)
 
     return round(timed(open_it), 2)
 
 
 def page_changes(page: Page) -> dict[str, float]:
-    """Medians, until the page has been run to its end and nothing of it is still a placeholder; for Explore also its canvas."""
+    """Medians, until the page has been run to its end and nothing of it is still a placeholder; for
+    Explore also its canvas."""
     titles = ("Train", "Explore", "Export", "Pair")
     times: dict[str, list[float]] = {title: [] for title in (*titles, "Explore, its cell drawn")}
     for turn in range(1 + REPEATS):
@@ -86,7 +98,8 @@ def page_changes(page: Page) -> dict[str, float]:
             if title == "Explore":
                 drawn(page)
                 taken[f"{title}, its cell drawn"] = time.perf_counter() - started
-            for name, seconds in taken.items() if turn else ():  # the first round reads what is cached afterwards
+            # the first round reads what is cached afterwards
+            for name, seconds in taken.items() if turn else ():
                 times[name].append(seconds)
     return {name: round(statistics.median(values), 2) for name, values in times.items()}
 
@@ -121,13 +134,16 @@ def scrolling(page: Page) -> float:
 
     def step() -> None:
         page.mouse.wheel(0, 20_000)
-        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
 
     return median(step)
 
 
 async def visitors(url: str) -> tuple[float, float]:
-    """Ten sessions at once change pages and candidates every few seconds: median and slowest answer.
+    """Ten sessions at once change pages and candidates every few seconds: median and slowest
+    answer.
 
     Over the app's own websocket: ten browsers on this machine would measure themselves.
     """
@@ -139,15 +155,23 @@ async def visitors(url: str) -> tuple[float, float]:
 async def session(url: str, k: int) -> list[float]:
     times, rng = [], random.Random(k)
     pages = ("", "train", "explore", "export")
-    async with connect(f"{url.replace('http', 'ws')}/_stcore/stream", subprotocols=["streamlit"], max_size=None) as socket:  # type: ignore[list-item]
+    async with connect(
+        f"{url.replace('http', 'ws')}/_stcore/stream",
+        subprotocols=["streamlit"],  # type: ignore[list-item]
+        max_size=None,
+    ) as socket:
         for turn in range(8):
             await asyncio.sleep(rng.uniform(1, 4))  # what a visitor looks at the page
             query = f"run=Pd-Ni-H_shipped&a=Pd&b=Ni&candidate={1 + 10 * k + turn}"
             started = time.perf_counter()
-            asked = BackMsg(rerun_script=ClientState(query_string=query, page_name=pages[(turn + k) % 4]))
+            asked = BackMsg(
+                rerun_script=ClientState(query_string=query, page_name=pages[(turn + k) % 4])
+            )
             await socket.send(asked.SerializeToString())
             async for message in socket:
-                forward = ForwardMsg.FromString(message if isinstance(message, bytes) else message.encode())
+                forward = ForwardMsg.FromString(
+                    message if isinstance(message, bytes) else message.encode()
+                )
                 if forward.WhichOneof("type") == "script_finished":
                     break
             times.append(time.perf_counter() - started)
@@ -177,11 +201,18 @@ def main() -> None:
             page.goto(f"{server.url}/explore?run={name}")
             drawn(page)
             result[f"{LARGE} candidates"] = {"opened": round(time.perf_counter() - started, 2)}
-            result[f"{LARGE} candidates"] |= {"filter": filtering(page), "scroll": scrolling(page), "next": next_candidate(page)}
+            result[f"{LARGE} candidates"] |= {
+                "filter": filtering(page),
+                "scroll": scrolling(page),
+                "next": next_candidate(page),
+            }
             browser.close()
         start_training(["train", "Pd", "Ni"], runs)
         middle, slowest = asyncio.run(visitors(server.url))
-        result[f"answers to {VISITORS} sessions at once while one trains"] = {"median": middle, "slowest": slowest}
+        result[f"answers to {VISITORS} sessions at once while one trains"] = {
+            "median": middle,
+            "slowest": slowest,
+        }
         server.close()
     print(json.dumps(result, indent=1))
 

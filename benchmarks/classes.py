@@ -1,7 +1,8 @@
-"""The built-in classes: how fast they load, and whether their cells are where CHGNet's minima are. Prints JSON.
+"""The built-in classes: how fast they load, and whether their cells are where CHGNet's minima are.
+Prints JSON.
 
-Cells at random are relaxed again, to 0.01 eV/Å; `--stretch 1.03` starts from 1.03 times their volume, and `--rattle` moves the
-atoms too, which shows how many of the types are saddle points.
+Cells at random are relaxed again, to 0.01 eV/Å; `--stretch 1.03` starts from 1.03 times their
+volume, and `--rattle` moves the atoms too, which shows how many of the types are saddle points.
 
     python -m benchmarks.classes [--cells 20] [--seed 0] [--stretch 1.0] [--rattle 0.0]
 """
@@ -13,7 +14,7 @@ import sys
 import time
 import warnings
 
-from crystalgan.classes import builtin_classes, load_class
+from crystalgan.data.classes import builtin_classes, load_class
 
 ENERGY, VOLUME = 0.005, 0.01  # eV/atom, relative: what counts as the same minimum
 
@@ -42,9 +43,9 @@ def load_times() -> dict[str, float]:
 def relaxed_again(count: int, seed: int, stretch: float, rattle: float) -> dict[str, object]:
     import torch
 
-    from crystalgan.build import FINE_FMAX
-    from crystalgan.potentials import load_chgnet
-    from crystalgan.relax import relax
+    from crystalgan.potentials.registry import load_chgnet
+    from crystalgan.stability.relax import relax
+    from crystalgan.studies.builtin import FINE_FMAX
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -63,13 +64,22 @@ def relaxed_again(count: int, seed: int, stretch: float, rattle: float) -> dict[
                 "metal": metal,
                 "prototype": entry.info["prototype"],
                 "converged": result.converged,
-                "energy_ev_per_atom": round(result.energy / len(structure) - float(entry.info["energy_per_atom"]), 6),
+                "energy_ev_per_atom": round(
+                    result.energy / len(structure) - float(entry.info["energy_per_atom"]), 6
+                ),
                 "volume": round(float(result.structure.volume / entry.structure.volume - 1), 6),
             }
         )
         print(rows[-1], file=sys.stderr)
     same = sum(abs(r["energy_ev_per_atom"]) < ENERGY and abs(r["volume"]) < VOLUME for r in rows)
-    return {"cells": count, "seed": seed, "stretch": stretch, "rattle": rattle, "same": same, "rows": rows}
+    return {
+        "cells": count,
+        "seed": seed,
+        "stretch": stretch,
+        "rattle": rattle,
+        "same": same,
+        "rows": rows,
+    }
 
 
 if __name__ == "__main__":
@@ -80,5 +90,12 @@ if __name__ == "__main__":
     parser.add_argument("--rattle", type=float, default=0.0, help="Å")
     given = parser.parse_args()
     print(
-        json.dumps({"load": load_times(), "relaxed_again": relaxed_again(given.cells, given.seed, given.stretch, given.rattle)})
+        json.dumps(
+            {
+                "load": load_times(),
+                "relaxed_again": relaxed_again(
+                    given.cells, given.seed, given.stretch, given.rattle
+                ),
+            }
+        )
     )

@@ -1,4 +1,5 @@
-"""Zips with one bad member among good ones, and zips of which nothing can be trusted; as in `hostile_files`."""
+"""Zips with one bad member among good ones, and zips of which nothing can be trusted; as in
+`hostile_files`."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ Member = Callable[[zipfile.ZipFile], None]
 def members() -> dict[str, tuple[str, Member, Callable[[bytes], bytes]]]:
     """Bad files in a zip of good ones: name -> (words, writes it, changes the bytes of the zip)."""
 
-    def write(name: str, data: bytes | str, method: int = zipfile.ZIP_DEFLATED, mode: int = 0o100644) -> Member:
+    def write(
+        name: str, data: bytes | str, method: int = zipfile.ZIP_DEFLATED, mode: int = 0o100644
+    ) -> Member:
         def into(archive: zipfile.ZipFile) -> None:
             info = zipfile.ZipInfo(name)
             info.compress_type, info.external_attr = method, mode << 16
@@ -25,7 +28,8 @@ def members() -> dict[str, tuple[str, Member, Callable[[bytes], bytes]]]:
         return into
 
     def both(change: Callable[[bytearray, int, int], None]) -> Callable[[bytes], bytes]:
-        """Change the two headers of the last member: the one before its data and the one in the directory."""
+        """Change the two headers of the last member: the one before its data and the one in the
+        directory."""
 
         def changed(data: bytes) -> bytes:
             out = bytearray(data)
@@ -53,14 +57,26 @@ def members() -> dict[str, tuple[str, Member, Callable[[bytes], bytes]]]:
         at = data.rindex(b"PK\x03\x04")
         return data[:at] + b"XXXX" + data[at + 4 :]
 
-    paths = {"../climb.vasp": "climb.vasp", "a/../../climb2.vasp": "climb2.vasp", "/etc/absolute.vasp": "absolute.vasp"}
-    paths |= {"..\\back.vasp": "back.vasp", "C:\\drive.vasp": "drive.vasp", "\\\\host\\share.vasp": "share.vasp"}
-    paths |= {"C:colon.vasp": "colon.vasp", "../../../../root/.ssh/authorized_keys": "authorized_keys"}
+    paths = {
+        "../climb.vasp": "climb.vasp",
+        "a/../../climb2.vasp": "climb2.vasp",
+        "/etc/absolute.vasp": "absolute.vasp",
+    }
+    paths |= {
+        "..\\back.vasp": "back.vasp",
+        "C:\\drive.vasp": "drive.vasp",
+        "\\\\host\\share.vasp": "share.vasp",
+    }
+    paths |= {
+        "C:colon.vasp": "colon.vasp",
+        "../../../../root/.ssh/authorized_keys": "authorized_keys",
+    }
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as archive:
         archive.writestr("x.vasp", POSCAR)
     cases: dict[str, tuple[str, Member, Callable[[bytes], bytes]]] = {
-        name: ("leads out of the archive", write(path, POSCAR), same) for path, name in paths.items()
+        name: ("leads out of the archive", write(path, POSCAR), same)
+        for path, name in paths.items()
     }
     return cases | {
         "encrypted.vasp": ("is encrypted", write("encrypted.vasp", POSCAR), field(6, 8, "<H", 1)),
@@ -69,19 +85,51 @@ def members() -> dict[str, tuple[str, Member, Callable[[bytes], bytes]]]:
         "bomb.vasp": ("is too large: 100 MB", write("bomb.vasp", bytes(100_000_000)), same),
         "bomb.extxyz": ("line 1: a number of atoms", write("bomb.extxyz", bytes(19_000_000)), same),
         "bomb.db": ("is too large: 60 MB", write("bomb.db", bytes(60_000_000)), same),
-        "small.vasp": ("is damaged in the zip", write("small.vasp", bytes(100_000_000)), field(22, 24, "<I", 1000)),
-        "grown.vasp": ("is damaged in the zip", write("grown.vasp", POSCAR), field(22, 24, "<I", 900_000)),
+        "small.vasp": (
+            "is damaged in the zip",
+            write("small.vasp", bytes(100_000_000)),
+            field(22, 24, "<I", 1000),
+        ),
+        "grown.vasp": (
+            "is damaged in the zip",
+            write("grown.vasp", POSCAR),
+            field(22, 24, "<I", 900_000),
+        ),
         "sum.vasp": ("is damaged in the zip", write("sum.vasp", POSCAR), field(14, 16, "<I", 1234)),
-        "method.vasp": ("another method than deflate", stored("method.vasp"), field(8, 10, "<H", 99)),
-        "bzip2.vasp": ("another method than deflate", write("bzip2.vasp", bytes(900_000), zipfile.ZIP_BZIP2), same),
-        "lzma.vasp": ("another method than deflate", write("lzma.vasp", bytes(900_000), zipfile.ZIP_LZMA), same),
+        "method.vasp": (
+            "another method than deflate",
+            stored("method.vasp"),
+            field(8, 10, "<H", 99),
+        ),
+        "bzip2.vasp": (
+            "another method than deflate",
+            write("bzip2.vasp", bytes(900_000), zipfile.ZIP_BZIP2),
+            same,
+        ),
+        "lzma.vasp": (
+            "another method than deflate",
+            write("lzma.vasp", bytes(900_000), zipfile.ZIP_LZMA),
+            same,
+        ),
         "overlap.vasp": ("is damaged in the zip", write("overlap.vasp", POSCAR), points_at_first),
         "header.vasp": ("is damaged in the zip", write("header.vasp", POSCAR), cut_local),
         "line\nfeed.vasp": ("line 7", write("line\nfeed.vasp", swap(POSCAR, "2 4", "x")), same),
-        "escape\x1b[31m.vasp": ("line 7", write("escape\x1b[31m.vasp", swap(POSCAR, "2 4", "x")), same),
-        "n" * 60_000 + ".vasp": ("line 7", write("n" * 60_000 + ".vasp", swap(POSCAR, "2 4", "x")), same),
+        "escape\x1b[31m.vasp": (
+            "line 7",
+            write("escape\x1b[31m.vasp", swap(POSCAR, "2 4", "x")),
+            same,
+        ),
+        "n" * 60_000 + ".vasp": (
+            "line 7",
+            write("n" * 60_000 + ".vasp", swap(POSCAR, "2 4", "x")),
+            same,
+        ),
         "cut.cif": ("_cell_angle has no value", write("cut.cif", CIF[:150]), same),
-        "bomb.cif.gz": ("is too large", write("bomb.cif.gz", gzip.compress(bytes(50_000_000))), same),
+        "bomb.cif.gz": (
+            "is too large",
+            write("bomb.cif.gz", gzip.compress(bytes(50_000_000))),
+            same,
+        ),
     }
 
 

@@ -1,12 +1,14 @@
-"""What the GAN is worth beside what needs no learning: same held-out parents, same transfer, same refinement. Prints JSON.
+"""What the GAN is worth beside what needs no learning: same held-out parents, same transfer, same
+refinement. Prints JSON.
 
 python -m benchmarks.learning [--pairs Pd-Ni Mg-Ti] [--parents 50] [--seeds 3] [--epochs 1000]
 
-One in five cells of each class is held out of training. Pairs of held-out parents go through step 1 and the transfer, with
-several origins each. All methods start from there: the raw transfer, the same at the scale that breaks the rule least,
-projected gradient descent on the geometric loss by 25, 60 and 200 steps, and the GAN followed by what makes its candidates:
-packing at the usual volume, the way down the energy of pairs, and a descent on the rule. What of that is the generator's own is
-seen beside the same without it, from a start with the noise that its generator takes in.
+One in five cells of each class is held out of training. Pairs of held-out parents go through step 1
+and the transfer, with several origins each. All methods start from there: the raw transfer, the
+same at the scale that breaks the rule least, projected gradient descent on the geometric loss by
+25, 60 and 200 steps, and the GAN followed by what makes its candidates: packing at the usual
+volume, the way down the energy of pairs, and a descent on the rule. What of that is the generator's
+own is seen beside the same without it, from a start with the noise that its generator takes in.
 """
 
 from __future__ import annotations
@@ -25,26 +27,36 @@ import numpy as np
 import torch
 from scipy.stats import wasserstein_distance
 
-from crystalgan import methods
-from crystalgan.ablation import median_above_hull
-from crystalgan.candidates import SYMPREC
-from crystalgan.cells import Cells, decode, space_group
-from crystalgan.classes import BinaryClass, load_class
 from crystalgan.config import Config
-from crystalgan.energy import load as energy_of
-from crystalgan.geometry import first_neighbours, keeps, pack, refine
-from crystalgan.matching import Seen
-from crystalgan.pools import class_tensors, disturbed, load_networks, transferred, union, usual_of
-from crystalgan.training import train
+from crystalgan.crystal.canonical import space_group
+from crystalgan.crystal.cells import Cells, decode
+from crystalgan.crystal.distances import first_neighbours
+from crystalgan.crystal.limits import limits_of
+from crystalgan.crystal.matching import StructureIndex
+from crystalgan.crystal.repair import repair, rescale, satisfies
+from crystalgan.data.classes import BinaryClass, load_class
+from crystalgan.model import methods
+from crystalgan.model.batches import (
+    class_tensors,
+    load_networks,
+    perturb,
+    reference_of,
+    transferred,
+    union,
+)
+from crystalgan.model.pair_potential import load as energy_of
+from crystalgan.runs.candidates import SYMPREC
+from crystalgan.runs.training import train
+from crystalgan.studies.ablation import median_above_hull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from crystalgan.energy import PairEnergy
-    from crystalgan.geometry import Limits
-    from crystalgan.runs import Run
+    from crystalgan.crystal.limits import Limits
+    from crystalgan.model.pair_potential import PairEnergy
+    from crystalgan.runs.folder import Run
 
 ORIGINS = 4  # samples of each pair of parents
 SCALES = np.linspace(0.9, 1.2, 13)  # of lengths, of which `scaled` takes the one that breaks least
@@ -69,15 +81,20 @@ def scaled(cells: Cells, limits: Limits) -> Cells:
         trial = replace(cells, lattice=cells.lattice * float(scale))
         near = first_neighbours(trial)
         short, long, _ = limits.excess(near, 0.0)
-        broken = torch.zeros(len(cells), dtype=torch.float64).index_add(0, near.cell, short.square() + long.square())
+        broken = torch.zeros(len(cells), dtype=torch.float64).index_add(
+            0, near.cell, short.square() + long.square()
+        )
         better = broken < least
         least = torch.where(better, broken, least)
-        best = replace(cells, lattice=torch.where(better[:, None, None], trial.lattice, best.lattice))
+        best = replace(
+            cells, lattice=torch.where(better[:, None, None], trial.lattice, best.lattice)
+        )
     return best
 
 
 def invariants(cells: Cells, units: Tensor) -> dict[str, np.ndarray]:
-    """First-neighbour distances by kind of pair, and volumes, each by what is usual for the elements in both classes."""
+    """First-neighbour distances by kind of pair, and volumes, each by what is usual for the
+    elements in both classes."""
     near, usual = first_neighbours(cells), units.double()
     relative = near.distance / usual[near.center_slot, near.other_slot]
     metal = (near.center_slot > 0).long() + (near.other_slot > 0)
@@ -86,10 +103,13 @@ def invariants(cells: Cells, units: Tensor) -> dict[str, np.ndarray]:
     return kinds | {"volume": volume.numpy()}
 
 
-def score(cells: Cells, seconds: float, limits: Limits, units: Tensor, real: dict[str, np.ndarray]) -> dict[str, float]:
-    """Shares, distances of distributions, and valid, unique and symmetric cells for a second of making and judging them."""
-    valid = keeps(cells, limits)
-    seen, unique, symmetric = Seen[int](), [], []
+def score(
+    cells: Cells, seconds: float, limits: Limits, units: Tensor, real: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """Shares, distances of distributions, and valid, unique and symmetric cells for a second of
+    making and judging them."""
+    valid = satisfies(cells, limits)
+    seen, unique, symmetric = StructureIndex[int](), [], []
     started = time.process_time()
     for k, structure in enumerate(decode(cells)):
         unique.append(seen.find_or_add(structure, k) is None)
@@ -97,7 +117,11 @@ def score(cells: Cells, seconds: float, limits: Limits, units: Tensor, real: dic
     judging = time.process_time() - started
     good = valid.numpy() & np.array(unique)
     found = invariants(cells[valid] if valid.any() else cells, units)
-    some = [structure for structure, keeps_it in zip(decode(cells), valid.tolist(), strict=True) if keeps_it][:MEASURED]
+    some = [
+        structure
+        for structure, keeps_it in zip(decode(cells), valid.tolist(), strict=True)
+        if keeps_it
+    ][:MEASURED]
     return {
         "valid": float(valid.double().mean()),
         "valid_unique": float(good.mean()),
@@ -108,22 +132,33 @@ def score(cells: Cells, seconds: float, limits: Limits, units: Tensor, real: dic
     } | {f"W {name}": float(wasserstein_distance(found[name], real[name])) for name in real}
 
 
-def compare(run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int) -> dict[str, dict[str, float]]:
-    """Every method from the same samples of a run whose classes are swapped for the held-out ones."""
-    units = usual_of(*class_tensors(run))
+def compare(
+    run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int
+) -> dict[str, dict[str, float]]:
+    """Every method from the same samples of a run whose classes are swapped for the held-out
+    ones."""
+    units = reference_of(*class_tensors(run))
     nets, rng = load_networks(run, 2), torch.Generator().manual_seed(seed)
     tensors = {
-        f"{name}.{part}": getattr(c, part) for name, c in zip("ab", held, strict=True) for part in ("lattice", "frac", "mask")
+        f"{name}.{part}": getattr(c, part)
+        for name, c in zip("ab", held, strict=True)
+        for part in ("lattice", "frac", "mask")
     }
-    limits = run.rule.for_slots(run.species, torch.float64)
+    limits = limits_of(run.rule, run.species, torch.float64)
     run.save("classes.safetensors", tensors)
-    origins, to_b = torch.rand(len(pairs), run.config.origins, 3, generator=rng), torch.ones(len(pairs), dtype=torch.bool)
+    origins, to_b = (
+        torch.rand(len(pairs), run.config.origins, 3, generator=rng),
+        torch.ones(len(pairs), dtype=torch.bool),
+    )
     started = time.process_time()
     start, _ = transferred(run, pairs, origins, to_b)
     drawing = time.process_time() - started
-    x, real = start.to(torch.float64), invariants(union(*class_tensors(run)).to(torch.float64), units)
+    x, real = (
+        start.to(torch.float64),
+        invariants(union(*class_tensors(run)).to(torch.float64), units),
+    )
     started = time.process_time()
-    noised = disturbed(start[None], run.config.noise, [rng])[0]
+    noised = perturb(start[None], run.config.noise, [rng])[0]
     noising = drawing + time.process_time() - started
     started = time.process_time()
     made = methods.one_way(nets, noised, 0).to(torch.float64)
@@ -137,13 +172,17 @@ def compare(run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int) -> di
 
     energy = energy_of(run)  # of the cells that it was trained on
     assert energy
-    energy.settled(refine(x[:2], limits, 1, run.config.margin), 1)  # compiled on its first call, which is nobody's time
+    # compiled on its first call, which is nobody's time
+    energy.prerelaxed(repair(x[:2], limits, 1, run.config.margin), 1)
     note("raw transfer", drawing, lambda: x)
     note("scaled", drawing, lambda: scaled(x, limits))
     for steps in DESCENTS:
-        note(f"descent {steps}", drawing, partial(refine, x, limits, steps, run.config.margin))
+        note(f"descent {steps}", drawing, partial(repair, x, limits, steps, run.config.margin))
     note("GAN", making, lambda: made)
-    for name, cells, before in (("noise", noised.to(torch.float64), noising), ("GAN", made, making)):
+    for name, cells, before in (
+        ("noise", noised.to(torch.float64), noising),
+        ("GAN", made, making),
+    ):
         for steps in SETTLING:
             note(
                 f"{name}, finished, {steps} steps down the energy",
@@ -154,10 +193,14 @@ def compare(run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int) -> di
 
 
 def with_settle(run: Run, cells: Cells, limits: Limits, energy: PairEnergy, steps: int) -> Cells:
-    """As candidates are made (`candidates.finished`), with so many steps down the energy of pairs."""
-    usual = usual_of(*class_tensors(run))
-    return refine(
-        energy.settled(pack(cells, limits, usual, run.config.margin), steps), limits, run.config.refine, run.config.margin
+    """As candidates are made (`candidates.finished`), with so many steps down the energy of
+    pairs."""
+    usual = reference_of(*class_tensors(run))
+    return repair(
+        energy.prerelaxed(rescale(cells, limits, usual, run.config.margin), steps),
+        limits,
+        run.config.repair,
+        run.config.margin,
     )
 
 
@@ -167,7 +210,13 @@ def main() -> None:
     parser.add_argument("--parents", type=int, default=50, help="pairs of held-out parents")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=1000)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings other than the default ones")
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings other than the default ones",
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {}
@@ -177,16 +226,23 @@ def main() -> None:
             parts = [split(load_class(metal), seed) for metal in pair.split("-")]
             with tempfile.TemporaryDirectory() as folder:
                 settings = dict(word.split("=") for word in given.set)
-                config = Config.of({"epochs1": given.epochs, "epochs2": given.epochs, "seed": seed} | settings)
+                config = Config.of(
+                    {"epochs1": given.epochs, "epochs2": given.epochs, "seed": seed} | settings
+                )
                 run = train(parts[0][0], parts[1][0], config, Path(folder))
                 held = tuple(unseen.cells() for _, unseen in parts)
                 rng = torch.Generator().manual_seed(seed)
                 every = torch.cartesian_prod(*(torch.arange(len(c)) for c in held))
-                chosen = every[torch.randperm(len(every), generator=rng)[: given.parents]].repeat(ORIGINS, 1)
+                chosen = every[torch.randperm(len(every), generator=rng)[: given.parents]].repeat(
+                    ORIGINS, 1
+                )
                 for name, values in compare(run, (held[0], held[1]), chosen, seed).items():
                     for key, value in values.items():
                         rows[name][key].append(value)
-        result[pair] = {name: {k: round(float(np.nanmean(v)), 4) for k, v in values.items()} for name, values in rows.items()}
+        result[pair] = {
+            name: {k: round(float(np.nanmean(v)), 4) for k, v in values.items()}
+            for name, values in rows.items()
+        }
     print(json.dumps(result, indent=1))
 
 

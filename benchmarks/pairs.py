@@ -1,4 +1,5 @@
-"""Random pairs of the built-in metals, trained and generated from in the shell as a user would, unattended. Prints JSON.
+"""Random pairs of the built-in metals, trained and generated from in the shell as a user would,
+unattended. Prints JSON.
 
 python -m benchmarks.pairs [--pairs 20] [--seed 0] [--epochs 100] [-n 200]
 """
@@ -11,11 +12,16 @@ import sys
 import tempfile
 import time
 
-from crystalgan.classes import builtin_classes
+from crystalgan.data.classes import builtin_classes
 
 
 def shell(*words: str) -> dict[str, object]:
-    done = subprocess.run([sys.executable, "-m", "crystalgan", *words, "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "crystalgan", *words, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         last = done.stderr.strip().splitlines()
         return {"failed": last[-1] if last else f"exit code {done.returncode}"}

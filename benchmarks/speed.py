@@ -1,7 +1,8 @@
 """Speed and memory on one core, as one JSON object: `make bench`.
 
-Every ratio is of two times measured in turn in one process, so that a busy machine slows both. Training is the real loop at the
-paper's settings, 35 cells a class; the bare matrix products are those of its passes, with weights and inputs of the same shapes.
+Every ratio is of two times measured in turn in one process, so that a busy machine slows both.
+Training is the real loop at the paper's settings, 35 cells a class; the bare matrix products are
+those of its passes, with weights and inputs of the same shapes.
 """
 
 from __future__ import annotations
@@ -24,33 +25,38 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from crystalgan.cells import Cells, decode
-from crystalgan.classes import BinaryClass, load_class
 from crystalgan.config import Config
-from crystalgan.geometry import first_neighbours
-from crystalgan.pools import pair_order, transferred
-from crystalgan.training import train, train_seeds
+from crystalgan.crystal.cells import Cells, decode
+from crystalgan.crystal.distances import first_neighbours
+from crystalgan.data.classes import BinaryClass, load_class
+from crystalgan.model.batches import pair_order, transferred
+from crystalgan.runs.training import train, train_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pymatgen.core import Structure
 
-    from crystalgan.runs import Run
+    from crystalgan.runs.folder import Run
 
 BATCH, CELLS, WIDTH, LAYERS = 35, 35, 100, 5
 Network = list[tuple[Tensor, Tensor]]
 
 
 def classes() -> tuple[BinaryClass, BinaryClass]:
-    """35 cells of Pd-H and of Ni-H, as many as the paper trains on; those with most atoms are among them."""
+    """35 cells of Pd-H and of Ni-H, as many as the paper trains on; those with most atoms are among
+    them."""
     pair = (load_class("Pd"), load_class("Ni"))
-    a, b = (replace(c, entries=tuple(sorted(c.entries, key=lambda e: -len(e.structure))[:CELLS])) for c in pair)
+    a, b = (
+        replace(c, entries=tuple(sorted(c.entries, key=lambda e: -len(e.structure))[:CELLS]))
+        for c in pair
+    )
     return a, b
 
 
 def bare_update(runs: int, size: int) -> Callable[[], None]:
-    """The matrix products of one update: forward passes, gradients of weights, gradients of inputs, nothing else."""
+    """The matrix products of one update: forward passes, gradients of weights, gradients of inputs,
+    nothing else."""
 
     def network(*sizes: int) -> Network:
         return [(torch.randn(runs, n, m) / 10, torch.randn(runs, 1, m)) for n, m in pairwise(sizes)]
@@ -91,16 +97,20 @@ def bare_update(runs: int, size: int) -> Callable[[], None]:
 
 
 def training(runs: int, epochs: int) -> dict[str, Any]:
-    """Seconds an epoch and run of both steps beside the bare products, measured in turn epoch by epoch."""
+    """Seconds an epoch and run of both steps beside the bare products, measured in turn epoch by
+    epoch."""
     a, b = classes()
     length = max(c.cells().mask.shape[-1] for c in (a, b))
     bare = {step: bare_update(runs, (2 + step) * length * 3) for step in (1, 2)}
-    times: dict[str, list[float]] = {f"{what}{step}": [] for what in ("epoch", "bare") for step in (1, 2)}
+    times: dict[str, list[float]] = {
+        f"{what}{step}": [] for what in ("epoch", "bare") for step in (1, 2)
+    }
     last = [time.perf_counter()]
 
     def measure(step: int, epoch: int, _epochs: int, _terms: dict[str, float]) -> None:
         now = time.perf_counter()
-        if epoch > 5 and epoch % 2 == 0:  # this epoch followed on another one, not on the bare products
+        # this epoch followed on another one, not on the bare products
+        if epoch > 5 and epoch % 2 == 0:
             times[f"epoch{step}"].append(now - last[0])
             for _ in range(2):  # the first warms the caches, as the epochs do for each other
                 start = time.perf_counter()
@@ -114,8 +124,14 @@ def training(runs: int, epochs: int) -> dict[str, Any]:
         train_seeds(a, b, config, range(runs), folder, measure)
     out: dict[str, Any] = {"runs": runs}
     for step in (1, 2):
-        epoch, products = (statistics.median(times[f"{what}{step}"]) / runs for what in ("epoch", "bare"))
-        out[f"step{step}"] = {"seconds_per_epoch_and_run": epoch, "bare_products": products, "ratio": epoch / products}
+        epoch, products = (
+            statistics.median(times[f"{what}{step}"]) / runs for what in ("epoch", "bare")
+        )
+        out[f"step{step}"] = {
+            "seconds_per_epoch_and_run": epoch,
+            "bare_products": products,
+            "ratio": epoch / products,
+        }
     return out
 
 
@@ -126,16 +142,23 @@ def candidate_like(count: int, atoms: int) -> Cells:
         rng = torch.Generator().manual_seed(0)
         a, b = run.classes()
         pairs = pair_order(len(a), len(b), rng)
-        x, _ = transferred(run, pairs, torch.rand(len(pairs), 2, 3, generator=rng), torch.ones(len(pairs), dtype=torch.bool))
+        x, _ = transferred(
+            run,
+            pairs,
+            torch.rand(len(pairs), 2, 3, generator=rng),
+            torch.ones(len(pairs), dtype=torch.bool),
+        )
     x = x[x.mask.sum((1, 2)) == atoms]
     return x[torch.arange(count) % len(x)]
 
 
 def geometry(count: int = 256, atoms: int = 12) -> dict[str, Any]:
-    """First-neighbour distances of a batch, with and without their gradients, against pymatgen's `get_all_neighbors`.
+    """First-neighbour distances of a batch, with and without their gradients, against pymatgen's
+    `get_all_neighbors`.
 
-    pymatgen is asked twice: up to 3 Å, which is enough for the paper's verdict, and up to the largest first-neighbour distance of
-    each cell, which is what it takes to find the same distances.
+    pymatgen is asked twice: up to 3 Å, which is enough for the paper's verdict, and up to the
+    largest first-neighbour distance of each cell, which is what it takes to find the same
+    distances.
     """
     cells = candidate_like(count, atoms)
     structures = decode(cells)
@@ -150,7 +173,11 @@ def geometry(count: int = 256, atoms: int = 12) -> dict[str, Any]:
         times.setdefault(name, []).append((time.perf_counter() - start) / count)
 
     def with_gradients() -> None:
-        wanted = replace(cells, lattice=cells.lattice.clone().requires_grad_(), frac=cells.frac.clone().requires_grad_())
+        wanted = replace(
+            cells,
+            lattice=cells.lattice.clone().requires_grad_(),
+            frac=cells.frac.clone().requires_grad_(),
+        )
         first_neighbours(wanted).distance.sum().backward()
 
     for _ in range(5):
@@ -158,9 +185,13 @@ def geometry(count: int = 256, atoms: int = 12) -> dict[str, Any]:
             timed("forward", lambda: first_neighbours(cells))
             timed("forward_and_backward", with_gradients)
         timed("get_all_neighbors_3A", lambda: [s.get_all_neighbors(3.0) for s in structures])
-        timed("get_all_neighbors_same_distances", lambda: [s.get_all_neighbors(r) for s, r in pairs])
+        timed(
+            "get_all_neighbors_same_distances", lambda: [s.get_all_neighbors(r) for s, r in pairs]
+        )
     seconds = {name: statistics.median(values) for name, values in times.items()}
-    faster = {name: seconds[name] / seconds["forward"] for name in seconds if name.startswith("get")}
+    faster = {
+        name: seconds[name] / seconds["forward"] for name in seconds if name.startswith("get")
+    }
     return {"cells": count, "atoms": atoms, "seconds_per_cell": seconds, "times_faster": faster}
 
 
@@ -168,26 +199,44 @@ def memory(epochs: int) -> dict[str, Any]:
     """Peak memory of a training process with the default preset, and its time."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        command = [sys.executable, "-m", "crystalgan", "train", "Pd", "Ni", "--rule", "paper", "--epochs", str(epochs)]
+        command = [
+            sys.executable,
+            "-m",
+            "crystalgan",
+            "train",
+            "Pd",
+            "Ni",
+            "--rule",
+            "paper",
+            "--epochs",
+            str(epochs),
+        ]
         subprocess.run([*command, "--runs", folder], check=True, capture_output=True)
         seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # kB; the largest of all children, and this is the only one
+    # kB; the largest of all children, and this is the only one
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return {"epochs": [epochs, epochs], "peak_MB": peak / 1000, "seconds": seconds}
 
 
-def evaluation(count: int = 16, batches: tuple[int, ...] = (1, 4, 16), rounds: int = 3) -> dict[str, Any]:
+def evaluation(
+    count: int = 16, batches: tuple[int, ...] = (1, 4, 16), rounds: int = 3
+) -> dict[str, Any]:
     """Energies with forces and stress from CHGNet, the package's and ours, in turn.
 
-    The structures are the first candidates of the shipped run. A batch is what many relaxations side by side ask for at a step.
+    The structures are the first candidates of the shipped run. A batch is what many relaxations
+    side by side ask for at a step.
     """
     from chgnet.model import CHGNet
 
-    from crystalgan.chgnet_energy import ChgnetEnergy
+    from crystalgan.potentials.chgnet import ChgnetEnergy
 
     structures = shipped(count)
     atoms = [structure.to_ase_atoms() for structure in structures]
     with contextlib.redirect_stdout(sys.stderr):  # it greets; stdout is the JSON's
-        package, ours = CHGNet.load(verbose=False, use_device="cpu"), ChgnetEnergy(CHGNet.load(verbose=False, use_device="cpu"))
+        package, ours = (
+            CHGNet.load(verbose=False, use_device="cpu"),
+            ChgnetEnergy(CHGNet.load(verbose=False, use_device="cpu")),
+        )
     times: dict[str, list[float]] = {}
 
     def timed(name: str, evaluate: Callable[[], object]) -> None:
@@ -200,8 +249,14 @@ def evaluation(count: int = 16, batches: tuple[int, ...] = (1, 4, 16), rounds: i
             ours.with_derivatives(atoms[k : k + batch])
 
     for _ in range(rounds):
-        timed("package_one_by_one", lambda: package.predict_structure(structures, task="efs", batch_size=1))
-        timed("package_16_at_once", lambda: package.predict_structure(structures, task="efs", batch_size=16))
+        timed(
+            "package_one_by_one",
+            lambda: package.predict_structure(structures, task="efs", batch_size=1),
+        )
+        timed(
+            "package_16_at_once",
+            lambda: package.predict_structure(structures, task="efs", batch_size=16),
+        )
         for batch in batches:
             timed(f"{batch}_at_once" if batch > 1 else "one_by_one", partial(evaluated, batch))
     seconds = {name: statistics.median(spent) for name, spent in times.items()}
@@ -209,24 +264,34 @@ def evaluation(count: int = 16, batches: tuple[int, ...] = (1, 4, 16), rounds: i
         "structures": count,
         "atoms": statistics.mean(map(len, structures)),
         "seconds_per_evaluation": seconds,
-        "times_faster": {name: seconds["package_one_by_one"] / value for name, value in seconds.items()},
+        "times_faster": {
+            name: seconds["package_one_by_one"] / value for name, value in seconds.items()
+        },
     }
 
 
-def relaxation(count: int = 16, batches: tuple[int, ...] = (2, 4, 8), rounds: int = 3) -> dict[str, Any]:
-    """Structures relaxed a minute of CPU time: by the package's calculator, by ours, by ours side by side; in turn.
+def relaxation(
+    count: int = 16, batches: tuple[int, ...] = (2, 4, 8), rounds: int = 3
+) -> dict[str, Any]:
+    """Structures relaxed a minute of CPU time: by the package's calculator, by ours, by ours side
+    by side; in turn.
 
-    All through `perform`, so with one optimizer. The structures are those of `evaluation`. Steps differ a little between batches,
-    whose sums are rounded otherwise; a step costs what it costs.
+    All through `perform`, so with one optimizer. The structures are those of `evaluation`. Steps
+    differ a little between batches, whose sums are rounded otherwise; a step costs what it costs.
     """
-    from crystalgan.relaxing import Outcome, Settings, Task, advance, perform
+    from crystalgan.stability.tasks import Outcome, Settings, Task, advance, perform
 
     tasks = [Task(number, "", structure) for number, structure in enumerate(shipped(count))]
     ways = {"package_one_by_one": ("chgnet.model.CHGNetCalculator", 1), "one_by_one": ("chgnet", 1)}
     ways |= {f"{batch}_at_once": ("chgnet", batch) for batch in batches}
 
     def relaxed(potential: str, batch: int) -> list[Outcome]:
-        work, out, waiting, under_way = partial(perform, potential, Settings()), dict[int, Outcome](), list(tasks), 0
+        work, out, waiting, under_way = (
+            partial(perform, potential, Settings()),
+            dict[int, Outcome](),
+            list(tasks),
+            0,
+        )
         if batch == 1:
             return [work(task) for task in tasks]
         while len(out) < count:
@@ -247,31 +312,45 @@ def relaxation(count: int = 16, batches: tuple[int, ...] = (2, 4, 8), rounds: in
                 outcomes = relaxed(potential, batch)
                 minutes[name].append((time.process_time() - start) / 60)
                 assert all(outcome.columns["state"] == "converged" for outcome in outcomes)
-                steps[name].append(statistics.mean(outcome.columns["steps"] for outcome in outcomes))
+                steps[name].append(
+                    statistics.mean(outcome.columns["steps"] for outcome in outcomes)
+                )
     rate = {name: count / statistics.median(spent) for name, spent in minutes.items()}
-    per_step = {name: statistics.median(m / s for m, s in zip(minutes[name], steps[name], strict=True)) for name in ways}
+    per_step = {
+        name: statistics.median(m / s for m, s in zip(minutes[name], steps[name], strict=True))
+        for name in ways
+    }
     return {
         "structures": count,
         "steps": {name: statistics.mean(values) for name, values in steps.items()},
         "relaxed_per_core_minute": rate,
-        "times_the_package": {name: value / rate["package_one_by_one"] for name, value in rate.items()},
+        "times_the_package": {
+            name: value / rate["package_one_by_one"] for name, value in rate.items()
+        },
         "times_one_by_one": {name: value / rate["one_by_one"] for name, value in rate.items()},
-        "times_one_by_one_by_step": {name: per_step["one_by_one"] / value for name, value in per_step.items()},
+        "times_one_by_one_by_step": {
+            name: per_step["one_by_one"] / value for name, value in per_step.items()
+        },
     }
 
 
 def shipped(count: int) -> list[Structure]:
     """The first candidates of the shipped run."""
-    from crystalgan.database import open_database, structure_of
-    from crystalgan.runs import SHIPPED, Run
+    from crystalgan.runs.database import open_database, structure_of
+    from crystalgan.runs.folder import SHIPPED, Run
 
-    return [structure_of(row) for row in open_database(Run.open(SHIPPED / "Pd-Ni-H_shipped")).select(limit=count)]
+    return [
+        structure_of(row)
+        for row in open_database(Run.open(SHIPPED / "Pd-Ni-H_shipped")).select(limit=count)
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="also write the JSON here")
-    parser.add_argument("--epochs", type=int, default=1000, help="of the run whose memory is measured")
+    parser.add_argument(
+        "--epochs", type=int, default=1000, help="of the run whose memory is measured"
+    )
     options = parser.parse_args()
     result: dict[str, Any] = {"memory": memory(options.epochs), "torch": torch.__version__}
     torch.set_num_threads(1)

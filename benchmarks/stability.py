@@ -1,18 +1,22 @@
-"""Relaxed PdH, NiH, TiH2 and MgH2 against experiment: `python -m benchmarks.stability [--potential sevennet]` prints a table."""
+"""Relaxed PdH, NiH, TiH2 and MgH2 against experiment: `python -m benchmarks.stability [--potential
+sevennet]` prints a table."""
 
 from __future__ import annotations
 
 import argparse
 
-from crystalgan.build import ASSETS, load_prototypes
-from crystalgan.datacard import known_hydrides
-from crystalgan.hydrogen import EV
-from crystalgan.potentials import load_potential
-from crystalgan.relax import relax
-from crystalgan.stability import short
+from crystalgan.data.prototypes import load_prototypes
+from crystalgan.potentials.registry import load_potential
+from crystalgan.resources import resource
+from crystalgan.stability.hull import short
+from crystalgan.stability.hydrogen import EV
+from crystalgan.stability.relax import relax
+from crystalgan.studies.datacard import known_hydrides
 
-# Formation enthalpies, kJ/mol H2. PdH: T. B. Flanagan, W. Luo, J. D. Clewley, J. Less-Common Met. 172-174, 42 (1991); MgH2:
-# J. F. Stampfer, C. E. Holley, J. F. Suttle, J. Am. Chem. Soc. 82, 3504 (1960); NiH: B. Baranowski, K. Bochenska, Z. Phys. Chem.
+# Formation enthalpies, kJ/mol H2. PdH: T. B. Flanagan, W. Luo, J. D. Clewley, J. Less-Common Met.
+# 172-174, 42 (1991); MgH2:
+# J. F. Stampfer, C. E. Holley, J. F. Suttle, J. Am. Chem. Soc. 82, 3504 (1960); NiH: B. Baranowski,
+# K. Bochenska, Z. Phys. Chem.
 # 45, 140 (1965); TiH2: M. W. Chase, NIST-JANAF Thermochemical Tables (1998).
 MEASURED = {"Pd": -38.2, "Ni": -8.8, "Ti": -144.3, "Mg": -74.4}
 FMAX = 0.01  # eV/Å
@@ -28,10 +32,16 @@ def main() -> None:
     parser.add_argument("--potential", default="chgnet")
     potential = load_potential(parser.parse_args().potential)
     prototypes = {p.name: p for p in load_prototypes()}
-    elements = {str(a.symbols[0]): AseAtomsAdaptor.get_structure(a) for a in read(ASSETS / "classes" / "elements.extxyz", ":")}
+    elements = {
+        str(a.symbols[0]): AseAtomsAdaptor.get_structure(a)
+        for a in read(resource("assets") / "classes" / "elements.extxyz", ":")
+    }
     pure = {s: relax(elements[s], potential, FMAX).energy / len(elements[s]) for s in ("H", *TYPES)}
     print(f"{potential.name} {potential.version}\n")
-    print("| hydride | a, c measured / Å | a, c relaxed / Å | edges, % | formation measured / (kJ/mol H2) | relaxed |")
+    print(
+        "| hydride | a, c measured / Å | a, c relaxed / Å | edges, % | formation measured / (kJ/mol"
+        " H2) | relaxed |"
+    )
     print("|---|---|---|---|---|---|")
     for metal, name in TYPES.items():
         row = next(k for k in known_hydrides() if (k.metal, k.prototype) == (metal, name))
@@ -49,10 +59,10 @@ def main() -> None:
         formation = EV * 2 / hydrogen * (found.energy - hydrogen * pure["H"] - metals * pure[metal])
         assert found.converged
         print(
-            f"| {short(cell.formula)} ({name}) | {', '.join(f'{x:.3f}' for x in measured.values())} "
-            f"| {', '.join(f'{x:.3f}' for x in edges.values())} "
-            f"| {', '.join(f'{100 * (edges[k] / measured[k] - 1):+.1f}' for k in measured)} "
-            f"| {MEASURED[metal]:.1f} | {formation:.1f} |"
+            f"| {short(cell.formula)} ({name}) | {', '.join(f'{x:.3f}' for x in measured.values())}"
+            f" | {', '.join(f'{x:.3f}' for x in edges.values())} |"
+            f" {', '.join(f'{100 * (edges[k] / measured[k] - 1):+.1f}' for k in measured)} |"
+            f" {MEASURED[metal]:.1f} | {formation:.1f} |"
         )
 
 

@@ -1,19 +1,20 @@
-"""CrystalGAN: two consecutive cross-domain GANs learn from cells of two binary hydrides and make ternary cells.
+"""CrystalGAN: two consecutive cross-domain GANs learn from cells of two binary hydrides and make
+ternary cells.
 
-After Nouira, Sokolovska and Crivello, "CrystalGAN: Learning to Discover Crystallographic Structures with Generative Adversarial
-Networks" (2018, hal-01902821). Where our names differ from the paper's:
+After Nouira, Sokolovska and Crivello, "CrystalGAN: Learning to Discover Crystallographic Structures
+with Generative Adversarial Networks" (2018, hal-01902821). Where our names differ from the paper's:
 
-=====================  ===========================================================================================
+=====================  ===========================================================================
 paper                  here
-=====================  ===========================================================================================
-domains AH, BH         a class: cells of one binary compound M-H; H is the shared element and may be another one
-4-dimensional tensor   `Cells`: lattice, fractional coordinates and an occupancy mask for each slot
-x_AHB1, y_BHA1         pseudo-binaries: cells after step 1, whose metal positions stand for the other metal
+=====================  ===========================================================================
+domains AH, BH         a class: cells of one binary compound M-H; H is the shared element
+4-dimensional tensor   `Cells`: lattice, fractional coordinates, an occupancy mask for each slot
+x_AHB1, y_BHA1         pseudo-binaries: cells after step 1, whose metal sites are the other metal's
 x_AHBg, y_BHAg         transferred cells: the slots H, A and B filled from two pseudo-binaries
 L_GAN, L_R             the terms `adversarial` and `reconstruction`
 L_geo1, L_geo2         the terms `geo1` (too short) and `geo2` (too long)
 lambda_1 ... lambda_6  the fields of `Config` that begin with `lambda_`
-=====================  ===========================================================================================
+=====================  ===========================================================================
 """
 
 from __future__ import annotations
@@ -22,27 +23,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from crystalgan.errors import InputError, Interrupted
+
 __version__ = "0.1.0"
-
-
-class InputError(ValueError):
-    """What the user gave cannot be used; the message is one sentence that names it and the way out."""
-
-
-class Interrupted(BaseException):
-    """The user stopped a command (Ctrl-C, SIGTERM); the message says what is kept and how to go on."""
-
-    @classmethod
-    def is_behind(cls, error: BaseException | None) -> bool:
-        """Whether an error is one, or what compiled code made of one that came while it ran (a SystemError)."""
-        while error is not None and not isinstance(error, cls):
-            error = error.__cause__ or error.__context__
-        return error is not None
 
 
 try:
     Path.home()
-except RuntimeError:  # no HOME, and a user whom the system does not know: ASE and others ask where the home is for each file
+except RuntimeError:
+    # No HOME, and a user whom the system does not know: ASE and others ask for it at each file.
     os.environ["HOME"] = "/nonexistent"  # as such users are given everywhere
 
 _PUBLIC = {
@@ -62,11 +51,12 @@ _PUBLIC = {
     "distance_figure": "charts",
     "structure_figure": "plots",
 }
-__all__ = ["InputError", *_PUBLIC]  # noqa: PLE0604 - the names are strings
+__all__ = ["InputError", "Interrupted", *_PUBLIC]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module holds
-    """Import a public function when it is first asked for, so that `import crystalgan` stays quick."""
+def __getattr__(name: str) -> Any:
+    """Import a public function when it is first asked for, so that `import crystalgan` stays
+    quick."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'crystalgan' has no attribute {name!r}")
     from importlib import import_module

@@ -1,7 +1,7 @@
 """The command line. `--json` prints one JSON object on stdout; progress goes to stderr.
 
-Exit codes: 0 done; 2 the input cannot be used, or the system refuses a file; 1 a training that could not go on; 130 stopped by
-the user. Each but the first comes with one sentence on stderr.
+Exit codes: 0 done; 2 the input cannot be used, or the system refuses a file; 1 a training that
+could not go on; 130 stopped by the user. Each but the first comes with one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -15,12 +15,23 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from crystalgan import InputError, Interrupted
+from crystalgan.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SPELLED = {"Å": "A", "²": "2", "³": "3", "±": "+-", "µ": "u", "·": "*", "°": " deg", "→": "->", "–": "-", "…": "..."}
+SPELLED = {
+    "Å": "A",
+    "²": "2",
+    "³": "3",
+    "±": "+-",
+    "µ": "u",
+    "·": "*",
+    "°": " deg",
+    "→": "->",
+    "–": "-",
+    "…": "...",
+}
 NOTHING = "nothing was written."
 
 
@@ -49,7 +60,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    from crystalgan.runs import TrainingError
+    from crystalgan.errors import TrainingError
 
     try:
         _carry_out()
@@ -63,7 +74,8 @@ def _run() -> None:
 
 
 def _carry_out() -> None:
-    """The command that the arguments name; what is wrong with them is an InputError too, as it is anywhere else."""
+    """The command that the arguments name; what is wrong with them is an InputError too, as it is
+    anywhere else."""
     from typer import BadParameter
 
     usage: Any  # errors of Typer's own copy of Click, which have no public name
@@ -76,21 +88,33 @@ def _carry_out() -> None:
         if len(sys.argv) < 2:
             error.show()  # the help
             sys.exit(2)
-        place = f" `{error.ctx.command_path} --help` says more." if isinstance(error, usage) and error.ctx else ""
-        raise InputError(f"{' '.join(error.format_message().split()).rstrip('.')}.{place}") from None
+        place = (
+            f" `{error.ctx.command_path} --help` says more."
+            if isinstance(error, usage) and error.ctx
+            else ""
+        )
+        raise InputError(
+            f"{' '.join(error.format_message().split()).rstrip('.')}.{place}"
+        ) from None
     if code:
         sys.exit(code)
 
 
-def _app() -> Any:  # noqa: ANN401 - importing Typer here would be early
+def _app() -> Any:
     """All commands. Imported here, so that an early Ctrl-C is a sentence too."""
     import typer
 
-    from crystalgan import shell_data, shell_runs, shell_stability, shell_study
+    from crystalgan.cli import data as shell_data
+    from crystalgan.cli import runs as shell_runs
+    from crystalgan.cli import stability as shell_stability
+    from crystalgan.cli import studies as shell_study
 
     app = typer.Typer(
         name="crystalgan",
-        help="Which ternary hydrides could two metals make? Learn from the cells of two binary hydrides, make ternary ones.",
+        help=(
+            "Which ternary hydrides could two metals make? Learn from the cells of two binary"
+            " hydrides, make ternary ones."
+        ),
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -109,7 +133,8 @@ def _end(sentence: str, code: int) -> NoReturn:
 
 
 def _silence() -> None:
-    """Let what is left in the streams go nowhere, so that the interpreter does not complain on its way out."""
+    """Let what is left in the streams go nowhere, so that the interpreter does not complain on its
+    way out."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
@@ -119,7 +144,8 @@ def _silence() -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise `Interrupted` wherever the command is, which Typer does not swallow."""
+    """Ctrl-C and SIGTERM raise `Interrupted` wherever the command is, which Typer does not
+    swallow."""
 
     def stop(*_: object) -> NoReturn:
         raise Interrupted(NOTHING)
@@ -136,12 +162,16 @@ def _interruptible() -> Iterator[None]:
 
 
 def _speak_any_encoding() -> None:
-    """Have stdout and stderr spell what their encoding cannot write: Å as A, anything else as a question mark."""
+    """Have stdout and stderr spell what their encoding cannot write: Å as A, anything else as a
+    question mark."""
 
     def spelled(error: UnicodeError) -> tuple[str, int]:
         if not isinstance(error, UnicodeEncodeError):
             raise error
-        return "".join(SPELLED.get(c, "?") for c in error.object[error.start : error.end]), error.end
+        return (
+            "".join(SPELLED.get(c, "?") for c in error.object[error.start : error.end]),
+            error.end,
+        )
 
     codecs.register_error("spelled", spelled)
     for stream in (sys.stdout, sys.stderr):

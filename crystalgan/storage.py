@@ -1,7 +1,9 @@
-"""Reading and writing where others do so too: files that appear whole, locks, and a sentence where the system says no.
+"""Reading and writing where others do so too: files that appear whole, locks, and a sentence where
+the system says no.
 
-Everything that one process writes and another may look at is put together under a hidden name beside its place, and renamed: it
-is not there, or it is complete. Nothing here makes a folder that is not asked for: a run that was deleted stays deleted.
+Everything that one process writes and another may look at is put together under a hidden name
+beside its place, and renamed: it is not there, or it is complete. Nothing here makes a folder that
+is not asked for: a run that was deleted stays deleted.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from crystalgan import InputError
+from crystalgan.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,18 +40,27 @@ WORDS = {
 
 
 def problem(
-    error: OSError, path: Path | str | None = None, way_out: str = "", writing: bool | None = None, again: str = AGAIN
+    error: OSError,
+    path: Path | str | None = None,
+    way_out: str = "",
+    writing: bool | None = None,
+    again: str = AGAIN,
 ) -> str:
-    """One sentence on what the system refused: the file or folder, why, and the `way_out` or who can mend it.
+    """One sentence on what the system refused: the file or folder, why, and the `way_out` or who
+    can mend it.
 
-    The path is the error's own where none is given. `writing` says what was tried, where the error does not show it; `again`
-    how to go on once there is room on a full disk.
+    The path is the error's own where none is given. `writing` says what was tried, where the error
+    does not show it; `again` how to go on once there is room on a full disk.
     """
     path = path or error.filename
     if error.errno in FULL:
         way_out = f"make room and {again}, what was written before is kept"
     elif not way_out:
-        way_out = "choose another place or work on a copy" if error.errno == errno.EROFS else "give another path"
+        way_out = (
+            "choose another place or work on a copy"
+            if error.errno == errno.EROFS
+            else "give another path"
+        )
     if path is None:
         return f"What was to be written has no place ({_words(error)}); {way_out}."
     place = Path(os.fsdecode(path))
@@ -65,11 +76,15 @@ def _words(error: OSError) -> str:
 
 
 def _denied(path: Path, way_out: str, writing: bool | None) -> str:
-    """Whose permission is lacking: that of the file or, where it cannot be seen or made, of the folder that it would be in."""
+    """Whose permission is lacking: that of the file or, where it cannot be seen or made, of the
+    folder that it would be in."""
     place = next((p for p in (path, *path.absolute().parents) if _seen(p)), path)
     owner = _owner(place)
     if place == path and not may(place, os.R_OK) and not writing:
-        return f"{path}: no permission to read it; {owner} can give it (chmod a+r{'X' * place.is_dir()})."
+        return (
+            f"{path}: no permission to read it; {owner} can give it (chmod"
+            f" a+r{'X' * place.is_dir()})."
+        )
     if not may(place, os.X_OK) and place.is_dir():
         return f"{path}: no permission to enter {place}; {owner} can give it (chmod a+rx)."
     where = "it" if place == path else f"the folder {place}"
@@ -99,12 +114,15 @@ def may(path: Path, what: int) -> bool:
 
 
 def refusal(place: Path) -> int:
-    """The error number of what may not be written: its disk may only be read, or this user has no permission."""
+    """The error number of what may not be written: its disk may only be read, or this user has no
+    permission."""
     return errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
 
 
 @contextmanager
-def saying(path: Path | str | None = None, way_out: str = "", writing: bool | None = None) -> Iterator[None]:
+def saying(
+    path: Path | str | None = None, way_out: str = "", writing: bool | None = None
+) -> Iterator[None]:
     """Have what the system refuses in here be an InputError that names this path."""
     try:
         yield
@@ -113,7 +131,8 @@ def saying(path: Path | str | None = None, way_out: str = "", writing: bool | No
 
 
 def check_target(path: Path, way_out: str) -> None:
-    """InputError where no file can be written under this name: no permission, a folder, a device, no name at all."""
+    """InputError where no file can be written under this name: no permission, a folder, a device,
+    no name at all."""
     with saying(path, way_out, writing=True):
         try:
             mode = path.stat().st_mode
@@ -122,15 +141,20 @@ def check_target(path: Path, way_out: str) -> None:
         if not path.name or stat.S_ISDIR(mode):
             raise InputError(f"{path}: cannot be written (it is a folder); {way_out}.")
         if mode and not stat.S_ISREG(mode):
-            raise InputError(f"{path}: cannot be written (it is a device or a pipe, no file); {way_out}.")
+            raise InputError(
+                f"{path}: cannot be written (it is a device or a pipe, no file); {way_out}."
+            )
         if not path.parent.exists():
-            raise InputError(f"{path}: cannot be written (there is no folder {path.parent}); {way_out}.")
+            raise InputError(
+                f"{path}: cannot be written (there is no folder {path.parent}); {way_out}."
+            )
         if not may(path.parent, os.W_OK | os.X_OK):
             raise OSError(refusal(path.parent), "")
 
 
 def write_whole(path: Path, data: bytes | str, way_out: str = "give another path") -> None:
-    """Replace a file whole or not at all, with the mode that new files have in this folder; InputError says the `way_out`."""
+    """Replace a file whole or not at all, with the mode that new files have in this folder;
+    InputError says the `way_out`."""
     check_target(path, way_out)
     partial = hidden(path)
     with saying(path, way_out, writing=True):
@@ -150,9 +174,11 @@ def hidden(path: Path) -> Path:
 
 @contextmanager
 def locked(path: Path, seconds: float, busy: str) -> Iterator[None]:
-    """Hold the lock that this file is; InputError with the sentence `busy` where another process has it for so long.
+    """Hold the lock that this file is; InputError with the sentence `busy` where another process
+    has it for so long.
 
-    The system frees it however a process ends. The folder must be there: filelock alone would make it.
+    The system frees it however a process ends. The folder must be there: filelock alone would make
+    it.
     """
     from filelock import FileLock, Timeout
 
@@ -171,7 +197,8 @@ def locked(path: Path, seconds: float, busy: str) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock. To look needs no permission to write, and keeps nobody from taking or looking."""
+    """Whether a process holds this lock. To look needs no permission to write, and keeps nobody
+    from taking or looking."""
     try:
         import fcntl
     except ImportError:  # no Unix: looking is taking it for an instant

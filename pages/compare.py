@@ -1,4 +1,5 @@
-"""Compare runs: every metric side by side, their distances against the parents, and Table II where it was made."""
+"""Compare runs: every metric side by side, their distances against the parents, and Table II where
+it was made."""
 
 from __future__ import annotations
 
@@ -7,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from crystalgan import InputError, race, table2
-from crystalgan.charts import distance_figure, pairs_of
-from crystalgan.metrics import metric
-from crystalgan.study_charts import race_figure, table2_figure, validity_figure
+from crystalgan.errors import InputError
+from crystalgan.plot.classes import distance_figure, pairs_of
+from crystalgan.plot.studies import race_figure, table2_figure, validity_figure
+from crystalgan.runs.metrics import metric
+from crystalgan.studies import benchmark as race
+from crystalgan.studies import table2
 from ui import cached, known, state, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crystalgan.runs import Run
+    from crystalgan.runs.folder import Run
 
 MOST = 6  # as many colours as there are
 AT_FIRST = 3
@@ -44,51 +47,84 @@ def show_metrics(measured: dict[str, dict[str, float | None]]) -> None:
     """One row a metric, one column a run; the last column says how it is found."""
     names = list(dict.fromkeys(name for values in measured.values() for name in values))
     about = [metric(name) for name in names]
-    table: dict[str, list[Any]] = {"metric": [m.title for m in about], "unit": [m.unit for m in about]}
+    table: dict[str, list[Any]] = {
+        "metric": [m.title for m in about],
+        "unit": [m.unit for m in about],
+    }
     for run, values in measured.items():
-        table[run] = [None if (value := values.get(name)) is None else float(f"{value:.3g}") for name in names]
+        table[run] = [
+            None if (value := values.get(name)) is None else float(f"{value:.3g}") for name in names
+        ]
     table["definition"] = [m.definition for m in about]
     config: dict[str, Any] = {
-        "metric": st.column_config.TextColumn(pinned=True, width=150, help="How each is found is said in the last column."),
+        "metric": st.column_config.TextColumn(
+            pinned=True, width=150, help="How each is found is said in the last column."
+        ),
         "unit": st.column_config.TextColumn(width=70),
         "definition": st.column_config.TextColumn(width="large", help="How the metric is found."),
     }
-    config |= {run: st.column_config.NumberColumn(help="Empty: there is nothing to measure it by.") for run in measured}
+    config |= {
+        run: st.column_config.NumberColumn(help="Empty: there is nothing to measure it by.")
+        for run in measured
+    }
     height = 29 * (len(names) + 1) + 8
-    st.dataframe(pd.DataFrame(table), hide_index=True, column_config=config, row_height=29, height=height, placeholder="")
+    st.dataframe(
+        pd.DataFrame(table),
+        hide_index=True,
+        column_config=config,
+        row_height=29,
+        height=height,
+        placeholder="",
+    )
 
 
 def show_distances(runs: list[Run]) -> None:
-    """First-neighbour distances of the runs' candidates and of the cells that they learned from, one figure a system."""
+    """First-neighbour distances of the runs' candidates and of the cells that they learned from,
+    one figure a system."""
     for species in dict.fromkeys(run.species for run in runs):
         mine = [run for run in runs if run.species == species]
         parents = cached.parent_distances(str(mine[0].folder))
         shared, *metals = species
         series = {f"{metal}-{shared}": found for metal, found in zip(metals, parents, strict=True)}
-        series |= {state.run_name(run): cached.run_distances(str(run.folder), cached.MANY_CELLS) for run in mine}
+        series |= {
+            state.run_name(run): cached.run_distances(str(run.folder), cached.MANY_CELLS)
+            for run in mine
+        }
         figure = distance_figure(series, pairs_of(*species), mine[0].rule.limits)
         st.plotly_chart(figure, key=f"distances_{'-'.join(species)}", config=PLAIN)
 
 
 def chosen(
-    results: list[dict[str, Any]], title: Callable[[dict[str, Any]], str], key: str, about: str, command: str
+    results: list[dict[str, Any]],
+    title: Callable[[dict[str, Any]], str],
+    key: str,
+    about: str,
+    command: str,
 ) -> dict[str, Any] | None:
-    """The result that is chosen; where there is none, what it would be and the command that makes it."""
+    """The result that is chosen; where there is none, what it would be and the command that makes
+    it."""
     if not results:
         st.caption(
-            f"{about} in a shell, where RUNS is the folder of the app's runs, and it is shown here: "
-            f"`crystalgan {command} --runs RUNS`"
+            f"{about} in a shell, where RUNS is the folder of the app's runs, and it is shown here:"
+            f" `crystalgan {command} --runs RUNS`"
         )
         return None
-    return results[st.selectbox("Result", range(len(results)), format_func=lambda k: title(results[k]), key=key)]
+    return results[
+        st.selectbox(
+            "Result", range(len(results)), format_func=lambda k: title(results[k]), key=key
+        )
+    ]
 
 
 def show_table2() -> None:
     st.subheader("Table II", anchor=False)
     about = (
-        "The four methods on the same cells, counted by the same rule, beside the paper's counts. It takes minutes; have it made"
+        "The four methods on the same cells, counted by the same rule, beside the paper's counts."
+        " It takes minutes; have it made"
     )
-    result = chosen(table2.results(cached.runs_folder()), table2.title, "table2", about, "table2 --pairs Pd-Ni")
+    result = chosen(
+        table2.results(cached.runs_folder()), table2.title, "table2", about, "table2 --pairs Pd-Ni"
+    )
     if result is None:
         return
     paper = table2.paper_counts(result["pair"])
@@ -111,13 +147,23 @@ def show_table2() -> None:
         column_config={
             "mean": st.column_config.NumberColumn(
                 format="%.1f",
-                help=f"Cells of {result['samples']}, as many as both classes have, with all three elements, that keep the rule. "
-                "Mean over seeds.",
+                help=(
+                    f"Cells of {result['samples']}, as many as both classes have, with all three"
+                    " elements, that keep the rule. Mean over seeds."
+                ),
             ),
-            "spread": st.column_config.NumberColumn(format="%.1f", help="Sample standard deviation over seeds."),
-            "of 1,000": st.column_config.NumberColumn(format="%.1f", help="Good cells of 1,000, mean over seeds."),
-            "mean, not refined": st.column_config.NumberColumn(format="%.1f", help="The same before gradient steps on the rule."),
-            "paper": st.column_config.NumberColumn(help="Table II of the paper; it does not say of how many."),
+            "spread": st.column_config.NumberColumn(
+                format="%.1f", help="Sample standard deviation over seeds."
+            ),
+            "of 1,000": st.column_config.NumberColumn(
+                format="%.1f", help="Good cells of 1,000, mean over seeds."
+            ),
+            "mean, not refined": st.column_config.NumberColumn(
+                format="%.1f", help="The same before gradient steps on the rule."
+            ),
+            "paper": st.column_config.NumberColumn(
+                help="Table II of the paper; it does not say of how many."
+            ),
         },
     )
 
@@ -125,25 +171,50 @@ def show_table2() -> None:
 def show_race() -> None:
     st.subheader("The race", anchor=False)
     about = (
-        "Candidates against random structures, swapped metals and random search, relaxed alike in the same CPU time. Have it run"
+        "Candidates against random structures, swapped metals and random search, relaxed alike in"
+        " the same CPU time. Have it run"
     )
-    result = chosen(race.results(cached.runs_folder()), race.title, "race", about, "race Pd Ni --minutes 10")
+    result = chosen(
+        race.results(cached.runs_folder()), race.title, "race", about, "race Pd Ni --minutes 10"
+    )
     if result is None:
         return
     left, right = st.columns(2, gap="medium")
     left.plotly_chart(race_figure([result]), key="race_figure", config=PLAIN)
-    names = ("relaxed", "converged", "valid", "unique", "new", "hits_0.1", "hits_0.05", "cpu_minutes")
-    rows = [{"method": method} | {name: found[name] for name in names} for method, found in result["methods"].items()]
+    names = (
+        "relaxed",
+        "converged",
+        "valid",
+        "unique",
+        "new",
+        "hits_0.1",
+        "hits_0.05",
+        "cpu_minutes",
+    )
+    rows = [
+        {"method": method} | {name: found[name] for name in names}
+        for method, found in result["methods"].items()
+    ]
     right.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
         column_config={
             "valid": st.column_config.NumberColumn(help="Keep the learned rule as they were made."),
-            "unique": st.column_config.NumberColumn(help="Different cells after relaxation, of those that converged."),
-            "new": st.column_config.NumberColumn(help="Of these, ternaries that match no known structure."),
-            "hits_0.1": st.column_config.NumberColumn("within 0.1", help="New ones within 0.1 eV/atom of the hull."),
-            "hits_0.05": st.column_config.NumberColumn("within 0.05", help="New ones within 0.05 eV/atom of the hull."),
-            "cpu_minutes": st.column_config.NumberColumn("CPU min", format="%.1f", help="Making and relaxing; not training."),
+            "unique": st.column_config.NumberColumn(
+                help="Different cells after relaxation, of those that converged."
+            ),
+            "new": st.column_config.NumberColumn(
+                help="Of these, ternaries that match no known structure."
+            ),
+            "hits_0.1": st.column_config.NumberColumn(
+                "within 0.1", help="New ones within 0.1 eV/atom of the hull."
+            ),
+            "hits_0.05": st.column_config.NumberColumn(
+                "within 0.05", help="New ones within 0.05 eV/atom of the hull."
+            ),
+            "cpu_minutes": st.column_config.NumberColumn(
+                "CPU min", format="%.1f", help="Making and relaxing; not training."
+            ),
         },
     )
     right.caption(f"The run took {result['training_minutes']:.1f} CPU minutes to train.")
@@ -151,10 +222,16 @@ def show_race() -> None:
 
 @work.saying_errors()
 def page() -> None:
-    state.header("Compare", "Runs side by side: what their candidates are worth, and how each number is found.")
+    state.header(
+        "Compare",
+        "Runs side by side: what their candidates are worth, and how each number is found.",
+    )
     runs = state.open_runs()
     if not runs:
-        st.info("No run yet. Choose two metals on the page Pair and train them; several runs can be compared here.")
+        st.info(
+            "No run yet. Choose two metals on the page Pair and train them; several runs can be"
+            " compared here."
+        )
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
     else:
         measured, good = {}, []

@@ -1,4 +1,5 @@
-"""Generate ternary cells, sort and filter them, turn them around, measure them, keep or reject them."""
+"""Generate ternary cells, sort and filter them, turn them around, measure them, keep or reject
+them."""
 
 from __future__ import annotations
 
@@ -7,24 +8,32 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from crystalgan import InputError
-from crystalgan.database import identity
+from crystalgan.errors import InputError
+from crystalgan.runs.database import identity
 from ui import cached, cell, details, known, state, vet, work
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from crystalgan.runs import Run
+    from crystalgan.runs.folder import Run
 
 SHOW = ["All", "Keep rule", "Undecided", "Kept", "Rejected"]
 VIEWERS = ("view", "compare_0", "compare_1", "compare_2", "compare_3")
-# Streamlit sorts a table in the browser and tells nobody; here a click on a header comes to `clicked_header` instead, and the two
-# entries of a header's menu that would sort all the same are taken out. What the eye sees is what Next goes through.
+# Streamlit sorts a table in the browser and tells nobody; here a click on a header comes to
+# `clicked_header` instead, and the two
+# entries of a header's menu that would sort all the same are taken out. What the eye sees is what
+# Next goes through.
 NO_SORTING_BY_ITSELF = """<style>
-[data-testid="stDataFrameColumnMenu"] [role="menu"] > [role="menuitem"]:nth-child(2):not([aria-haspopup]),
-[data-testid="stDataFrameColumnMenu"] [role="menu"] > [role="menuitem"]:nth-child(3):not([aria-haspopup]) { display: none; }
+[data-testid="stDataFrameColumnMenu"] [role="menu"]
+  > [role="menuitem"]:is(:nth-child(2), :nth-child(3)):not([aria-haspopup]) { display: none; }
 </style>"""
-SORTED = {"number": "id", "volume": "volume", "atoms": "atoms", "formula": "formula", "space group": "spacegroup"}
+SORTED = {
+    "number": "id",
+    "volume": "volume",
+    "atoms": "atoms",
+    "formula": "formula",
+    "space group": "spacegroup",
+}
 DETAILS = ["Neighbours", "Distances", "Powder pattern", "Symmetry", "Map"]
 
 
@@ -42,7 +51,7 @@ def show_generating(run: Run) -> None:
     st.progress(share, words)
 
 
-def generate_more(run: Run, count: int, place: Any) -> None:  # noqa: ANN401 - a container
+def generate_more(run: Run, count: int, place: Any) -> None:
     """The popover that makes more candidates."""
     with place.popover(
         "Generate",
@@ -54,7 +63,9 @@ def generate_more(run: Run, count: int, place: Any) -> None:  # noqa: ANN401 - a
         if st.button("Generate", type="primary", key="generate", width="stretch"):
             work.start_generate(run, count + more)
             st.rerun()
-        st.caption("New cells are judged by the rules, compared with those before, and added to the run.")
+        st.caption(
+            "New cells are judged by the rules, compared with those before, and added to the run."
+        )
 
 
 def filters(table: pd.DataFrame, rule: str) -> pd.DataFrame:
@@ -62,16 +73,31 @@ def filters(table: pd.DataFrame, rule: str) -> pd.DataFrame:
     columns = sort_columns(table)
     clicked_header(columns)
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
-    which = row.segmented_control("Show", SHOW, default="All", key="filter", required=True, label_visibility="collapsed")
-    with row.popover("Sort", icon=":material/filter_list:", help="Order, formula, number of atoms."):
+    which = row.segmented_control(
+        "Show", SHOW, default="All", key="filter", required=True, label_visibility="collapsed"
+    )
+    with row.popover(
+        "Sort", icon=":material/filter_list:", help="Order, formula, number of atoms."
+    ):
         by = st.selectbox("Sort by", list(columns), key="sort")
         down = st.toggle("Largest first", key="sort_down")
-        words = st.text_input("Formula holds", max_chars=20, key="formula", placeholder="such as Pd2")
-        most = st.number_input("At most so many atoms", 1, 1000, int(max(table["atoms"])), key="most_atoms")
+        words = st.text_input(
+            "Formula holds", max_chars=20, key="formula", placeholder="such as Pd2"
+        )
+        most = st.number_input(
+            "At most so many atoms", 1, 1000, int(max(table["atoms"])), key="most_atoms"
+        )
         ternary = st.toggle("All three elements only", key="only_ternary")
-        unique = st.toggle("Unique only", key="only_unique", help="Without those that repeat a candidate before them.")
+        unique = st.toggle(
+            "Unique only",
+            key="only_unique",
+            help="Without those that repeat a candidate before them.",
+        )
         new = st.toggle(
-            "New only", key="only_new", disabled="new" not in table, help="Without those that match a known structure."
+            "New only",
+            key="only_new",
+            disabled="new" not in table,
+            help="Without those that match a known structure.",
         )
     keep = table["atoms"] <= most
     if which == "Keep rule":
@@ -80,10 +106,16 @@ def filters(table: pd.DataFrame, rule: str) -> pd.DataFrame:
         keep &= table["decision"] == which.lower()
     if words.strip():
         keep &= table["formula"].str.contains(words.strip(), regex=False)
-    for column, wanted in (("ternary", ternary), ("unique", unique), ("new", new and "new" in table)):
+    for column, wanted in (
+        ("ternary", ternary),
+        ("unique", unique),
+        ("new", new and "new" in table),
+    ):
         if wanted:
             keep &= table[column].eq(True)
-    return table[keep].sort_values(columns[by], ascending=not down, kind="stable", ignore_index=True)
+    return table[keep].sort_values(
+        columns[by], ascending=not down, kind="stable", ignore_index=True
+    )
 
 
 def sort_columns(table: pd.DataFrame) -> dict[str, str]:
@@ -110,7 +142,8 @@ def clicked_header(columns: dict[str, str]) -> None:
 
 
 def show_table(shown: pd.DataFrame) -> list[int]:
-    """The table; returns the ids of the selected rows. The shown candidate is selected where no other is."""
+    """The table; returns the ids of the selected rows. The shown candidate is selected where no
+    other is."""
     shortest = [c for c in shown if c.startswith("shortest ")]
     rules = [c for c in shown if c.startswith("passed_")]
     energies = [c for c in shown if c.startswith(("energy", "e_"))]
@@ -119,7 +152,9 @@ def show_table(shown: pd.DataFrame) -> list[int]:
         "formula": st.column_config.TextColumn("formula", width=95, pinned=True),
         "decision": st.column_config.TextColumn("decision", width=85),
         "atoms": st.column_config.NumberColumn("atoms", width=55),
-        "volume": st.column_config.NumberColumn("Å³/atom", width=70, format="%.1f", help="Volume of the cell per atom, Å³."),
+        "volume": st.column_config.NumberColumn(
+            "Å³/atom", width=70, format="%.1f", help="Volume of the cell per atom, Å³."
+        ),
         "spacegroup_symbol": st.column_config.TextColumn(
             "group", width=70, help="Space group, found with 0.1 Å, before any relaxation."
         ),
@@ -128,18 +163,34 @@ def show_table(shown: pd.DataFrame) -> list[int]:
             width=80,
             y_min=0,
             y_max=4,
-            help=f"Shortest first-neighbour distances, 0 to 4 Å: {', '.join(c[9:] for c in shortest)}.",
+            help=(
+                "Shortest first-neighbour distances, 0 to 4 Å:"
+                f" {', '.join(c[9:] for c in shortest)}."
+            ),
         ),
-        "unique": st.column_config.CheckboxColumn("unique", width=60, help="No candidate before it is the same cell."),
+        "unique": st.column_config.CheckboxColumn(
+            "unique", width=60, help="No candidate before it is the same cell."
+        ),
         "new": st.column_config.CheckboxColumn(
-            "new", width=50, help="Matches nothing that it was compared with; with what, and which one, is said beside the cell."
+            "new",
+            width=50,
+            help=(
+                "Matches nothing that it was compared with; with what, and which one, is said"
+                " beside the cell."
+            ),
         ),
         "note": st.column_config.TextColumn("note"),
     }
-    config |= {c: st.column_config.CheckboxColumn(c[7:], width=65, help=f"Keeps the rule {c[7:]}.") for c in rules}
+    config |= {
+        c: st.column_config.CheckboxColumn(c[7:], width=65, help=f"Keeps the rule {c[7:]}.")
+        for c in rules
+    }
     config |= {
         c: st.column_config.NumberColumn(
-            f"{c[9:]} / Å", format="%.2f", width=80, help="Shortest first-neighbour distance of this pair, Å."
+            f"{c[9:]} / Å",
+            format="%.2f",
+            width=80,
+            help="Shortest first-neighbour distance of this pair, Å.",
         )
         for c in shortest
     }
@@ -161,15 +212,24 @@ def show_table(shown: pd.DataFrame) -> list[int]:
         "note",
     ]
     st.html(NO_SORTING_BY_ITSELF)
-    by, down = sort_columns(shown)[st.session_state.get("sort", "number")], st.session_state.get("sort_down", False)
+    by, down = (
+        sort_columns(shown)[st.session_state.get("sort", "number")],
+        st.session_state.get("sort_down", False),
+    )
     for name in {by, "spacegroup_symbol" if by == "spacegroup" else by} & config.keys():
-        config[name] = {**config[name], "label": f"{'▼' if down else '▲'} {config[name]['label'] or name}"}
+        config[name] = {
+            **config[name],
+            "label": f"{'▼' if down else '▲'} {config[name]['label'] or name}",
+        }
     event: Any = st.dataframe(
         data[order],
         column_config=config,
         hide_index=True,
         on_select="rerun",
-        selection_mode=["multi-row" if st.session_state.get("several") else "single-row-required", "single-column"],
+        selection_mode=[
+            "multi-row" if st.session_state.get("several") else "single-row-required",
+            "single-column",
+        ],
         height=275,
         row_height=29,
         placeholder="",
@@ -180,11 +240,13 @@ def show_table(shown: pd.DataFrame) -> list[int]:
 
 def table_key() -> str:
     """The two ways to select are two widgets, and each run has its own."""
-    return f"table{'_several' if st.session_state.get('several') else ''}_{st.session_state.get('run')}"
+    several = "_several" if st.session_state.get("several") else ""
+    return f"table{several}_{st.session_state.get('run')}"
 
 
 def keep_selection(shown: pd.DataFrame) -> None:
-    """Before the table is drawn: the rows selected in it are those of the same candidates, wherever they are now."""
+    """Before the table is drawn: the rows selected in it are those of the same candidates, wherever
+    they are now."""
     ids = [int(i) for i in shown["id"]]
     before: list[int] = st.session_state.get("table_ids", [])
     state_now = st.session_state.get(table_key())
@@ -204,14 +266,19 @@ def keep_selection(shown: pd.DataFrame) -> None:
         st.session_state["candidate"] = current
     picked = [i for i in picked if i in ids] if st.session_state.get("several") else [current]
     st.session_state["picked"], st.session_state["table_ids"] = picked, ids
-    st.session_state[table_key()] = {"selection": {"rows": [ids.index(i) for i in picked], "columns": [], "cells": []}}
+    st.session_state[table_key()] = {
+        "selection": {"rows": [ids.index(i) for i in picked], "columns": [], "cells": []}
+    }
 
 
 def nearest(current: int | None, before: list[int], ids: list[int]) -> int:
-    """The candidate to show where the filters hide the shown one: what came after it, or else before, in the order until now."""
+    """The candidate to show where the filters hide the shown one: what came after it, or else
+    before, in the order until now."""
     if current in before:
         here = before.index(current)
-        return next((i for i in [*before[here:], *reversed(before[:here])] if i in set(ids)), ids[0])
+        return next(
+            (i for i in [*before[here:], *reversed(before[:here])] if i in set(ids)), ids[0]
+        )
     return ids[0]
 
 
@@ -219,21 +286,31 @@ def show_verdicts(run: Run, row: pd.Series, structure: Structure, verdicts: dict
     a, b, c = structure.lattice.abc
     alpha, beta, gamma = structure.lattice.angles
     st.markdown(
-        f"**{row['id']}: {row['formula']}** · {row['atoms']} atoms · {row['spacegroup_symbol']} · {structure.volume:.0f} Å³ "
-        f":gray[a {a:.2f}, b {b:.2f}, c {c:.2f} Å; α {alpha:.0f}°, β {beta:.0f}°, γ {gamma:.0f}°]"
+        f"**{row['id']}: {row['formula']}** · {row['atoms']} atoms · {row['spacegroup_symbol']} ·"
+        f" {structure.volume:.0f} Å³ :gray[a {a:.2f}, b {b:.2f}, c {c:.2f} Å; α {alpha:.0f}°, β"
+        f" {beta:.0f}°, γ {gamma:.0f}°]"
     )
     for rule, text in verdicts.items():
         icon = ":material/check_circle:" if row[f"passed_{rule}"] else ":material/warning:"
         st.caption(f"{icon} {text[0].upper()}{text[1:]}")
 
     if pd.notna(row.get("refined_from")):
-        st.caption(f":material/grid_4x4: The refined cell of candidate {row['refined_from']:.0f}, at {row['refined_at']} Å")
+        st.caption(
+            f":material/grid_4x4: The refined cell of candidate {row['refined_from']:.0f}, at"
+            f" {row['refined_at']} Å"
+        )
     elif not row["unique"]:
-        st.caption(f":material/content_copy: The same cell as candidate number {row['duplicate_of'] + 1} of its seed")
+        st.caption(
+            f":material/content_copy: The same cell as candidate number {row['duplicate_of'] + 1}"
+            " of its seed"
+        )
     if row.get("matches"):
         st.caption(f":material/menu_book: Known: matches `{str(row['matches']).replace('`', '')}`")
     elif pd.notna(row.get("new")):
-        st.caption(f":material/{'new_releases' if known.ternaries(run) != 0 else 'help'}: {known.novelty(run)}")
+        st.caption(
+            f":material/{'new_releases' if known.ternaries(run) != 0 else 'help'}:"
+            f" {known.novelty(run)}"
+        )
 
 
 def explore(run: Run, table: pd.DataFrame) -> None:
@@ -268,14 +345,33 @@ def explore(run: Run, table: pd.DataFrame) -> None:
             details.compare(run, picked, table, view)
         else:
             name = f"{row['formula']}_{row['id']}"
-            cell.show(drawn.structure, drawn.identity, "view", view, height=345, name=name, rule=run.rule, lit=drawn.lit)
+            cell.show(
+                drawn.structure,
+                drawn.identity,
+                "view",
+                view,
+                height=345,
+                name=name,
+                rule=run.rule,
+                lit=drawn.lit,
+            )
 
 
-def show_details(run: Run, table: pd.DataFrame, row: pd.Series, structure: Structure) -> details.Drawn:
+def show_details(
+    run: Run, table: pd.DataFrame, row: pd.Series, structure: Structure
+) -> details.Drawn:
     """What is chosen below the table; returns the cell to draw and the pair to light."""
-    known_as, name = f"{run.folder.name}-{row['id']}-{identity(run)}", f"{row['formula']}_{row['id']}"
+    known_as, name = (
+        f"{run.folder.name}-{row['id']}-{identity(run)}",
+        f"{row['formula']}_{row['id']}",
+    )
     detail = st.segmented_control(
-        "Details", DETAILS, default="Neighbours", key="detail", required=True, label_visibility="collapsed"
+        "Details",
+        DETAILS,
+        default="Neighbours",
+        key="detail",
+        required=True,
+        label_visibility="collapsed",
     )
     lit = None
     if detail == "Neighbours":
@@ -302,7 +398,10 @@ def page() -> None:
     runs = state.open_runs()
     run = state.choose_run(runs, row, "collapsed")
     if run is None:
-        st.info("No run yet. Choose two metals on the page Pair and train them; their ternary cells are shown here.")
+        st.info(
+            "No run yet. Choose two metals on the page Pair and train them; their ternary cells are"
+            " shown here."
+        )
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
     trained = run.status()["state"] == "finished"
@@ -314,7 +413,9 @@ def page() -> None:
         st.error(work.in_app(error))
     if not table.empty:
         row.toggle(
-            "Several", key="several", help="Tick two to four cells in the table to see them side by side; all go to Export."
+            "Several",
+            key="several",
+            help="Tick two to four cells in the table to see them side by side; all go to Export.",
         )
     if trained and not work.is_generating(run):
         generate_more(run, len(table), row)
@@ -327,11 +428,17 @@ def page() -> None:
     if not table.empty:
         explore(run, table)
     elif trained and not work.is_generating(run):
-        st.info("This run is trained and holds no candidates yet. Press Generate for new cells, judged by both rules.")
+        st.info(
+            "This run is trained and holds no candidates yet. Press Generate for new cells, judged"
+            " by both rules."
+        )
     elif trained:
         st.caption("The first cells appear here in some seconds.")
     else:
-        st.info("This run is not trained to its end. Go on with it on the page Train; then generate its ternary cells here.")
+        st.info(
+            "This run is not trained to its end. Go on with it on the page Train; then generate its"
+            " ternary cells here."
+        )
         st.page_link("pages/train.py", label="To the page Train", icon=":material/arrow_back:")
 
 

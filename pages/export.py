@@ -1,4 +1,5 @@
-"""Take candidates along: POSCAR, CIF, extended XYZ or VASP inputs, with every verdict and where they come from."""
+"""Take candidates along: POSCAR, CIF, extended XYZ or VASP inputs, with every verdict and where
+they come from."""
 
 from __future__ import annotations
 
@@ -9,14 +10,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from crystalgan import InputError
-from crystalgan.exchange import known_files, known_folder, pack_run
-from crystalgan.lattice import TOLERANCE
-from crystalgan.vasp import FAMILY, FOLDER
+from crystalgan.crystal.lattice import TOLERANCE
+from crystalgan.errors import InputError
+from crystalgan.runs.zipped import known_files, known_folder, pack_run
+from crystalgan.stability.vasp import FAMILY, FOLDER
 from ui import cached, state, work
 
 if TYPE_CHECKING:
-    from crystalgan.runs import Run
+    from crystalgan.runs.folder import Run
 
 FILE_FORMATS = {
     "POSCAR": "poscar",
@@ -60,19 +61,27 @@ def choices(run: Run, table: pd.DataFrame) -> dict[str, tuple[str, list[int]]]:
 def export_form(run: Run, table: pd.DataFrame) -> None:
     groups = choices(run, table)
     left, middle, right = st.columns([3, 2, 2])
-    which = left.selectbox("Candidates", list(groups), format_func=lambda name: groups[name][0], key="which")
+    which = left.selectbox(
+        "Candidates", list(groups), format_func=lambda name: groups[name][0], key="which"
+    )
     kind = middle.selectbox(
         "Format",
         list(FILE_FORMATS),
         key="format",
-        help="VASP inputs: the Materials Project's settings for a relaxation but for smearing and POTCARs, one folder each.",
+        help=(
+            "VASP inputs: the Materials Project's settings for a relaxation but for smearing and"
+            " POTCARs, one folder each."
+        ),
     )
     cell = right.selectbox(
         "Cell",
         list(CELLS),
         key="export_cell",
-        help=f"Conventional: of the symmetry found within {TOLERANCE} Å, every atom where it is, so the crystal is the same and "
-        "not made more symmetric. Each file says which cell it holds; a triclinic one stays reduced.",
+        help=(
+            f"Conventional: of the symmetry found within {TOLERANCE} Å, every atom where it is, so"
+            " the crystal is the same and not made more symmetric. Each file says which cell it"
+            " holds; a triclinic one stays reduced."
+        ),
     )
     ids = groups[which][1]
     smearing = "gaussian"
@@ -82,28 +91,44 @@ def export_form(run: Run, table: pd.DataFrame) -> None:
                 "Smearing",
                 list(SMEARING),
                 key="smearing",
-                help="MPRelaxSet's tetrahedron method gives wrong forces where bands are partly filled, as in metals; "
-                "Methfessel-Paxton smearing (ISMEAR 1) is for metals only.",
+                help=(
+                    "MPRelaxSet's tetrahedron method gives wrong forces where bands are partly"
+                    " filled, as in metals; Methfessel-Paxton smearing (ISMEAR 1) is for metals"
+                    " only."
+                ),
             )
         ]
         st.caption(
-            f"POTCARs are named in `POTCAR.names`, of the family {FAMILY} ({FOLDER}), and never included: they come with your "
-            "own VASP licence. `README.txt` says how to put them together."
+            f"POTCARs are named in `POTCAR.names`, of the family {FAMILY} ({FOLDER}), and never"
+            " included: they come with your own VASP licence. `README.txt` says how to put them"
+            " together."
         )
         if len(ids) > MANY:
             st.caption(f"{len(ids)} folders take about {work.in_words(len(ids) * 0.02)}.")
     st.download_button(
         f"Download {len(ids)} candidate{'s' * (len(ids) > 1)}",
-        data=partial(cached.archive, str(run.folder), ",".join(map(str, ids)), FILE_FORMATS[kind], CELLS[cell], smearing),
+        data=partial(
+            cached.archive,
+            str(run.folder),
+            ",".join(map(str, ids)),
+            FILE_FORMATS[kind],
+            CELLS[cell],
+            smearing,
+        ),
         file_name=f"{run.folder.name}_{which}.zip",
         mime="application/zip",
         on_click="ignore",
         type="primary",
         icon=":material/download:",
-        help="A zip: one file or folder for each, candidates.csv with verdicts, decisions and notes, provenance.json.",
+        help=(
+            "A zip: one file or folder for each, candidates.csv with verdicts, decisions and notes,"
+            " provenance.json."
+        ),
         key="download",
     )
-    shown = table[table["id"].isin(ids)][["id", "formula", "atoms", "volume", "spacegroup_symbol", "decision", "note"]]
+    shown = table[table["id"].isin(ids)][
+        ["id", "formula", "atoms", "volume", "spacegroup_symbol", "decision", "note"]
+    ]
     st.dataframe(
         shown,
         hide_index=True,
@@ -120,11 +145,14 @@ def export_form(run: Run, table: pd.DataFrame) -> None:
 def whole_run(run: Run) -> None:
     st.markdown("**The whole run**")
     st.caption(
-        "Settings, networks, losses, candidates, decisions and what they were compared with in one zip. "
-        "A colleague loads it on the page Train."
+        "Settings, networks, losses, candidates, decisions and what they were compared with in one"
+        " zip. A colleague loads it on the page Train."
     )
     if known_folder(run).exists() and not known_files(run):
-        st.caption("The known structures that it was compared with are too large for the zip and stay here.")
+        st.caption(
+            "The known structures that it was compared with are too large for the zip and stay"
+            " here."
+        )
     st.download_button(
         "Download the run folder",
         data=partial(pack_run, run),
@@ -142,12 +170,15 @@ def whole_run(run: Run) -> None:
 def page() -> None:
     left, right = st.columns([5, 6], gap="medium", vertical_alignment="bottom")
     with left:
-        state.header("Export", "Cells as files for VESTA, VASP or a colleague, with where they come from.")
+        state.header(
+            "Export", "Cells as files for VESTA, VASP or a colleague, with where they come from."
+        )
     runs = state.open_runs()
     run = state.choose_run(runs, right, "collapsed")
     if run is None:
         st.info(
-            "No run yet. Choose two metals on the page Pair and train them; their ternary cells can be taken along from here."
+            "No run yet. Choose two metals on the page Pair and train them; their ternary cells can"
+            " be taken along from here."
         )
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
@@ -159,7 +190,10 @@ def page() -> None:
     left, right = st.columns([5, 3], gap="large")
     with left:
         if table.empty:
-            st.info("This run holds no candidates. Generate some on the page Explore; then take them along from here.")
+            st.info(
+                "This run holds no candidates. Generate some on the page Explore; then take them"
+                " along from here."
+            )
             st.page_link(
                 "pages/explore.py",
                 label="To the page Explore",

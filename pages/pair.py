@@ -1,4 +1,5 @@
-"""Choose the two classes of binary compounds to learn from: built-in ones by their metals, or one's own cells."""
+"""Choose the two classes of binary compounds to learn from: built-in ones by their metals, or one's
+own cells."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from crystalgan import InputError
-from crystalgan.charts import class_figure
-from crystalgan.rules import paper_rule
+from crystalgan.crystal.rules import paper_rule
+from crystalgan.errors import InputError
+from crystalgan.plot.classes import class_figure
 from ui import cached, cell, components, state, work
 from ui.classes import SHARED, choose_class
 from ui.report import show_proposals, show_report
@@ -17,7 +18,9 @@ from ui.report import show_proposals, show_report
 def table_of_elements(a: str | None, b: str | None) -> None:
     """The periodic table; a click chooses A, then B; a click on a chosen metal lets go of it."""
     sizes = cached.class_sizes()
-    cells = [element | {"count": sizes.get(element["symbol"], 0)} for element in cached.element_table()]
+    cells = [
+        element | {"count": sizes.get(element["symbol"], 0)} for element in cached.element_table()
+    ]
     clicked = components.elements(cells, a, b, key="elements")
     if not clicked or clicked["click"] == st.session_state.get("last_click"):
         return
@@ -34,7 +37,11 @@ def table_of_elements(a: str | None, b: str | None) -> None:
 
 def chosen() -> dict[str, tuple[str, str]]:
     """Source and metal of the classes chosen so far, by "a" and "b"."""
-    return {w: (source, st.session_state[w]) for w in "ab" if (source := state.source_of(w)) and st.session_state.get(w)}
+    return {
+        w: (source, st.session_state[w])
+        for w in "ab"
+        if (source := state.source_of(w)) and st.session_state.get(w)
+    }
 
 
 def show_distances() -> None:
@@ -49,13 +56,15 @@ def show_distances() -> None:
         structures, names = cached.class_cells(source, metal, SHARED)
         counts = [sum(site.specie.symbol == metal for site in s) for s in structures]
         cells[f"{metal}-{SHARED}"] = [
-            ((len(s) - n) / n, s.volume / n, name) for s, n, name in zip(structures, counts, names, strict=True)
+            ((len(s) - n) / n, s.volume / n, name)
+            for s, n, name in zip(structures, counts, names, strict=True)
         ]
     right.markdown("Composition and volume")
     right.plotly_chart(class_figure(cells, SHARED), key="class_map", config={"displaylogo": False})
 
 
-def choose_limits(place: Any, classes: list[tuple[str, str]]) -> dict[str, tuple[float, float]]:  # noqa: ANN401 - a container
+# a container
+def choose_limits(place: Any, classes: list[tuple[str, str]]) -> dict[str, tuple[float, float]]:
     """Limits d1 and d2 of the pairs: the paper's, or those that each class teaches by itself."""
     whose = place.segmented_control(
         "d1 and d2",
@@ -64,8 +73,11 @@ def choose_limits(place: Any, classes: list[tuple[str, str]]) -> dict[str, tuple
         key="whose_limits",
         required=True,
         label_visibility="collapsed",
-        help="A rule keeps first-neighbour distances between d1 and d2, the dashed lines. "
-        f"{SHARED}-{SHARED} is learned from both classes together when a pair is trained; here the lower of the two is drawn.",
+        help=(
+            "A rule keeps first-neighbour distances between d1 and d2, the dashed lines."
+            f" {SHARED}-{SHARED} is learned from both classes together when a pair is trained; here"
+            " the lower of the two is drawn."
+        ),
     )
     if whose != "learned from each class":
         return dict(paper_rule([metal for _, metal in classes], SHARED).limits)
@@ -80,14 +92,30 @@ def show_cells() -> None:
     for column, (source, metal) in zip(st.columns(2), chosen().values(), strict=False):
         structures, names = cached.class_cells(source, metal, SHARED)
         with column:
-            titles = [f"{n}: {s.composition.reduced_formula}, {len(s)} atoms" for n, s in zip(names, structures, strict=True)]
+            titles = [
+                f"{n}: {s.composition.reduced_formula}, {len(s)} atoms"
+                for n, s in zip(names, structures, strict=True)
+            ]
             numbers = list(range(len(structures)))
-            number = st.selectbox(f"Cell of {metal}-{SHARED}", numbers, format_func=titles.__getitem__, key=f"cell_{source}")
-            cell.show(structures[number], f"{source}-{number}", key=f"view_{metal}", height=330, name=names[number])
+            number = st.selectbox(
+                f"Cell of {metal}-{SHARED}",
+                numbers,
+                format_func=titles.__getitem__,
+                key=f"cell_{source}",
+            )
+            cell.show(
+                structures[number],
+                f"{source}-{number}",
+                key=f"view_{metal}",
+                height=330,
+                name=names[number],
+            )
 
 
 def show_doctor() -> None:
-    for column, (which, (source, metal)) in zip(st.columns(2, gap="large"), chosen().items(), strict=False):
+    for column, (which, (source, metal)) in zip(
+        st.columns(2, gap="large"), chosen().items(), strict=False
+    ):
         with column:
             st.markdown(f"**{metal}-{SHARED}**")
             with work.saying_errors():
@@ -112,7 +140,9 @@ def to_shipped_run() -> None:
 
 def page() -> None:
     state.header(
-        "Pair", "Two metals, two classes of binary hydrides: what CrystalGAN learns from, before it makes ternary cells."
+        "Pair",
+        "Two metals, two classes of binary hydrides: what CrystalGAN learns from, before it makes"
+        " ternary cells.",
     )
     a, b = state.get_pair()
     left, right = st.columns([5, 3], gap="medium")
@@ -125,7 +155,9 @@ def page() -> None:
                 choose_class(which)
         a, b = st.session_state["a"], st.session_state["b"]
         if a and a == b:
-            st.warning(f"Both classes are of {a}. A ternary needs two different metals: change one.")
+            st.warning(
+                f"Both classes are of {a}. A ternary needs two different metals: change one."
+            )
         elif not (a and b):
             st.info("Click two metals on the table, or choose them here.")
         problems = [problem for which in "ab" if (problem := state.class_problem(which, SHARED))]
@@ -135,15 +167,27 @@ def page() -> None:
         row = st.container(horizontal=True)
         with row:
             if st.button(
-                "Train this pair", type="primary", icon=":material/arrow_forward:", disabled=not ready, key="train_pair"
+                "Train this pair",
+                type="primary",
+                icon=":material/arrow_forward:",
+                disabled=not ready,
+                key="train_pair",
             ):
                 st.switch_page("pages/train.py")
-            st.button("Clear", on_click=state.set_pair, args=(None, None), disabled=not (a or b), key="clear")
+            st.button(
+                "Clear",
+                on_click=state.set_pair,
+                args=(None, None),
+                disabled=not (a or b),
+                key="clear",
+            )
         to_shipped_run()
     state.in_address(a=a, b=b)
     if chosen() and not problems:
         views = {"Distances": show_distances, "Cells in 3D": show_cells, "Data doctor": show_doctor}
-        view = st.segmented_control("Look at", list(views), default="Distances", key="pair_view", required=True)
+        view = st.segmented_control(
+            "Look at", list(views), default="Distances", key="pair_view", required=True
+        )
         try:
             views[view or "Distances"]()
         except InputError as error:

@@ -1,4 +1,5 @@
-"""Relax candidates, see whether they hold together, how far above the hull they are, how much hydrogen they store."""
+"""Relax candidates, see whether they hold together, how far above the hull they are, how much
+hydrogen they store."""
 
 from __future__ import annotations
 
@@ -8,30 +9,39 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from crystalgan import InputError
-from crystalgan.potentials import untrained
-from crystalgan.stability import lacks_compounds, other_structures
-from crystalgan.stability_charts import hull_figure, storage_figure
+from crystalgan.errors import InputError
+from crystalgan.plot.stability import hull_figure, storage_figure
+from crystalgan.potentials.registry import untrained
+from crystalgan.stability.hull import lacks_compounds, other_structures
 from ui import cached, relaxed, state, vet, work
 from ui.classes import FILE_TYPES
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
 
-    from crystalgan.runs import Run
+    from crystalgan.runs.folder import Run
 
-POTENTIALS = {"CHGNet": "chgnet"} | ({"SevenNet": "sevennet"} if importlib.util.find_spec("sevenn") else {})
+POTENTIALS = {"CHGNet": "chgnet"} | (
+    {"SevenNet": "sevennet"} if importlib.util.find_spec("sevenn") else {}
+)
 PLAIN = {"displaylogo": False}
 SECONDS = 2  # that a candidate takes to relax, about
 
 
 def choices(run: Run, table: pd.DataFrame) -> dict[str, tuple[str, list[int]]]:
     """What may be relaxed: in words, and as ids."""
-    good = table[f"passed_{run.rule.name}"].astype(bool) & table["unique"].astype(bool) & (table["decision"] != "rejected")
+    good = (
+        table[f"passed_{run.rule.name}"].astype(bool)
+        & table["unique"].astype(bool)
+        & (table["decision"] != "rejected")
+    )
     here = set(table["id"])
     groups = {
         "kept": ("kept by you", table["id"][table["decision"] == "kept"].tolist()),
-        "picked": ("selected on the page Explore", [i for i in st.session_state.get("picked", []) if i in here]),
+        "picked": (
+            "selected on the page Explore",
+            [i for i in st.session_state.get("picked", []) if i in here],
+        ),
         "first": ("the first ten good ones", table["id"][good].tolist()[:10]),
         "good": ("all good ones: keep the rule, unique, not rejected", table["id"][good].tolist()),
         "all": ("all", table["id"].tolist()),
@@ -39,57 +49,86 @@ def choices(run: Run, table: pd.DataFrame) -> dict[str, tuple[str, list[int]]]:
     return {name: (f"{words} ({len(ids)})", ids) for name, (words, ids) in groups.items() if ids}
 
 
-def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 - a container
+def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
     """The popover that starts relaxations."""
-    with place.popover("Relax", icon=":material/compress:", type="primary" if not cached.relaxed_stamp(run) else "secondary"):
+    with place.popover(
+        "Relax",
+        icon=":material/compress:",
+        type="primary" if not cached.relaxed_stamp(run) else "secondary",
+    ):
         groups = choices(run, table)
-        which = st.selectbox("Candidates", list(groups), format_func=lambda name: groups[name][0], key="relax_which")
+        which = st.selectbox(
+            "Candidates", list(groups), format_func=lambda name: groups[name][0], key="relax_which"
+        )
         left, right = st.columns(2)
         potential = left.selectbox(
-            "Potential", list(POTENTIALS), key="relax_potential", help="It gives every energy on this page."
+            "Potential",
+            list(POTENTIALS),
+            key="relax_potential",
+            help="It gives every energy on this page.",
         )
         way = right.selectbox(
             "How",
             ["as it is", "rattled", "symmetry kept"],
             key="relax_how",
-            help="Rattled: relaxed, shaken by 0.08 Å and 1 % strain, relaxed again; finds the way off saddle points and takes "
-            "twice as long. Symmetry kept: that found within 0.1 Å.",
+            help=(
+                "Rattled: relaxed, shaken by 0.08 Å and 1 % strain, relaxed again; finds the way"
+                " off saddle points and takes twice as long. Symmetry kept: that found within"
+                " 0.1 Å."
+            ),
         )
         references = st.toggle(
             "What competes too",
             value=True,
             key="relax_references",
-            help="Compounds of the two metals in 18 structure types, once for each run, half a minute; with another potential "
-            "than CHGNet also the elements and binaries, some minutes.",
+            help=(
+                "Compounds of the two metals in 18 structure types, once for each run, half a"
+                " minute; with another potential than CHGNet also the elements and binaries, some"
+                " minutes."
+            ),
         )
         refine = st.selectbox(
             "Look for a higher symmetry",
             [0.1, 0.3, None],
             format_func=lambda x: "no" if x is None else f"within {x} Å",
             key="relax_refine",
-            help="A relaxed cell that is nearly symmetric is put onto its sites and relaxed again with that symmetry; it is "
-            "offered where its energy is no higher.",
+            help=(
+                "A relaxed cell that is nearly symmetric is put onto its sites and relaxed again"
+                " with that symmetry; it is offered where its energy is no higher."
+            ),
         )
         files = st.file_uploader(
             "Further phases that compete",
             [kind for kind in FILE_TYPES if kind != "mat"],
             accept_multiple_files=True,
             key="relax_phases",
-            help="Known ternaries or intermetallics of these elements: CIF, POSCAR (named *.vasp), extended XYZ, or a zip. "
-            "They are relaxed with the same potential and join the hull.",
+            help=(
+                "Known ternaries or intermetallics of these elements: CIF, POSCAR (named *.vasp),"
+                " extended XYZ, or a zip. They are relaxed with the same potential and join the"
+                " hull."
+            ),
         )
         ids = groups[which][1]
         if words := untrained(potential, run.species):
             st.warning(words)
-        st.caption(f"About {work.in_words(SECONDS * len(ids))} for {len(ids)}, less where some are relaxed like this already.")
+        st.caption(
+            f"About {work.in_words(SECONDS * len(ids))} for {len(ids)}, less where some are relaxed"
+            " like this already."
+        )
         if st.button("Relax", type="primary", key="relax", width="stretch"):
             options = {"rattled": ["--rattle"], "symmetry kept": ["--symmetry"]}.get(way, [])
-            options = [*options, "--potential", POTENTIALS[potential], *(["--references"] if references else [])]
-            options += ["--refine", str(refine)] if refine else []
+            options = [
+                *options,
+                "--potential",
+                POTENTIALS[potential],
+                *(["--references"] if references else []),
+            ]
+            options += ["--raise-symmetry", str(refine)] if refine else []
             with work.saying_errors():
                 if files:
                     path = work.keep_upload(files, cached.runs_folder())
-                    other_structures(run.species, [path])  # says what is wrong with them before anything is started
+                    # says what is wrong with them before anything is started
+                    other_structures(run.species, [path])
                     options += ["--phases", str(path)]
                 work.start_relaxing(run, ids, options)
                 st.rerun()
@@ -102,8 +141,13 @@ def show_progress(run: Run) -> None:
         st.rerun()
     done, total = work.counted(run, work.RELAX_LOG) or (0, 0)
     left, right = st.columns([5, 1], vertical_alignment="center")
-    left.progress(done / total if total else 0.0, f"{done} of {total} relaxed" if total else "Loading the potential ...")
-    if right.button("Stop", icon=":material/stop_circle:", key="stop_relaxing", help="What is done is kept."):
+    left.progress(
+        done / total if total else 0.0,
+        f"{done} of {total} relaxed" if total else "Loading the potential ...",
+    )
+    if right.button(
+        "Stop", icon=":material/stop_circle:", key="stop_relaxing", help="What is done is kept."
+    ):
         work.stop_relaxing(run)
         st.rerun()
 
@@ -114,18 +158,31 @@ def show_table(table: pd.DataFrame) -> int:
     config: dict[str, Any] = {
         "id": st.column_config.NumberColumn("no.", width=50, pinned=True),
         "formula": st.column_config.TextColumn("formula", width=95, pinned=True),
-        "above_hull": st.column_config.NumberColumn("above hull", format="%.3f", help="Energy above the convex hull, eV/atom."),
-        "formation_energy": st.column_config.NumberColumn("formation", format="%.3f", help="Against the elements, eV/atom."),
+        "above_hull": st.column_config.NumberColumn(
+            "above hull", format="%.3f", help="Energy above the convex hull, eV/atom."
+        ),
+        "formation_energy": st.column_config.NumberColumn(
+            "formation", format="%.3f", help="Against the elements, eV/atom."
+        ),
         "apart": st.column_config.NumberColumn(
             "apart",
             format="%.3f",
-            help="How far apart the formation energies of the potentials are, eV/atom. Beyond 0.05 trust neither.",
+            help=(
+                "How far apart the formation energies of the potentials are, eV/atom. Beyond 0.05"
+                " trust neither."
+            ),
         ),
         "weight_percent": st.column_config.NumberColumn("wt% H", format="%.2f"),
-        "enthalpy": st.column_config.NumberColumn("kJ/mol H2", format="%.0f", help="Release of all hydrogen."),
-        "spacegroup_symbol": st.column_config.TextColumn("group", help="Space group after relaxation, 0.1 Å."),
+        "enthalpy": st.column_config.NumberColumn(
+            "kJ/mol H2", format="%.0f", help="Release of all hydrogen."
+        ),
+        "spacegroup_symbol": st.column_config.TextColumn(
+            "group", help="Space group after relaxation, 0.1 Å."
+        ),
         "volume_change": st.column_config.NumberColumn("volume", format="%+.0f %%"),
-        "displacement": st.column_config.NumberColumn("moved / Å", format="%.2f", help="Largest displacement of an atom."),
+        "displacement": st.column_config.NumberColumn(
+            "moved / Å", format="%.2f", help="Largest displacement of an atom."
+        ),
         "state": st.column_config.TextColumn("relaxation"),
         "products": st.column_config.TextColumn("decomposes into", width="medium"),
         "reason": st.column_config.TextColumn("why not"),
@@ -150,9 +207,11 @@ def show_table(table: pd.DataFrame) -> int:
     return current
 
 
-def clicked(event: Any, key: str) -> None:  # noqa: ANN401 - what Streamlit returns
+def clicked(event: Any, key: str) -> None:
     """Show the candidate whose point was clicked in a figure."""
-    points = [point["customdata"][0] for point in event["selection"]["points"] if "customdata" in point]
+    points = [
+        point["customdata"][0] for point in event["selection"]["points"] if "customdata" in point
+    ]
     if points and st.session_state.get(key) != points:
         st.session_state[key] = points
         vet.show_candidate(int(points[0]))
@@ -161,12 +220,17 @@ def clicked(event: Any, key: str) -> None:  # noqa: ANN401 - what Streamlit retu
 
 def show_figures(run: Run, diagram: PhaseDiagram, table: pd.DataFrame, current: int) -> None:
     views = ["Hull", "Storage"]
-    view = st.segmented_control("Look at", views, default="Hull", key="stability_view", required=True)
+    view = st.segmented_control(
+        "Look at", views, default="Hull", key="stability_view", required=True
+    )
     if view == "Storage":
         figure, key = storage_figure(table, current), "storage"
     else:
         figure, key = hull_figure(diagram, table, run.species, current), "hull"
-    clicked(st.plotly_chart(figure, key=key, on_select="rerun", selection_mode="points", config=PLAIN), f"{key}_point")
+    clicked(
+        st.plotly_chart(figure, key=key, on_select="rerun", selection_mode="points", config=PLAIN),
+        f"{key}_point",
+    )
     if missing := lacks_compounds(diagram, run.species):
         st.caption(f"{missing} Press Relax once more with *What competes too*.")
 
@@ -193,7 +257,9 @@ def show_relaxed(run: Run, potential: str) -> None:
         if row.state != "failed":
             relaxed.outcome(row)
             relaxed.trust(table, current)
-        view = st.segmented_control("Show", ["Way", "Hydrogen"], default="Way", key="relaxed_show", required=True)
+        view = st.segmented_control(
+            "Show", ["Way", "Hydrogen"], default="Way", key="relaxed_show", required=True
+        )
         if view == "Way" or row.state == "failed":
             relaxed.way(run, row, before)
         else:
@@ -204,12 +270,17 @@ def show_relaxed(run: Run, potential: str) -> None:
 def page() -> None:
     left, right = st.columns([5, 6], gap="medium", vertical_alignment="bottom")
     with left:
-        state.header("Stability", "Does it hold together, how stable is it, how much hydrogen does it store?")
+        state.header(
+            "Stability", "Does it hold together, how stable is it, how much hydrogen does it store?"
+        )
     place = right.container(horizontal=True, vertical_alignment="bottom")
     runs = state.open_runs()
     run = state.choose_run(runs, place, "collapsed")
     if run is None:
-        st.info("No run yet. Choose two metals on the page Pair and train them; their ternary cells can be relaxed here.")
+        st.info(
+            "No run yet. Choose two metals on the page Pair and train them; their ternary cells can"
+            " be relaxed here."
+        )
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
     table = pd.DataFrame()
@@ -229,12 +300,15 @@ def page() -> None:
     potentials = cached.potentials(str(run.folder), cached.relaxed_stamp(run))
     if not potentials:
         st.info(
-            "Nothing is relaxed yet. Press Relax: some candidates take a minute or two, and it goes on when you leave the page."
+            "Nothing is relaxed yet. Press Relax: some candidates take a minute or two, and it goes"
+            " on when you leave the page."
         )
         return
     potential = potentials[0]
     if len(potentials) > 1:
-        potential = place.segmented_control("Energies", potentials, default=potential, key="energies_of", required=True)
+        potential = place.segmented_control(
+            "Energies", potentials, default=potential, key="energies_of", required=True
+        )
     show_relaxed(run, potential)
 
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from crystalgan import InputError
-from crystalgan.exchange import unpack_run
-from crystalgan.potentials import untrained
-from crystalgan.runs import start, stop
+from crystalgan.errors import InputError
+from crystalgan.potentials.registry import untrained
+from crystalgan.runs.folder import start, stop
+from crystalgan.runs.zipped import unpack_run
 from ui import cached, components, settings, state, work
 from ui.classes import SHARED
 
 if TYPE_CHECKING:
-    from crystalgan.runs import Run
+    from crystalgan.runs.folder import Run
 
 SMOOTHED = 20  # epochs
 WORDS = {
@@ -28,22 +28,33 @@ WORDS = {
 
 
 def new_training(runs: list[Run], shown: Run | None) -> None:
-    """The form that starts a training of the chosen pair, by default the shown run's, or of step 2 on a trained step 1."""
+    """The form that starts a training of the chosen pair, by default the shown run's, or of step 2
+    on a trained step 1."""
     a, b = state.get_pair()
-    if shown and not (a or b) and shown.species[0] == SHARED and set(shown.species[1:]) <= cached.class_sizes().keys():
+    if (
+        shown
+        and not (a or b)
+        and shown.species[0] == SHARED
+        and set(shown.species[1:]) <= cached.class_sizes().keys()
+    ):
         state.set_pair(*shown.species[1:])
         a, b = state.get_pair()
     trained = [
         run
         for run in runs
-        if (run.folder / "step1.safetensors").exists() and run.config.method in ("crystalgan", "unconstrained")
+        if (run.folder / "step1.safetensors").exists()
+        and run.config.method in ("crystalgan", "unconstrained")
     ]
     base = choose_base(trained)
     if base is None and not (a != b and state.source_of("a") and state.source_of("b")):
         st.info("Choose two metals on the page Pair first.")
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
-    problems = [] if base else [problem for which in "ab" if (problem := state.class_problem(which, SHARED))]
+    problems = (
+        []
+        if base
+        else [problem for which in "ab" if (problem := state.class_problem(which, SHARED))]
+    )
     if problems:
         st.error(" ".join(problems))
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
@@ -65,7 +76,10 @@ def new_training(runs: list[Run], shown: Run | None) -> None:
     )
     if words := untrained("CHGNet", base.species if base else (str(a), str(b), SHARED)):
         st.warning(f"{words} Step 2 learns from them unless its energies are set to 0.")
-    st.caption(f"About {work.in_words(expected)}{several}. It goes on when you leave this page or close the browser.")
+    st.caption(
+        f"About {work.in_words(expected)}{several}. It goes on when you leave this page or close"
+        " the browser."
+    )
     with st.expander("All other settings"):
         settings.other_fields()
     if pressed:
@@ -82,7 +96,10 @@ def choose_base(trained: list[Run]) -> Run | None:
         ["", *names],
         format_func=lambda name: names.get(name, whole),
         key="base",
-        help="Step 1 learns to translate one binary class into the other; step 2 makes ternary cells of what it puts together.",
+        help=(
+            "Step 1 learns to translate one binary class into the other; step 2 makes ternary cells"
+            " of what it puts together."
+        ),
     )
     return next((run for run in trained if run.folder.name == chosen), None)
 
@@ -92,12 +109,17 @@ def chosen_rule(base: Run | None) -> str:
     root = cached.runs_folder()
     if base is not None:
         shared, *metals = base.species
-        return settings.choose_rule(shared, metals, lambda: cached.parent_distances(str(base.folder)), root)
+        return settings.choose_rule(
+            shared, metals, lambda: cached.parent_distances(str(base.folder)), root
+        )
     metals = [str(metal) for metal in state.get_pair()]
     sources = [str(state.source_of(which)) for which in "ab"]
 
     def distances() -> list[dict[str, list[float]]]:
-        return [cached.class_distances(source, metal, SHARED) for source, metal in zip(sources, metals, strict=True)]
+        return [
+            cached.class_distances(source, metal, SHARED)
+            for source, metal in zip(sources, metals, strict=True)
+        ]
 
     return settings.choose_rule(SHARED, metals, distances, root)
 
@@ -106,9 +128,11 @@ def largest_class(base: Run | None) -> int:
     if base is not None:
         return max(int(source.get("cells", 0)) for source in base.about["classes"].values())
     return max(
-        len(cached.class_cells(source, st.session_state[w], SHARED)[0])
-        if state.own_cells(w)
-        else cached.class_sizes()[st.session_state[w]]
+        (
+            len(cached.class_cells(source, st.session_state[w], SHARED)[0])
+            if state.own_cells(w)
+            else cached.class_sizes()[st.session_state[w]]
+        )
         for w in "ab"
         if (source := state.source_of(w))
     )
@@ -124,14 +148,22 @@ def start_runs(base: Run | None, rule: str, seeds: list[int]) -> None:
                 arguments += [f"--{which}", own["path"]]
     arguments += [*settings.changed_settings(), "--set", f"rule={rule}"]
     with st.spinner("Preparing the run ..."):
-        folders = [work.start_training([*arguments, "--set", f"seed={seed}"], cached.runs_folder()) for seed in seeds]
+        folders = [
+            work.start_training([*arguments, "--set", f"seed={seed}"], cached.runs_folder())
+            for seed in seeds
+        ]
     state.show_run(folders[0].name)
     st.rerun()
 
 
 def load_zip() -> None:
     """A run folder from a colleague."""
-    file = st.file_uploader("Zip of a run folder", ["zip"], key="run_zip", help="Made on the page Export; at most 50 MB.")
+    file = st.file_uploader(
+        "Zip of a run folder",
+        ["zip"],
+        key="run_zip",
+        help="Made on the page Export; at most 50 MB.",
+    )
     if file is None or st.session_state.get("loaded_zip") == file.file_id:
         return
     with work.saying_errors():
@@ -143,7 +175,8 @@ def load_zip() -> None:
 
 @work.saying_errors()
 def show_training(run: Run) -> None:
-    """State, progress and losses; polls once a second while a process trains the run, then refreshes the page once."""
+    """State, progress and losses; polls once a second while a process trains the run, then
+    refreshes the page once."""
     status = run.status()
     running = work.is_training(status)
     if not running and st.session_state.get("watched") == str(run.folder):
@@ -157,17 +190,30 @@ def show_training(run: Run) -> None:
     st.progress(work.share_done(status))
     explain(run, status)
     row = st.container(horizontal=True, vertical_alignment="center")
-    smooth = row.toggle("Smooth curves", key="smooth", help=f"Each point is the mean of the last {SMOOTHED} epochs.")
+    smooth = row.toggle(
+        "Smooth curves", key="smooth", help=f"Each point is the mean of the last {SMOOTHED} epochs."
+    )
     row.caption("Losses as they are, before their weights. Drag to zoom, double-click to see all.")
     figure = cached.losses(run, SMOOTHED if smooth else 1)
-    components.chart(figure, key="losses", label="Loss terms of both steps by epoch", height=400, revision=run.folder.name)
+    components.chart(
+        figure,
+        key="losses",
+        label="Loss terms of both steps by epoch",
+        height=400,
+        revision=run.folder.name,
+    )
 
 
 def progress_in_words(run: Run, status: dict[str, Any]) -> str:
-    epochs, step = status.get("epochs") or [run.config.epochs1, run.config.epochs2], int(status.get("step") or 1)
+    epochs, step = (
+        status.get("epochs") or [run.config.epochs1, run.config.epochs2],
+        int(status.get("step") or 1),
+    )
     words = [f"**{WORDS[status['state']]}**"]
     if status["state"] != "finished":
-        words.append(f"step {step} of {len(epochs)}, epoch {status.get('epoch', 0)} of {epochs[step - 1]}")
+        words.append(
+            f"step {step} of {len(epochs)}, epoch {status.get('epoch', 0)} of {epochs[step - 1]}"
+        )
     else:
         words.append(" + ".join(map(str, epochs)) + " epochs")
     if status["state"] == "running" and status.get("message"):
@@ -182,7 +228,8 @@ def progress_in_words(run: Run, status: dict[str, Any]) -> str:
 
 
 def time_left(status: dict[str, Any], epochs: list[int]) -> float | None:
-    """Seconds that a running training still takes at its present pace; step 2 takes half as long again an epoch as step 1."""
+    """Seconds that a running training still takes at its present pace; step 2 takes half as long
+    again an epoch as step 1."""
     step, epoch = int(status.get("step") or 1), int(status.get("epoch") or 0)
     if status["state"] != "running" or not epoch or not status.get("seconds"):
         return None
@@ -197,13 +244,18 @@ def training_buttons(run: Run, status: dict[str, Any]) -> None:
             icon=":material/stop_circle:",
             key="stop",
             disabled=status["state"] == "starting",
-            help="Ends after this epoch, and keeps all that was learned: Resume goes on exactly from there, today or next week.",
+            help=(
+                "Ends after this epoch, and keeps all that was learned: Resume goes on exactly from"
+                " there, today or next week."
+            ),
         )
         if pressed:
             stop(run)
             st.toast("Stopping after this epoch; Resume goes on from there.")
     elif status["state"] == "finished":
-        if st.button("Explore its cells", type="primary", icon=":material/view_in_ar:", key="to_explore"):
+        if st.button(
+            "Explore its cells", type="primary", icon=":material/view_in_ar:", key="to_explore"
+        ):
             st.switch_page("pages/explore.py", query_params={"run": run.folder.name})
     elif st.button("Resume", type="primary", icon=":material/play_arrow:", key="resume"):
         start(run)
@@ -215,7 +267,12 @@ def explain(run: Run, status: dict[str, Any]) -> None:
     if status["state"] == "failed":
         st.error(work.in_app(status.get("message") or "The training ended with an error."))
     elif status["state"] == "stopped":
-        st.info(work.in_app(status.get("message") or "The training was stopped. Resume goes on from the last checkpoint."))
+        st.info(
+            work.in_app(
+                status.get("message")
+                or "The training was stopped. Resume goes on from the last checkpoint."
+            )
+        )
     if status["state"] in {"failed", "stopped"} and (lines := work.last_lines(run)):
         with st.expander("What the training said last"):
             st.code(lines, language=None, wrap_lines=True)
@@ -223,14 +280,20 @@ def explain(run: Run, status: dict[str, Any]) -> None:
 
 @work.saying_errors()
 def page() -> None:
-    state.header("Train", "Two adversarial trainings, one after the other: step 1 on the binaries, step 2 towards ternary cells.")
+    state.header(
+        "Train",
+        "Two adversarial trainings, one after the other: step 1 on the binaries, step 2 towards"
+        " ternary cells.",
+    )
     runs = state.open_runs()
     left, right = st.columns([3, 5], gap="large")
     with right:
         run = state.choose_run(runs)
     with left:
         kinds = ["New training", "Zip from a colleague"]
-        kind = st.segmented_control("Start from", kinds, default=kinds[0], key="kind", required=True)
+        kind = st.segmented_control(
+            "Start from", kinds, default=kinds[0], key="kind", required=True
+        )
         try:
             new_training(runs, run) if kind == kinds[0] else load_zip()
         except InputError as error:

@@ -13,17 +13,19 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.__main__ import main
-from crystalgan.cells import Cells
-from crystalgan.classes import load_class
 from crystalgan.config import Config
+from crystalgan.crystal.cells import Cells
+from crystalgan.data.classes import load_class
 
 if TYPE_CHECKING:
-    from crystalgan.runs import Run
+    from crystalgan.runs.folder import Run
 
-AUTHORS_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # the paper's own cells; not part of the project
+# the paper's own cells; not part of the project
+AUTHORS_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 torch.set_num_threads(1)
-os.environ["no_proxy"] = "127.0.0.1"  # the servers that tests start are here, whatever proxy the user has
+# the servers that tests start are here, whatever proxy the user has
+os.environ["no_proxy"] = "127.0.0.1"
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +41,15 @@ def nickel():
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory, palladium, nickel):
     """A run of 3 + 3 epochs with 40 candidates."""
-    from crystalgan.candidates import generate
-    from crystalgan.training import train
+    from crystalgan.runs.candidates import generate
+    from crystalgan.runs.training import train
 
-    run = train(palladium, nickel, Config(epochs1=3, epochs2=3, rule="paper"), tmp_path_factory.mktemp("runs"))
+    run = train(
+        palladium,
+        nickel,
+        Config(epochs1=3, epochs2=3, rule="paper"),
+        tmp_path_factory.mktemp("runs"),
+    )
     generate(run, 40)
     return run
 
@@ -64,8 +71,11 @@ def crystalgan(monkeypatch, capsys):
     return run
 
 
-def random_crystals(rng: np.random.Generator, count: int, atoms: int | None = None) -> list[Structure]:
-    """Crystals of H, Pd and Ni with angles from 30 to 150 degrees and 1 to 20 atoms, H first; few are reduced, many are flat."""
+def random_crystals(
+    rng: np.random.Generator, count: int, atoms: int | None = None
+) -> list[Structure]:
+    """Crystals of H, Pd and Ni with angles from 30 to 150 degrees and 1 to 20 atoms, H first; few
+    are reduced, many are flat."""
     out = []
     while len(out) < count:
         lattice = Lattice.from_parameters(*rng.uniform(2, 8, 3), *rng.uniform(30, 150, 3))
@@ -73,7 +83,9 @@ def random_crystals(rng: np.random.Generator, count: int, atoms: int | None = No
             continue
         n = atoms or int(rng.integers(1, 21))
         kinds = sorted(rng.integers(0, 3, n))
-        out.append(Structure(lattice, [("H", "Pd", "Ni")[k] for k in kinds], rng.uniform(-1, 2, (n, 3))))
+        out.append(
+            Structure(lattice, [("H", "Pd", "Ni")[k] for k in kinds], rng.uniform(-1, 2, (n, 3)))
+        )
     return out
 
 
@@ -93,17 +105,23 @@ def raw_cells(structures: list[Structure], dtype: torch.dtype = torch.float64) -
 
 
 def nearly_symmetric(shift: float = 0.03) -> tuple[Structure, Structure]:
-    """A tetragonal cell of PdNiH2, P4/mmm, and the same with every atom off its site by `shift` Å."""
+    """A tetragonal cell of PdNiH2, P4/mmm, and the same with every atom off its site by `shift`
+    Å."""
     exact = Structure.from_spacegroup(
-        "P4/mmm", Lattice.tetragonal(2.8, 7.4), ["Pd", "Ni", "H"], [[0, 0, 0], [0.5, 0.5, 0.5], [0, 0, 0.25]]
+        "P4/mmm",
+        Lattice.tetragonal(2.8, 7.4),
+        ["Pd", "Ni", "H"],
+        [[0, 0, 0], [0.5, 0.5, 0.5], [0, 0, 0.25]],
     )
     steps = np.random.default_rng(1).normal(size=(len(exact), 3))
     steps *= shift / np.linalg.norm(steps, axis=1, keepdims=True)
-    return exact, Structure(exact.lattice, exact.species, exact.cart_coords + steps, coords_are_cartesian=True)
+    return exact, Structure(
+        exact.lattice, exact.species, exact.cart_coords + steps, coords_are_cartesian=True
+    )
 
 
 def put_in(run: Run, number: int, structure: Structure) -> None:
     """Make this the cell of a candidate, verdicts left as they are."""
-    from crystalgan.database import open_database
+    from crystalgan.runs.database import open_database
 
     open_database(run).update(number, atoms=structure.to_ase_atoms())

@@ -1,4 +1,5 @@
-"""Potentials that go wrong, by their dotted names: each relaxation imports them in a process of its own."""
+"""Potentials that go wrong, by their dotted names: each relaxation imports them in a process of its
+own."""
 
 import os
 import time
@@ -7,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 from ase.calculators.emt import EMT
 
-from crystalgan import relaxing
-from crystalgan.relaxing import failure
+from crystalgan.stability import tasks as relaxing
+from crystalgan.stability.tasks import failure
 
 
 class Crashes(EMT):
@@ -39,7 +40,8 @@ class Higher(EMT):
 
 
 class Slow(EMT):
-    """Takes 5 s for cells of more than three atoms by the clock of relaxations, which it puts forward; nobody waits."""
+    """Takes 5 s for cells of more than three atoms by the clock of relaxations, which it puts
+    forward; nobody waits."""
 
     ahead = 0.0
 
@@ -51,12 +53,13 @@ class Slow(EMT):
 
 
 def measure(task):
-    """Ends the process for cells of more than 9 atoms, and raises for more than 6; else its outcome says how many ran."""
+    """Ends the process for cells of more than 9 atoms, and raises for more than 6; else its outcome
+    says how many ran."""
     time.sleep(0.05 * task.candidate)
     if len(task.structure) > 9:
         os._exit(9)
     if len(task.structure) > 6:
         raise SystemExit("too many atoms")
-    from crystalgan.relaxing import _abreast
+    from crystalgan.stability.tasks import _abreast
 
     return failure(task, f"among {_abreast().members}")

@@ -1,1 +1,2 @@
-"""Streamlit pieces that pages share: cached calls of the core, and the processes that work while a page shows something else."""
+"""Streamlit pieces that pages share: cached calls of the core, and the processes that work while a
+page shows something else."""

@@ -1,4 +1,5 @@
-"""Cached calls of the core. What is read from a run folder is cached by the state of its file, so it is never stale."""
+"""Cached calls of the core. What is read from a run folder is cached by the state of its file, so
+it is never stale."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from crystalgan import InputError
-from crystalgan.runs import Run
+from crystalgan.errors import InputError
+from crystalgan.runs.folder import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
 
-    from crystalgan.describe import Symmetry
+    from crystalgan.crystal.describe import Symmetry
 
 MANY_CELLS = 300  # of a run, that a histogram is made of
 _reading = threading.Lock()
@@ -37,53 +38,67 @@ def runs_folder() -> Path:
 @st.cache_data(show_spinner=False)
 def class_sizes() -> dict[str, int]:
     """Metal -> number of cells of its built-in class."""
-    from crystalgan.classes import builtin_sizes
+    from crystalgan.data.classes import builtin_sizes
 
     return builtin_sizes()
 
 
 @st.cache_data(show_spinner=False)
 def element_table() -> list[dict[str, Any]]:
-    """The metals of the periodic table: symbol, English name, column x and row y; lanthanides and actinides below."""
+    """The metals of the periodic table: symbol, English name, column x and row y; lanthanides and
+    actinides below."""
     from pymatgen.core import Element
 
     cells = []
     for e in Element:
         if not e.is_metal or e.Z > 103 or e.symbol in ("D", "T"):
             continue
-        y = {"La": 9, "Ac": 10}.get(e.symbol) or (9 if e.is_lanthanoid else 10 if e.is_actinoid else e.row)
+        y = {"La": 9, "Ac": 10}.get(e.symbol) or (
+            9 if e.is_lanthanoid else 10 if e.is_actinoid else e.row
+        )
         x = 3 + e.Z - (57 if e.Z < 80 else 89) if y > 8 else e.group
-        cells.append({"symbol": e.symbol, "name": str(e.long_name), "x": x, "y": y - 1 if y > 8 else y})
+        cells.append(
+            {"symbol": e.symbol, "name": str(e.long_name), "x": x, "y": y - 1 if y > 8 else y}
+        )
     return cells
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def class_cells(source: str, metal: str, shared: str) -> tuple[list[Structure], list[str]]:
-    """Cells and names of a class: a built-in one by its metal, or a folder; what cannot be used is left out."""
-    from crystalgan.classes import load_class
+    """Cells and names of a class: a built-in one by its metal, or a folder; what cannot be used is
+    left out."""
+    from crystalgan.data.classes import load_class
 
     found = load_class(source, metal, shared, skip_bad=True)
-    return found.structures, [str(entry.info.get("prototype") or Path(entry.where).name) for entry in found.entries]
+    return found.structures, [
+        str(entry.info.get("prototype") or Path(entry.where).name) for entry in found.entries
+    ]
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def class_distances(source: str, metal: str, shared: str) -> dict[str, list[float]]:
     """First-neighbour distances of a class by pair, Å."""
-    from crystalgan.describe import first_distances
+    from crystalgan.crystal.describe import first_distances
 
     return first_distances(class_cells(source, metal, shared)[0], shared)
 
 
 @st.cache_resource(show_spinner=False, max_entries=50)  # drawn, never changed
 def class_figure(
-    classes: tuple[tuple[str, str], ...], shared: str, limits: tuple[tuple[str, tuple[float, float]], ...]
+    classes: tuple[tuple[str, str], ...],
+    shared: str,
+    limits: tuple[tuple[str, tuple[float, float]], ...],
 ) -> go.Figure:
     """First-neighbour distances of one class or two, given by source and metal."""
-    from crystalgan.charts import distance_figure, pairs_of
+    from crystalgan.plot.classes import distance_figure, pairs_of
 
-    series = {f"{metal}-{shared}": class_distances(source, metal, shared) for source, metal in classes}
+    series = {
+        f"{metal}-{shared}": class_distances(source, metal, shared) for source, metal in classes
+    }
     pairs = dict.fromkeys(pairs_of(shared, classes[0][1], classes[-1][1]))
-    return distance_figure(series, [p for p in pairs if any(p in s for s in series.values())], dict(limits))
+    return distance_figure(
+        series, [p for p in pairs if any(p in s for s in series.values())], dict(limits)
+    )
 
 
 def parent_distances(folder: str) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
@@ -92,9 +107,11 @@ def parent_distances(folder: str) -> tuple[dict[str, list[float]], dict[str, lis
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
-def _parent_distances(folder: str, made: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:  # noqa: ARG001 - the key
-    from crystalgan.describe import first_distances
-    from crystalgan.exchange import class_structures
+def _parent_distances(
+    folder: str, made: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    from crystalgan.crystal.describe import first_distances
+    from crystalgan.runs.zipped import class_structures
 
     run = Run.open(folder)
     a, b = class_structures(run)
@@ -107,7 +124,7 @@ def count(run: Run) -> int:
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
-def _count(folder: str, changed: float) -> int:  # noqa: ARG001 - the cache's key
+def _count(folder: str, changed: float) -> int:
     path = Path(folder).resolve() / "candidates.db"
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
@@ -132,13 +149,15 @@ def stamp(run: Run) -> float:
 
 @st.cache_resource(show_spinner=False)
 def _tables() -> dict[tuple[str, str], tuple[float, float, pd.DataFrame]]:
-    """Run folder and what tells its candidates from others -> when the file was read, the last change in it, and its table."""
+    """Run folder and what tells its candidates from others -> when the file was read, the last
+    change in it, and its table."""
     return {}
 
 
 def table(run: Run) -> pd.DataFrame:
-    """The candidates of a run, one row each; of a table read before only what changed is read again."""
-    from crystalgan.database import identity, refreshed_table
+    """The candidates of a run, one row each; of a table read before only what changed is read
+    again."""
+    from crystalgan.runs.database import identity, refreshed_table
 
     changed = stamp(run)
     if not changed:
@@ -163,7 +182,8 @@ def metrics(run: Run) -> list[dict[str, Any]]:
     path = run.folder / "metrics.jsonl"
     if not path.exists():
         return []
-    key, size = (str(run.folder.resolve()), path.stat().st_ino), path.stat().st_size  # a resumed run has another file
+    # a resumed run has another file
+    key, size = (str(run.folder.resolve()), path.stat().st_ino), path.stat().st_size
     with _reading:
         lines, end = _lines().get(key, ([], 0))
         if size < end:
@@ -182,16 +202,16 @@ def losses(run: Run, window: int) -> str:
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
-def _losses(_metrics: list[dict[str, Any]], identity: str, window: int) -> str:  # noqa: ARG001 - the cache's key
-    from crystalgan.plots import loss_figure, thinned
+def _losses(_metrics: list[dict[str, Any]], identity: str, window: int) -> str:
+    from crystalgan.plot.training import loss_figure, thinned
 
     return str(loss_figure(thinned(_metrics, window)).to_json())
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
-def candidate(folder: str, known_as: str, number: int) -> tuple[Structure, dict[str, str]]:  # noqa: ARG001 - the cache's key
+def candidate(folder: str, known_as: str, number: int) -> tuple[Structure, dict[str, str]]:
     """Structure of a candidate, and what each rule says of it in words."""
-    from crystalgan.database import get_row, structure_of
+    from crystalgan.runs.database import get_row, structure_of
 
     row = get_row(Run.open(folder), number)
     verdicts: dict[str, dict[str, Any]] = row.data["verdicts"]
@@ -199,23 +219,24 @@ def candidate(folder: str, known_as: str, number: int) -> tuple[Structure, dict[
 
 
 def candidate_of(run: Run, number: int) -> tuple[Structure, dict[str, str]]:
-    """`candidate`, cached by the database that it is in: its cell and verdicts never change there."""
-    from crystalgan.database import identity
+    """`candidate`, cached by the database that it is in: its cell and verdicts never change
+    there."""
+    from crystalgan.runs.database import identity
 
     return candidate(str(run.folder), identity(run), number)
 
 
 def run_distances(folder: str, count: int) -> dict[str, list[float]]:
     """First-neighbour distances of a run's first candidates, by pair, Å."""
-    from crystalgan.database import identity
+    from crystalgan.runs.database import identity
 
     return _run_distances(folder, count, identity(Run.open(folder)))
 
 
 @st.cache_data(show_spinner="Measuring distances ...", max_entries=20)
-def _run_distances(folder: str, count: int, known_as: str) -> dict[str, list[float]]:  # noqa: ARG001 - the cache's key
-    from crystalgan.database import open_database, structure_of
-    from crystalgan.describe import first_distances
+def _run_distances(folder: str, count: int, known_as: str) -> dict[str, list[float]]:
+    from crystalgan.crystal.describe import first_distances
+    from crystalgan.runs.database import open_database, structure_of
 
     run = Run.open(folder)
     rows = open_database(run).select(limit=min(count, MANY_CELLS), include_data=False)
@@ -223,17 +244,19 @@ def _run_distances(folder: str, count: int, known_as: str) -> dict[str, list[flo
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
-def symmetry(_structure: Structure, identity: str, tolerance: float) -> Symmetry:  # noqa: ARG001 - the cache's key
+def symmetry(_structure: Structure, identity: str, tolerance: float) -> Symmetry:
     """Symmetry of a cell, Å."""
-    from crystalgan.describe import symmetry as find
+    from crystalgan.crystal.describe import symmetry as find
 
     return find(_structure, tolerance)
 
 
 @st.cache_data(show_spinner="Simulating the powder pattern ...", max_entries=500)
-def powder(_structure: Structure, identity: str, wavelength: str) -> tuple[np.ndarray, np.ndarray, list[str]]:  # noqa: ARG001
+def powder(
+    _structure: Structure, identity: str, wavelength: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Powder pattern of a cell: 2 theta, intensities, indices."""
-    from crystalgan.describe import powder_pattern
+    from crystalgan.crystal.describe import powder_pattern
 
     return powder_pattern(_structure, wavelength)
 
@@ -244,15 +267,17 @@ def measured(run: Run) -> dict[str, float | None]:
 
 
 @st.cache_data(show_spinner="Measuring the candidates ...", max_entries=50)
-def _measured(folder: str, changed: float) -> dict[str, float | None]:  # noqa: ARG001 - the cache's key
-    from crystalgan.metrics import measure
+def _measured(folder: str, changed: float) -> dict[str, float | None]:
+    from crystalgan.runs.metrics import measure
 
     return measure(Run.open(folder))
 
 
-def archive(folder: str, select_by: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian") -> bytes:
+def archive(
+    folder: str, select_by: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian"
+) -> bytes:
     """The zip that `export` writes, as bytes."""
-    from crystalgan.archive import export
+    from crystalgan.stability.export import export
 
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "candidates.zip"
@@ -263,7 +288,7 @@ def archive(folder: str, select_by: str, file_format: str, cell: str = "reduced"
 @st.cache_resource(show_spinner=False)
 def prepare(root: str) -> str:
     """Put the shipped runs below `root`, once; returns what hinders, in words."""
-    from crystalgan.runs import copy_shipped
+    from crystalgan.runs.folder import copy_shipped
 
     try:
         copy_shipped(root)
@@ -273,16 +298,18 @@ def prepare(root: str) -> str:
 
 
 def stability(run: Run, potential: str) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:
-    """The phase diagram of a run in a potential, its relaxed candidates, and what hinders the diagram, in words."""
+    """The phase diagram of a run in a potential, its relaxed candidates, and what hinders the
+    diagram, in words."""
     return _stability(str(run.folder), potential, relaxed_stamp(run))
 
 
 def with_energies(run: Run, table: pd.DataFrame) -> pd.DataFrame:
-    """The candidates with a column `e_above_hull` (eV/atom) where some are relaxed, in CHGNet if it is there.
+    """The candidates with a column `e_above_hull` (eV/atom) where some are relaxed, in CHGNet if it
+    is there.
 
     The column's name says so where the potential was hardly trained on an element.
     """
-    from crystalgan.potentials import untrained
+    from crystalgan.potentials.registry import untrained
 
     names = potentials(str(run.folder), relaxed_stamp(run))
     found = stability(run, names[0])[1] if names else table
@@ -300,23 +327,25 @@ def relaxed_stamp(run: Run) -> float:
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)  # drawn, never changed
-def _stability(folder: str, potential: str, changed: float) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:  # noqa: ARG001
-    from crystalgan.stability import stability_of
+def _stability(
+    folder: str, potential: str, changed: float
+) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:
+    from crystalgan.stability.hull import stability_of
 
     return stability_of(Run.open(folder), potential)
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
-def potentials(folder: str, changed: float) -> list[str]:  # noqa: ARG001 - the cache's key
+def potentials(folder: str, changed: float) -> list[str]:
     """The potentials that structures of a run were relaxed with."""
-    from crystalgan.relaxations import potentials_of
+    from crystalgan.stability.relaxations import potentials_of
 
     return potentials_of(Run.open(folder))
 
 
 @st.cache_resource(show_spinner=False, max_entries=100)
-def relaxed(folder: str, potential: str, number: int, changed: float) -> AtomsRow | None:  # noqa: ARG001 - the cache's key
+def relaxed(folder: str, potential: str, number: int, changed: float) -> AtomsRow | None:
     """What became of a candidate in a potential; None where it was not relaxed."""
-    from crystalgan.relaxations import relaxed_rows
+    from crystalgan.stability.relaxations import relaxed_rows
 
     return next(iter(relaxed_rows(Run.open(folder), potential, number)), None)

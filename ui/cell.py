@@ -1,4 +1,5 @@
-"""A cell in the 3D viewer, with what a chemist sets about the view. Cells themselves are never changed here."""
+"""A cell in the 3D viewer, with what a chemist sets about the view. Cells themselves are never
+changed here."""
 
 from __future__ import annotations
 
@@ -8,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from crystalgan import describe, lattice
-from crystalgan.scene import AXIS_COLOURS, build_scene, legend
+from crystalgan.crystal import describe, lattice
+from crystalgan.plot.scene import AXIS_COLOURS, build_scene, legend
 from ui import components
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from crystalgan.rules import Rule
+    from crystalgan.crystal.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -25,41 +26,62 @@ class View:
     size: tuple[int, int, int] = (1, 1, 1)
     images: bool = True
     polyhedra: bool = False
-    cutoffs: dict[str, float] = field(default_factory=dict)  # longest bonds that were set by hand, Å
+    # longest bonds that were set by hand, Å
+    cutoffs: dict[str, float] = field(default_factory=dict)
     conventional: bool = False  # the conventional cell in place of the reduced one
 
 
 def view_settings(structure: Structure, rule: Rule | None, key: str) -> View:
     """The popover that sets a view."""
     with st.popover(
-        "View", icon=":material/tune:", help="Conventional cell, supercell, atoms on faces, polyhedra, longest bonds."
+        "View",
+        icon=":material/tune:",
+        help="Conventional cell, supercell, atoms on faces, polyhedra, longest bonds.",
     ):
         st.caption("For looking only: the page Export has a choice of its own.")
         conventional = st.toggle(
             "Conventional cell",
             key=f"{key}_conventional",
-            help=f"Of the symmetry found within {lattice.TOLERANCE} Å, atoms where they are, instead of the Niggli-reduced cell. "
-            "Copies of one atom carry one name; a click on any shows the same neighbours. A triclinic cell stays as it is.",
+            help=(
+                f"Of the symmetry found within {lattice.TOLERANCE} Å, atoms where they are, instead"
+                " of the Niggli-reduced cell. Copies of one atom carry one name; a click on any"
+                " shows the same neighbours. A triclinic cell stays as it is."
+            ),
         )
         size = [
-            column.number_input(f"along {axis}", 1, 3, key=f"{key}_{axis}", help="Cells drawn along this axis.")
+            column.number_input(
+                f"along {axis}", 1, 3, key=f"{key}_{axis}", help="Cells drawn along this axis."
+            )
             for axis, column in zip("abc", st.columns(3), strict=True)
         ]
         images = st.toggle("Atoms on opposite faces too", value=True, key=f"{key}_images")
-        polyhedra = st.toggle("Polyhedra around metals", key=f"{key}_polyhedra", help="Hulls of the bonded non-metal atoms.")
+        polyhedra = st.toggle(
+            "Polyhedra around metals",
+            key=f"{key}_polyhedra",
+            help="Hulls of the bonded non-metal atoms.",
+        )
         st.markdown("Longest bonds / Å")
         cutoffs = {}
         columns = st.columns(3)
         for i, (pair, value) in enumerate(bond_cutoffs(structure, rule).items()):
             cutoffs[pair] = columns[i % 3].number_input(
-                pair, 0.0, 6.0, round(value, 2), 0.05, key=f"{key}_{pair}", help="0 draws no bonds of this pair."
+                pair,
+                0.0,
+                6.0,
+                round(value, 2),
+                0.05,
+                key=f"{key}_{pair}",
+                help="0 draws no bonds of this pair.",
             )
-    return View((int(size[0]), int(size[1]), int(size[2])), images, polyhedra, cutoffs, conventional)
+    return View(
+        (int(size[0]), int(size[1]), int(size[2])), images, polyhedra, cutoffs, conventional
+    )
 
 
 def bond_cutoffs(structure: Structure, rule: Rule | None) -> dict[str, float]:
-    """Longest bond of every pair: a rule's upper limit where it has one for a metal and a non-metal; 0 for other pairs."""
-    from crystalgan.rules import pair_name
+    """Longest bond of every pair: a rule's upper limit where it has one for a metal and a
+    non-metal; 0 for other pairs."""
+    from crystalgan.crystal.rules import pair_name
 
     symbols = sorted({site.specie.symbol for site in structure})
     bonded = describe.default_cutoffs(structure)
@@ -84,7 +106,8 @@ def show(
     rule: Rule | None = None,
     label: str = "",
 ) -> int | None:
-    """Draw a cell; returns the number of the atom clicked last, by the atoms of `structure` in a conventional cell too."""
+    """Draw a cell; returns the number of the atom clicked last, by the atoms of `structure` in a
+    conventional cell too."""
     view = view or View()
     cutoffs = bond_cutoffs(structure, rule) | view.cutoffs
     drawn, numbers, notes = structure, None, []
@@ -95,7 +118,9 @@ def show(
     if view.size != (1, 1, 1):
         notes.append(f"{'×'.join(map(str, view.size))} cells, view only")
     return components.viewer(
-        build_scene(lattice.upright(drawn), cutoffs, view.size, view.images, view.polyhedra, lit, numbers),
+        build_scene(
+            lattice.upright(drawn), cutoffs, view.size, view.images, view.polyhedra, lit, numbers
+        ),
         legend(structure),
         AXIS_COLOURS,
         identity,

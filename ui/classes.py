@@ -19,7 +19,11 @@ FILE_TYPES = ["vasp", "poscar", "contcar", "cif", "xyz", "extxyz", "zip", "mat"]
 
 def choose_class(which: str) -> None:
     """One of the two classes."""
-    sources: dict[str, Callable[[str], None]] = {"Built-in": builtin, "Upload": upload, "Database": database}
+    sources: dict[str, Callable[[str], None]] = {
+        "Built-in": builtin,
+        "Upload": upload,
+        "Database": database,
+    }
     st.markdown(f"**Class {which.upper()}**")
     st.session_state[f"source_{which}"] = state.kind_of(which)
     kind = st.segmented_control(
@@ -33,7 +37,12 @@ def choose_class(which: str) -> None:
     own = state.own_cells(which)
     if own and "whole" in own:
         st.caption(own["about"])
-        st.button("Take the whole class again", key=f"whole_{which}", on_click=state.set_own, args=(which, own["whole"]))
+        st.button(
+            "Take the whole class again",
+            key=f"whole_{which}",
+            on_click=state.set_own,
+            args=(which, own["whole"]),
+        )
     else:
         sources[kind or "Built-in"](which)
 
@@ -79,7 +88,10 @@ def upload(which: str) -> None:
         on_change=state.set_metal,
         args=(which, None),
         label_visibility="collapsed",
-        help="POSCAR (named *.vasp), CIF, extended XYZ, the authors' .mat, or a zip of those; at most 50 MB.",
+        help=(
+            "POSCAR (named *.vasp), CIF, extended XYZ, the authors' .mat, or a zip of those; at"
+            " most 50 MB."
+        ),
     )
     metal = None
     if any(file.name.lower().endswith(".mat") for file in files):
@@ -91,7 +103,8 @@ def upload(which: str) -> None:
             args=(which, None),
             help="These files name no elements.",
         )
-    own = state.own_cells(which)  # also of an earlier visit to this page, whose files the uploader shows no more
+    # also of an earlier visit to this page, whose files the uploader shows no more
+    own = state.own_cells(which)
     if not own and files:
         path = work.keep_upload(files, cached.runs_folder())
         report = work.doctor(str(path), metal or None, SHARED)
@@ -99,7 +112,10 @@ def upload(which: str) -> None:
             st.error("None of these files holds a cell that can be used.")
             show_report(report)
             return
-        about = f"{report['cells']} cells of {report['metal']}-{SHARED}; {len(report['left_out'])} left out"
+        about = (
+            f"{report['cells']} cells of {report['metal']}-{SHARED}; {len(report['left_out'])}"
+            " left out"
+        )
         own = {"path": str(path), "about": about}
         state.set_metal(which, report["metal"], own)
         st.rerun()
@@ -110,11 +126,20 @@ def upload(which: str) -> None:
 def database(which: str) -> None:
     """Cells from a database."""
     metals = sorted(element["symbol"] for element in cached.element_table())
-    metal = choose_metal(which, metals, f"The database is asked for all cells that hold exactly this metal and {SHARED}.")
+    metal = choose_metal(
+        which,
+        metals,
+        f"The database is asked for all cells that hold exactly this metal and {SHARED}.",
+    )
     source, key = databases.choose(which)
     own = state.own_cells(which)
     here = own is not None and own.get("source") == source
-    if st.button("Ask again" if here else "Fetch", key=f"fetch_{which}", disabled=not metal, icon=":material/cloud_download:"):
+    if st.button(
+        "Ask again" if here else "Fetch",
+        key=f"fetch_{which}",
+        disabled=not metal,
+        icon=":material/cloud_download:",
+    ):
         state.set_own(which, None)
         own = None
         if fetched(which, str(metal), source, key, refresh=here):
@@ -134,7 +159,12 @@ def fetched(which: str, metal: str, source: str, key: str, refresh: bool) -> boo
         show_left_out(answer["left_out"])
         return False
     path = work.keep([(f"{metal}-{SHARED}.extxyz", answer["data"])], cached.runs_folder())
-    own = {"path": str(path), "about": databases.in_words(answer), "left_out": answer["left_out"], "source": source}
+    own = {
+        "path": str(path),
+        "about": databases.in_words(answer),
+        "left_out": answer["left_out"],
+        "source": source,
+    }
     own["about"] += f". Licence: {answer['licence']}"
     state.set_own(which, own)
     return True

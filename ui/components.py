@@ -1,7 +1,9 @@
-"""Our four small Streamlit components: the cell in 3D, a figure that keeps its zoom while it grows, the periodic table, the keys.
+"""Our four small Streamlit components: the cell in 3D, a figure that keeps its zoom while it grows,
+the periodic table, the keys.
 
-Their pages are in `ui/frontend`. What they show with comes from packages that are installed anyway (crystal-toolkit's React
-component, React, plotly): those files are linked beside the pages in a cache folder, so that nothing is fetched from elsewhere.
+Their pages are in `ui/frontend`. What they show with comes from packages that are installed anyway
+(crystal-toolkit's React component, React, plotly): those files are linked beside the pages in a
+cache folder, so that nothing is fetched from elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
-from streamlit.components.v1.components import declare_component  # the public name is the same function
+
+# the public name is the same function
+from streamlit.components.v1.components import declare_component
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +48,8 @@ def _package_file(package: str, name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where the components' files are put together: `$XDG_CACHE_HOME/crystalgan`, or else a temporary folder."""
+    """Where the components' files are put together: `$XDG_CACHE_HOME/crystalgan`, or else a
+    temporary folder."""
     try:
         wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
         wanted.mkdir(parents=True, exist_ok=True)
@@ -54,8 +59,11 @@ def cache_folder() -> Path:
 
 
 def assemble(name: str, root: Path) -> Path:
-    """The folder of one component below `root`, complete; named by its contents, so that versions do not meet."""
-    files = {path.name: path for path in (FRONTEND / name / "index.html", FRONTEND / "streamlit.js")}
+    """The folder of one component below `root`, complete; named by its contents, so that versions
+    do not meet."""
+    files = {
+        path.name: path for path in (FRONTEND / name / "index.html", FRONTEND / "streamlit.js")
+    }
     files |= {target: _package_file(*source) for target, source in LIBRARIES[name].items()}
     digest = hashlib.sha256()
     for target, path in sorted(files.items()):
@@ -92,7 +100,8 @@ def viewer(
 ) -> int | None:
     """A cell in 3D; returns the number of the atom that was clicked in it last.
 
-    `identity` names the cell: a click on another one counts no more. `name` is that of a saved picture.
+    `identity` names the cell: a click on another one counts no more. `name` is that of a saved
+    picture.
     """
     clicked = _component("viewer")(
         scene=scene,
@@ -111,19 +120,28 @@ def viewer(
 
 
 def chart(figure: str, key: str, label: str, height: int = 330, revision: str = "") -> None:
-    """A plotly figure (its JSON) whose zoom and hidden curves survive new data, as long as `revision` stays."""
-    _component("chart")(figure=figure, label=label, height=height, revision=revision or key, key=key, default=None)
+    """A plotly figure (its JSON) whose zoom and hidden curves survive new data, as long as
+    `revision` stays."""
+    _component("chart")(
+        figure=figure, label=label, height=height, revision=revision or key, key=key, default=None
+    )
 
 
-def elements(cells: list[dict[str, Any]], a: str | None, b: str | None, key: str) -> dict[str, str] | None:
+def elements(
+    cells: list[dict[str, Any]], a: str | None, b: str | None, key: str
+) -> dict[str, str] | None:
     """The periodic table; returns the last click, `symbol` and a `click` that differs each time."""
-    clicked: dict[str, str] | None = _component("elements")(elements=cells, a=a, b=b, key=key, default=None)
+    clicked: dict[str, str] | None = _component("elements")(
+        elements=cells, a=a, b=b, key=key, default=None
+    )
     return clicked
 
 
 def keys(at: dict[str, Any], done: dict[str, int], on_change: Callable[[], None], key: str) -> None:
-    """What the keys and buttons of the vetting bar are about, `at`; the acts come back as the session state's `key`.
+    """What the keys and buttons of the vetting bar are about, `at`; the acts come back as the
+    session state's `key`.
 
-    Its value is `{"nonce": ..., "events": [...]}`: the acts of this browser that `done` (the last one by nonce) does not cover.
+    Its value is `{"nonce": ..., "events": [...]}`: the acts of this browser that `done` (the last
+    one by nonce) does not cover.
     """
     _component("keys")(**at, done=done, key=key, default=None, on_change=on_change)

@@ -1,4 +1,5 @@
-"""Cells from databases, asked for in a process of its own. A visitor chooses among known names: no other host is ever asked."""
+"""Cells from databases, asked for in a process of its own. A visitor chooses among known names: no
+other host is ever asked."""
 
 from __future__ import annotations
 
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from crystalgan import InputError
+from crystalgan.errors import InputError
 from ui import work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXTRA = "CRYSTALGAN_OPTIMADE"  # environment variable: the address of one more OPTIMADE provider, such as a group's own
+# environment variable: the address of one more OPTIMADE provider, such as a group's own
+EXTRA = "CRYSTALGAN_OPTIMADE"
 KEYED = "mp-api"
 TITLES = {
     "mp": "Materials Project",
@@ -31,10 +33,15 @@ TITLES = {
 
 @st.cache_data(show_spinner=False)
 def names(extra: str) -> list[str]:
-    """Short names of the databases to choose from, the well-known first; the server's own, `extra`, before them."""
-    from crystalgan.providers import short_names
+    """Short names of the databases to choose from, the well-known first; the server's own, `extra`,
+    before them."""
+    from crystalgan.data.optimade import short_names
 
-    return [*([extra] if extra else []), *TITLES, *(name for name in short_names() if name not in TITLES)]
+    return [
+        *([extra] if extra else []),
+        *TITLES,
+        *(name for name in short_names() if name not in TITLES),
+    ]
 
 
 def choose(key: str) -> tuple[str, str]:
@@ -54,23 +61,40 @@ def choose(key: str) -> tuple[str, str]:
             type="password",
             key=f"key_{key}",
             autocomplete="off",
-            placeholder="the server's own" if os.environ.get("MP_API_KEY") else "from materialsproject.org/api",
+            placeholder=(
+                "the server's own"
+                if os.environ.get("MP_API_KEY")
+                else "from materialsproject.org/api"
+            ),
             help="Used for this question only: it is not kept.",
         )
     return source, typed.strip()
 
 
 def fetch(elements: Sequence[str], source: str, key: str, refresh: bool) -> dict[str, Any]:
-    """What `crystalgan fetch --json` says, the elements in this order, and the cells as `data`; shows its progress."""
+    """What `crystalgan fetch --json` says, the elements in this order, and the cells as `data`;
+    shows its progress."""
     title = TITLES.get(source, source)
     bar = st.progress(0.0, f"Asking {title} ...")
 
     def show(done: int, total: int | None) -> None:
-        bar.progress(min(1.0, done / total) if total else 0.0, f"{done}{f' of {total}' if total else ''} structures from {title}")
+        bar.progress(
+            min(1.0, done / total) if total else 0.0,
+            f"{done}{f' of {total}' if total else ''} structures from {title}",
+        )
 
     with TemporaryDirectory() as temporary:
         out = Path(temporary) / "cells.extxyz"
-        arguments = ["fetch", *elements, "--from", source, "--out", str(out), "--json", *(["--refresh"] if refresh else [])]
+        arguments = [
+            "fetch",
+            *elements,
+            "--from",
+            source,
+            "--out",
+            str(out),
+            "--json",
+            *(["--refresh"] if refresh else []),
+        ]
         try:
             answer = work.carried_out(arguments, show, {"MP_API_KEY": key} if key else {})
         except InputError as error:
@@ -82,7 +106,11 @@ def fetch(elements: Sequence[str], source: str, key: str, refresh: bool) -> dict
 
 def in_words(answer: dict[str, Any]) -> str:
     """Where cells come from, in a sentence."""
-    when = f"kept since {answer['retrieved'][:10]}" if answer["cached"] else f"asked {answer['retrieved'][:10]}"
+    when = (
+        f"kept since {answer['retrieved'][:10]}"
+        if answer["cached"]
+        else f"asked {answer['retrieved'][:10]}"
+    )
     cells, left_out = f"{answer['structures']} cells of {answer['system']}", len(answer["left_out"])
     return f"{cells} from {answer['provider']}, {when}; {left_out} left out"
 
@@ -91,5 +119,11 @@ def nothing(answer: dict[str, Any]) -> str:
     """What to say of an answer that holds no cell that can be used."""
     elements = " and ".join(answer["system"].split("-"))
     if answer["left_out"]:
-        return f"{answer['provider']} has {len(answer['left_out'])} structures of {elements}, and none that can be used."
-    return f"{answer['provider']} has no structure that holds exactly {elements}; try another database."
+        return (
+            f"{answer['provider']} has {len(answer['left_out'])} structures of {elements}, and none"
+            " that can be used."
+        )
+    return (
+        f"{answer['provider']} has no structure that holds exactly {elements}; try another"
+        " database."
+    )

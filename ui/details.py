@@ -1,4 +1,5 @@
-"""What Explore shows below a cell: its neighbours, distances against the parents, powder pattern, symmetry, others beside it."""
+"""What Explore shows below a cell: its neighbours, distances against the parents, powder pattern,
+symmetry, others beside it."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from crystalgan import describe
-from crystalgan.charts import distance_figure, map_figure, pairs_of, pattern_figure
+from crystalgan.crystal import describe
+from crystalgan.plot.classes import distance_figure, map_figure, pairs_of, pattern_figure
 from ui import cached, cell, vet, work
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from crystalgan.rules import Rule
-    from crystalgan.runs import Run
+    from crystalgan.crystal.rules import Rule
+    from crystalgan.runs.folder import Run
 
 PLAIN = {"displaylogo": False}
 TOLERANCES = [0.001, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5]  # Å
@@ -52,7 +53,9 @@ def neighbour_rows(
     return [n for n in found if (atom is None or n.center == atom) and wanted(n)]
 
 
-def neighbours(structure: Structure, rule: Rule, shared: str, identity: str, atom: int | None) -> describe.Neighbour | None:
+def neighbours(
+    structure: Structure, rule: Rule, shared: str, identity: str, atom: int | None
+) -> describe.Neighbour | None:
     """The neighbour table; returns the pair whose row is selected."""
     names = describe.atom_names(structure)
     row = st.container(horizontal=True, vertical_alignment="bottom")
@@ -83,7 +86,9 @@ def neighbours(structure: Structure, rule: Rule, shared: str, identity: str, ato
         [
             {
                 "atom": names[n.center],
-                "neighbour": names[n.other] + ("" if not any(n.image) else f" {n.image}".replace(",", "")),
+                "neighbour": (
+                    names[n.other] + ("" if not any(n.image) else f" {n.image}".replace(",", ""))
+                ),
                 "pair": n.pair,
                 "distance / Å": n.distance,
                 "rule": n.verdict,
@@ -93,7 +98,9 @@ def neighbours(structure: Structure, rule: Rule, shared: str, identity: str, ato
         columns=["atom", "neighbour", "pair", "distance / Å", "rule"],
     )
     event: Any = st.dataframe(
-        table.style.map(lambda v: VERDICT_STYLE.get(v, ""), subset=["rule"]).format({"distance / Å": "{:.3f}"}),
+        table.style.map(lambda v: VERDICT_STYLE.get(v, ""), subset=["rule"]).format(
+            {"distance / Å": "{:.3f}"}
+        ),
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -106,7 +113,8 @@ def neighbours(structure: Structure, rule: Rule, shared: str, identity: str, ato
 
 
 def distances(run: Run, structure: Structure, count: int) -> None:
-    """First-neighbour distances of this cell and this run against both parent classes, with the rule's limits."""
+    """First-neighbour distances of this cell and this run against both parent classes, with the
+    rule's limits."""
     shared, a, b = run.species
     of_a, of_b = cached.parent_distances(str(run.folder))
     series = {
@@ -117,12 +125,17 @@ def distances(run: Run, structure: Structure, count: int) -> None:
     marked = describe.first_distances([structure], shared)
     figure = distance_figure(series, pairs_of(shared, a, b), run.rule.limits, marked)
     st.plotly_chart(figure, key="distances", config=PLAIN)
-    st.caption(f"d1 and d2 are the limits of the rule {run.rule.name}; triangles are the cell that is shown.")
+    st.caption(
+        f"d1 and d2 are the limits of the rule {run.rule.name}; triangles are the cell that is"
+        " shown."
+    )
 
 
 def powder(structure: Structure, identity: str, name: str, shared: str) -> None:
     """The simulated powder pattern."""
-    source = st.segmented_control("Radiation", ["CuKa", "MoKa", "CoKa"], default="CuKa", key="radiation", required=True)
+    source = st.segmented_control(
+        "Radiation", ["CuKa", "MoKa", "CoKa"], default="CuKa", key="radiation", required=True
+    )
     pattern = cached.powder(structure, identity, source or "CuKa")
     st.plotly_chart(pattern_figure({name: pattern}), key="powder", config=PLAIN)
     weak = " Hydrogen scatters X-rays hardly at all." if shared == "H" else ""
@@ -131,7 +144,13 @@ def powder(structure: Structure, identity: str, name: str, shared: str) -> None:
 
 def symmetry(run: Run, number: int, structure: Structure, identity: str, name: str) -> Drawn:
     """Symmetry with a tolerance slider; returns the cell to draw: as made, or the refined one."""
-    tolerance = st.select_slider("Tolerance / Å", TOLERANCES, 0.1, key="tolerance", help="How far an atom may be from its site.")
+    tolerance = st.select_slider(
+        "Tolerance / Å",
+        TOLERANCES,
+        0.1,
+        key="tolerance",
+        help="How far an atom may be from its site.",
+    )
     found = cached.symmetry(structure, identity, tolerance)
     moved = "" if found.number > 1 else " No symmetry at this tolerance: nothing to refine."
     st.markdown(f"Space group **{found.symbol}** (No. {found.number}), {found.system}.{moved}")
@@ -139,7 +158,10 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
         "Show the refined cell",
         key="refined",
         disabled=found.number == 1,
-        help="The conventional cell with every atom moved onto its site. The candidate itself stays as it was made.",
+        help=(
+            "The conventional cell with every atom moved onto its site. The candidate itself stays"
+            " as it was made."
+        ),
     )
     row = st.container(horizontal=True)
     pressed = row.button(
@@ -147,12 +169,22 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
         icon=":material/add:",
         key="take_refined",
         disabled=found.number == 1 or work.is_generating(run),
-        help="As a candidate of its own, judged by the same rules; keep or reject it like any other. This one stays as it is.",
+        help=(
+            "As a candidate of its own, judged by the same rules; keep or reject it like any other."
+            " This one stays as it is."
+        ),
     )
-    drawn = Drawn(found.refined, f"{identity}-refined") if refined and found.number > 1 else Drawn(structure, identity)
+    drawn = (
+        Drawn(found.refined, f"{identity}-refined")
+        if refined and found.number > 1
+        else Drawn(structure, identity)
+    )
     row.download_button(
         "Download this cell (POSCAR)",
-        data=lambda: _poscar(drawn.structure, f"{name} cell={'reduced' if drawn.structure is structure else 'conventional'}"),
+        data=lambda: _poscar(
+            drawn.structure,
+            f"{name} cell={'reduced' if drawn.structure is structure else 'conventional'}",
+        ),
         file_name=f"{name}{drawn.identity.removeprefix(identity)}.vasp",
         on_click="ignore",
         icon=":material/download:",
@@ -167,7 +199,14 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
 def take_refined(run: Run, number: int, tolerance: float) -> None:
     """Add the refined cell of a candidate to the run and show it."""
     with st.spinner("Judging the refined cell ..."):
-        arguments = ["symmetrize", str(run.folder), str(number), "--tolerance", str(tolerance), "--json"]
+        arguments = [
+            "symmetrize",
+            str(run.folder),
+            str(number),
+            "--tolerance",
+            str(tolerance),
+            "--json",
+        ]
         answer = work.carried_out([*arguments, *work.known_option(run)])
     st.session_state["added"] = int(answer["candidate"])
     vet.show_candidate(st.session_state["added"])
@@ -188,7 +227,10 @@ def compare(run: Run, ids: list[int], table: pd.DataFrame, view: cell.View) -> N
         structure, _ = cached.candidate_of(run, number)
         with columns[k % 2]:
             row = rows.loc[number]
-            st.markdown(f"**{number}: {row['formula']}**, {row['atoms']} atoms, {row['spacegroup_symbol']}, {row['decision']}")
+            st.markdown(
+                f"**{number}: {row['formula']}**, {row['atoms']} atoms, {row['spacegroup_symbol']},"
+                f" {row['decision']}"
+            )
             cell.show(
                 structure,
                 f"{run.folder.name}-{number}",
@@ -202,7 +244,9 @@ def compare(run: Run, ids: list[int], table: pd.DataFrame, view: cell.View) -> N
 
 def scatter(shown: pd.DataFrame, current: int) -> None:
     """The map of candidates; a click on a point shows it."""
-    axes = {"volume / (Å³/atom)": "volume", "atoms": "atoms"} | {f"{c} / Å": c for c in shown if c.startswith("shortest ")}
+    axes = {"volume / (Å³/atom)": "volume", "atoms": "atoms"} | {
+        f"{c} / Å": c for c in shown if c.startswith("shortest ")
+    }
     axes |= {c: c for c in shown if c.startswith(("energy", "e_"))}
     names = list(axes)
     row = st.container(horizontal=True)
@@ -213,7 +257,11 @@ def scatter(shown: pd.DataFrame, current: int) -> None:
         st.info("Choose two different columns.")
         return
     event: Any = st.plotly_chart(
-        map_figure(table, x, y, current), key="map", on_select="rerun", selection_mode="points", config=PLAIN
+        map_figure(table, x, y, current),
+        key="map",
+        on_select="rerun",
+        selection_mode="points",
+        config=PLAIN,
     )
     points = [p["customdata"][0] for p in event["selection"]["points"] if "customdata" in p]
     if points and st.session_state.get("map_point") != points:

@@ -1,4 +1,5 @@
-"""Known structures that candidates are compared with: the built-in classes, one's own files, a database's answer."""
+"""Known structures that candidates are compared with: the built-in classes, one's own files, a
+database's answer."""
 
 from __future__ import annotations
 
@@ -10,21 +11,30 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from crystalgan import InputError
-from crystalgan.database import compared_with, identity
-from crystalgan.exchange import known_folder
-from crystalgan.runs import Run
+from crystalgan.errors import InputError
+from crystalgan.runs.database import compared_with, identity
+from crystalgan.runs.folder import Run
+from crystalgan.runs.zipped import known_folder
 from ui import cached, databases, work
 from ui.classes import FILE_TYPES
 
 
-def compare(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 - a container
+def compare(run: Run, table: pd.DataFrame, place: Any) -> None:
     """The popover that compares candidates with what is known."""
     shared, a, b = run.species
-    with place.popover("Known", icon=":material/menu_book:", help="Which candidates match a structure that is known already?"):
+    with place.popover(
+        "Known",
+        icon=":material/menu_book:",
+        help="Which candidates match a structure that is known already?",
+    ):
         if "new" in table:
-            st.markdown(f"**{int(table['new'].eq(True).sum())} of {len(table)} match nothing that they were compared with.**")
-        st.caption(f"Compared with the built-in cells of {a}-{shared} and {b}-{shared}" + added(run))
+            st.markdown(
+                f"**{int(table['new'].eq(True).sum())} of {len(table)} match nothing that they were"
+                " compared with.**"
+            )
+        st.caption(
+            f"Compared with the built-in cells of {a}-{shared} and {b}-{shared}" + added(run)
+        )
         show_compared(run)
         files = st.file_uploader(
             "Your own known structures",
@@ -33,16 +43,29 @@ def compare(run: Run, table: pd.DataFrame, place: Any) -> None:  # noqa: ANN401 
             key="known_files",
             help="POSCAR, CIF, extended XYZ or a zip; kept with the run, on this server.",
         )
-        if st.button("Compare with these files", key="compare", disabled=not files, width="stretch"):
+        if st.button(
+            "Compare with these files", key="compare", disabled=not files, width="stretch"
+        ):
             with work.saying_errors():
                 start(run, [(file.name, file.getvalue()) for file in files])
         st.markdown(f"Or what a database has of {a}-{b}-{shared}")
         source, key = databases.choose("known")
-        if st.button("Fetch and compare", key="fetch_known", icon=":material/cloud_download:", width="stretch"):
+        if st.button(
+            "Fetch and compare",
+            key="fetch_known",
+            icon=":material/cloud_download:",
+            width="stretch",
+        ):
             with work.saying_errors():
                 fetch(run, source, key)
         if known_folder(run).exists():
-            st.button("Compare with the built-in cells only", key="forget", on_click=forget, args=(run,), width="stretch")
+            st.button(
+                "Compare with the built-in cells only",
+                key="forget",
+                on_click=forget,
+                args=(run,),
+                width="stretch",
+            )
 
 
 def _noted(run: Run) -> dict[str, Any] | None:
@@ -50,12 +73,14 @@ def _noted(run: Run) -> dict[str, Any] | None:
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
-def _compared_with(folder: str, known_as: str, changed: float) -> dict[str, Any] | None:  # noqa: ARG001 - the cache's key
+# the cache's key
+def _compared_with(folder: str, known_as: str, changed: float) -> dict[str, Any] | None:  # noqa: ARG001
     return compared_with(Run.open(folder))
 
 
 def ternaries(run: Run) -> int | None:
-    """How many known ternaries the run's candidates were compared with; None where that was not noted and there may be some."""
+    """How many known ternaries the run's candidates were compared with; None where that was not
+    noted and there may be some."""
     noted = _noted(run)
     if noted is not None:
         return int(noted.get("ternary", 0))
@@ -63,7 +88,8 @@ def ternaries(run: Run) -> int | None:
 
 
 def novelty(run: Run) -> str:
-    """What it means that a candidate of this run matches nothing, in words: the built-in cells are all binaries."""
+    """What it means that a candidate of this run matches nothing, in words: the built-in cells are
+    all binaries."""
     known, system = ternaries(run), "-".join([*run.species[1:], run.species[0]])
     if known == 0:
         return f"Not compared with known ternaries of {system} yet; it matches none of the binaries"
@@ -78,14 +104,20 @@ def show_compared(run: Run) -> None:
     noted = _noted(run)
     if ternaries(run) == 0:
         st.caption(
-            ":material/warning: No known ternary is among them: bring some, or ask a database, before you call a cell new."
+            ":material/warning: No known ternary is among them: bring some, or ask a database,"
+            " before you call a cell new."
         )
     if noted is None:
         return
-    st.caption(f"{noted.get('structures', 0)} known structures were compared, {noted.get('ternary', 0)} of them ternaries.")
+    st.caption(
+        f"{noted.get('structures', 0)} known structures were compared, {noted.get('ternary', 0)} of"
+        " them ternaries."
+    )
     if missing := noted.get("not_compared"):
         with st.expander(f"{len(missing)} could not be compared"):
-            rows = [{"where": work.in_app(where), "why": work.in_app(why)} for where, why in missing]
+            rows = [
+                {"where": work.in_app(where), "why": work.in_app(why)} for where, why in missing
+            ]
             st.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
@@ -102,12 +134,15 @@ def fetch(run: Run, source: str, key: str) -> None:
     if not answer["structures"]:
         st.warning(databases.nothing(answer))
         return
-    start(run, [(f"{a}-{b}-{shared} {answer['provider']}.extxyz".replace("/", " "), answer["data"])])
+    start(
+        run, [(f"{a}-{b}-{shared} {answer['provider']}.extxyz".replace("/", " "), answer["data"])]
+    )
 
 
 def start(run: Run, files: list[tuple[str, bytes]]) -> None:
-    """Keep known structures with the run, if any can be read, and compare its candidates with them."""
-    from crystalgan.readers import read_entries
+    """Keep known structures with the run, if any can be read, and compare its candidates with
+    them."""
+    from crystalgan.data.readers import read_entries
 
     good, bad = [], []
     with TemporaryDirectory() as temporary:
@@ -121,7 +156,10 @@ def start(run: Run, files: list[tuple[str, bytes]]) -> None:
             bad += [work.in_app(one) for one in left_out if not one.harmless]
             good += [(name, data)] if entries else []
     if not good:
-        raise InputError(f"None of these files holds a structure that can be read ({bad[0] if bad else 'nothing is in them'}).")
+        raise InputError(
+            "None of these files holds a structure that can be read"
+            f" ({bad[0] if bad else 'nothing is in them'})."
+        )
     if bad:
         st.toast(f"{len(bad)} could not be read: {bad[0]}", icon=":material/warning:")
     work.write_files(good, known_folder(run))

@@ -1,4 +1,5 @@
-"""What the page Stability shows of one relaxed candidate: its way there, before and after, the hydrogen that it stores."""
+"""What the page Stability shows of one relaxed candidate: its way there, before and after, the
+hydrogen that it stores."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from crystalgan import hydrogen
-from crystalgan.database import structure_of
-from crystalgan.relaxations import frame_of, refined_of
-from crystalgan.stability import agree, in_words, products, short, trust_in_words
-from crystalgan.stability_charts import relaxation_figure
+from crystalgan.plot.stability import relaxation_figure
+from crystalgan.runs.database import structure_of
+from crystalgan.stability import hydrogen
+from crystalgan.stability.hull import agree, in_words, products, short, trust_in_words
+from crystalgan.stability.relaxations import frame_of, refined_of
 from ui import cell
 
 if TYPE_CHECKING:
@@ -19,19 +20,22 @@ if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
 
-    from crystalgan.runs import Run
+    from crystalgan.runs.folder import Run
 
 PLAIN = {"displaylogo": False}
 CELSIUS = 273.15
 
 
 def way(run: Run, row: AtomsRow, structure: Structure) -> None:
-    """The cell at a step of its relaxation, chosen by a slider, and the energy along it; a failed one is shown as it was."""
+    """The cell at a step of its relaxation, chosen by a slider, and the energy along it; a failed
+    one is shown as it was."""
     number, name = int(row.candidate), short(row.formula)
     identity = f"{run.folder.name}-{row.potential}-{number}"
     if row.state == "failed":
         st.warning(f"Candidate {number} could not be relaxed: {row.data['reason']}.")
-        cell.show(structure, identity, "relaxed_view", height=330, name=f"{name}_{number}", rule=run.rule)
+        cell.show(
+            structure, identity, "relaxed_view", height=330, name=f"{name}_{number}", rule=run.rule
+        )
         return
     frames = [int(k) for k in row.data["frames"]]
     step = frames[-1]
@@ -41,12 +45,29 @@ def way(run: Run, row: AtomsRow, structure: Structure) -> None:
             frames,
             frames[-1],
             key=f"step_{identity}",
-            help="0: as it was made. All steps have the lattice vectors of the relaxed cell, which is Niggli-reduced.",
+            help=(
+                "0: as it was made. All steps have the lattice vectors of the relaxed cell, which"
+                " is Niggli-reduced."
+            ),
         )
     chosen = frame_of(row, frames.index(step))
-    cell.show(chosen, f"{identity}-{step}", "relaxed_view", height=330, name=f"{name}_{number}_step{step}", rule=run.rule)
-    st.plotly_chart(relaxation_figure(list(row.data["energies"]), step), key="relaxation", config=PLAIN)
-    _download(structure_of(row), f"{name}_{number}_relaxed", "Download the relaxed cell (POSCAR)", "take_relaxed")
+    cell.show(
+        chosen,
+        f"{identity}-{step}",
+        "relaxed_view",
+        height=330,
+        name=f"{name}_{number}_step{step}",
+        rule=run.rule,
+    )
+    st.plotly_chart(
+        relaxation_figure(list(row.data["energies"]), step), key="relaxation", config=PLAIN
+    )
+    _download(
+        structure_of(row),
+        f"{name}_{number}_relaxed",
+        "Download the relaxed cell (POSCAR)",
+        "take_relaxed",
+    )
     higher_symmetry(run, row)
 
 
@@ -54,8 +75,9 @@ def outcome(row: AtomsRow) -> None:
     """How a relaxation ended, in one line."""
     state = "converged" if row.state == "converged" else "not converged"
     st.markdown(
-        f"**{row.candidate}: {short(row.formula)}** · {state} in {row.steps} steps, {row.force:.3f} eV/Å left · "
-        f"{row.spacegroup_symbol} · volume {row.volume_change:+.0f} %, largest displacement {row.displacement:.2f} Å"
+        f"**{row.candidate}: {short(row.formula)}** · {state} in {row.steps} steps, {row.force:.3f}"
+        f" eV/Å left · {row.spacegroup_symbol} · volume {row.volume_change:+.0f} %, largest"
+        f" displacement {row.displacement:.2f} Å"
     )
     st.caption(f"{row.potential} {row.version}, {row.settings}; {row.energy_per_atom:.3f} eV/atom.")
 
@@ -66,11 +88,14 @@ def trust(table: pd.DataFrame, number: int) -> None:
     if "apart" not in table or pd.isna(said["apart"]):
         return
     verdict = said["apart"], bool(said["same_cell"])
-    st.caption(f":material/{'verified' if agree(*verdict) else 'warning'}: {trust_in_words(*verdict)}.")
+    st.caption(
+        f":material/{'verified' if agree(*verdict) else 'warning'}: {trust_in_words(*verdict)}."
+    )
 
 
 def higher_symmetry(run: Run, row: AtomsRow) -> None:
-    """What came of the search for a higher symmetry, and the symmetric cell where it is worth having."""
+    """What came of the search for a higher symmetry, and the symmetric cell where it is worth
+    having."""
     refined = row.data.get("refined")
     if not refined:
         return
@@ -79,8 +104,16 @@ def higher_symmetry(run: Run, row: AtomsRow) -> None:
         return
     structure, number = refined_of(row), int(row.candidate)
     name = f"{short(row.formula)}_{number}_{refined['spacegroup_symbol'].replace('/', '')}"
-    if st.toggle("Show the symmetric cell", key=f"symmetric_{run.folder.name}_{row.potential}_{number}"):
-        cell.show(structure, f"{run.folder.name}-{row.potential}-{number}-symmetric", "symmetric_view", height=300, name=name)
+    if st.toggle(
+        "Show the symmetric cell", key=f"symmetric_{run.folder.name}_{row.potential}_{number}"
+    ):
+        cell.show(
+            structure,
+            f"{run.folder.name}-{row.potential}-{number}-symmetric",
+            "symmetric_view",
+            height=300,
+            name=name,
+        )
     _download(structure, name, "Download the symmetric cell (POSCAR)", "take_symmetric")
 
 
@@ -89,7 +122,9 @@ def _download(structure: Structure, name: str, label: str, key: str) -> None:
 
     st.download_button(
         label,
-        data=lambda: Poscar(structure, comment=f"{name} cell=reduced", sort_structure=True).get_str(significant_figures=12),
+        data=lambda: Poscar(structure, comment=f"{name} cell=reduced", sort_structure=True).get_str(
+            significant_figures=12
+        ),
         file_name=f"{name}.vasp",
         on_click="ignore",
         icon=":material/download:",
@@ -104,9 +139,13 @@ def storage(run: Run, row: AtomsRow, diagram: PhaseDiagram | None) -> None:
     columns = st.columns(3)
     columns[0].metric("hydrogen", f"{made.weight_percent:.2f} wt%")
     columns[1].metric("in the crystal", f"{made.grams_per_litre:.0f} g/L")
-    columns[2].metric("shortest H-H", "none below 5 Å" if made.shortest is None else f"{made.shortest:.2f} Å")
+    columns[2].metric(
+        "shortest H-H", "none below 5 Å" if made.shortest is None else f"{made.shortest:.2f} Å"
+    )
     if made.shortest is not None and made.shortest < hydrogen.SWITENDICK:
-        st.warning(f"H-H is shorter than {hydrogen.SWITENDICK} Å, which is rare in hydrides (Switendick).")
+        st.warning(
+            f"H-H is shorter than {hydrogen.SWITENDICK} Å, which is rare in hydrides (Switendick)."
+        )
     if diagram:
         st.caption(f"Decomposes into {in_words(products(diagram, short(row.formula)))}.")
     for title, release in (("All hydrogen", made.whole), ("First step on the hull", made.first)):
@@ -116,8 +155,9 @@ def storage(run: Run, row: AtomsRow, diagram: PhaseDiagram | None) -> None:
             st.caption(heat(release.enthalpy))
     mass, volume = hydrogen.TARGETS["2025"]
     st.caption(
-        f"Measured: {', '.join(_known(h) for h in hydrogen.KNOWN)}. {hydrogen.TARGET_NOTE} (2025: {mass} wt%, {volume:.0f} g/L). "
-        "The potential has no zero-point motion, and phases of the two metals with each other compete only where you gave them."
+        f"Measured: {', '.join(_known(h) for h in hydrogen.KNOWN)}. {hydrogen.TARGET_NOTE} (2025:"
+        f" {mass} wt%, {volume:.0f} g/L). The potential has no zero-point motion, and phases of the"
+        " two metals with each other compete only where you gave them."
     )
 
 
@@ -131,7 +171,8 @@ def _bar(pressure: float) -> str:
 
 
 def heat(enthalpy: float) -> str:
-    """What an enthalpy of release (kJ/mol H2) means: where 1 bar is reached and the pressure at 25 °C, with their bands."""
+    """What an enthalpy of release (kJ/mol H2) means: where 1 bar is reached and the pressure at 25
+    °C, with their bands."""
     if enthalpy <= 0:
         return "Gives off heat: at any temperature hydrogen goes by itself."
     low, high = hydrogen.ENTROPIES
@@ -139,6 +180,7 @@ def heat(enthalpy: float) -> str:
     coldest, hottest = hydrogen.temperature(enthalpy, high), hydrogen.temperature(enthalpy, low)
     pressures = [hydrogen.pressure(enthalpy, entropy) for entropy in (low, high)]
     return (
-        f"1 bar at about {kelvin - CELSIUS:.0f} °C ({coldest - CELSIUS:.0f} to {hottest - CELSIUS:.0f} °C); at 25 °C "
-        f"{_bar(pressures[0])} to {_bar(pressures[1])} bar. Bands: an entropy of {1000 * low:.0f} to {1000 * high:.0f} J/(mol K)."
+        f"1 bar at about {kelvin - CELSIUS:.0f} °C ({coldest - CELSIUS:.0f} to"
+        f" {hottest - CELSIUS:.0f} °C); at 25 °C {_bar(pressures[0])} to {_bar(pressures[1])} bar."
+        f" Bands: an entropy of {1000 * low:.0f} to {1000 * high:.0f} J/(mol K)."
     )

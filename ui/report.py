@@ -1,4 +1,5 @@
-"""What the data doctor says of a class, in a chemist's words, and the cleaned copy that one may take instead."""
+"""What the data doctor says of a class, in a chemist's words, and the cleaned copy that one may
+take instead."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from crystalgan.charts import distance_figure
+from crystalgan.plot.classes import distance_figure
 from ui import cached, state, work
 
 if TYPE_CHECKING:
@@ -33,20 +34,38 @@ def show_report(report: dict[str, Any], key: str = "doctor") -> None:
     columns[0].metric("Cells", report["cells"])
     columns[1].metric("Left out", len(report["left_out"]))
     columns[2].metric(
-        "Keep the paper's rule", report["keep_paper_rule"], help=f"{shared}-{shared} and metal-metal within 1.8 to 3.0 Å."
+        "Keep the paper's rule",
+        report["keep_paper_rule"],
+        help=f"{shared}-{shared} and metal-metal within 1.8 to 3.0 Å.",
     )
     for words in report.get("warnings", []):
         st.warning(words)
-    show_list("Could not be used", ["cell", "why"], [(x["where"], x["reason"]) for x in report["left_out"]])
-    show_list("Read otherwise than written", ["cell", "what"], [(x["where"], x["remark"]) for x in report["remarks"]])
+    show_list(
+        "Could not be used",
+        ["cell", "why"],
+        [(x["where"], x["reason"]) for x in report["left_out"]],
+    )
+    show_list(
+        "Read otherwise than written",
+        ["cell", "what"],
+        [(x["where"], x["remark"]) for x in report["remarks"]],
+    )
     if "volume" not in report:
         return
-    st.caption("Volume of a cell: {lowest:.1f} to {highest:.1f} Å³ per atom, median {median:.1f}.".format(**report["volume"]))
+    st.caption(
+        "Volume of a cell: {lowest:.1f} to {highest:.1f} Å³ per atom, median {median:.1f}.".format(
+            **report["volume"]
+        )
+    )
     show_pairs(report, key)
     show_oddities(report)
     types = Counter(report["prototypes"].values())
-    with st.expander(f"{sum(types.values())} of {report['cells']} cells are of a known structure type"):
-        st.dataframe(pd.DataFrame(types.most_common(), columns=["structure type", "cells"]), hide_index=True)
+    with st.expander(
+        f"{sum(types.values())} of {report['cells']} cells are of a known structure type"
+    ):
+        st.dataframe(
+            pd.DataFrame(types.most_common(), columns=["structure type", "cells"]), hide_index=True
+        )
     if report["oxidation"]:
         st.caption(
             f"No common oxidation states balance {', '.join(report['oxidation'])}."
@@ -69,7 +88,9 @@ def show_pairs(report: dict[str, Any], key: str) -> None:
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True)
     name = f"{report['metal']}-{report['shared']}"
-    figure = distance_figure({name: report["distances"]}, list(report["distances"]), learned or paper)
+    figure = distance_figure(
+        {name: report["distances"]}, list(report["distances"]), learned or paper
+    )
     figure.update_layout(showlegend=False)
     st.plotly_chart(figure, key=f"distances_{key}", config=PLAIN)
     whose = "learned from this class alone" if learned else "the paper's"
@@ -88,11 +109,18 @@ def show_oddities(report: dict[str, Any]) -> None:
     """Cells that a chemist may want to look at."""
     pairs = [(first, again) for first, again in report["duplicates"]]
     show_list("The same cell twice", ["first", "again"], pairs)
-    close = [(x["where"], x["pair"], f"{x['distance']:.2f}", f"{x['least']:.2f}") for x in report["close"]]
+    close = [
+        (x["where"], x["pair"], f"{x['distance']:.2f}", f"{x['least']:.2f}")
+        for x in report["close"]
+    ]
     show_list("Atoms too close", ["cell", "pair", "distance / Å", "least / Å"], close)
     odd = [(x["where"], f"{x['volume']:.1f}", f"{x['expected']:.1f}") for x in report["outliers"]]
     show_list("Volume unlike the others'", ["cell", "Å³ per metal atom", "expected"], odd)
-    show_list("Large cells", ["cell", "atoms of one kind"], [(x["where"], x["atoms_of_one_kind"]) for x in report["large"]])
+    show_list(
+        "Large cells",
+        ["cell", "atoms of one kind"],
+        [(x["where"], x["atoms_of_one_kind"]) for x in report["large"]],
+    )
 
 
 def show_list(title: str, names: list[str], rows: Sequence[Sequence[object]]) -> None:
@@ -100,7 +128,10 @@ def show_list(title: str, names: list[str], rows: Sequence[Sequence[object]]) ->
     if rows:
         with st.expander(f"{title} ({len(rows)})"):
             st.dataframe(
-                pd.DataFrame([[work.in_app(short(str(x))) for x in row] for row in rows], columns=names), hide_index=True
+                pd.DataFrame(
+                    [[work.in_app(short(str(x))) for x in row] for row in rows], columns=names
+                ),
+                hide_index=True,
             )
 
 
@@ -112,7 +143,9 @@ def show_proposals(which: str, source: str, report: dict[str, Any]) -> None:
         return
     st.markdown(f"**The doctor would leave out {len(proposals)}**")
     types = report["prototypes"]
-    rows = [(short(x["where"]), FOLDERS.sub("", x["why"]), types.get(x["where"], "")) for x in proposals]
+    rows = [
+        (short(x["where"]), FOLDERS.sub("", x["why"]), types.get(x["where"], "")) for x in proposals
+    ]
     table = pd.DataFrame(rows, columns=["cell", "why", "type"])
     names = ["cell", "why", "type"] if any(table["type"]) else ["cell", "why"]
     st.dataframe(
@@ -139,7 +172,22 @@ def use_cleaned(which: str, source: str, report: dict[str, Any]) -> None:
     out = cached.runs_folder() / ".uploads" / digest / f"{name}_cleaned.extxyz"
     if not out.exists():
         with st.spinner("Making the copy ..."):
-            work.carried_out(["check", source, "--shared", shared, "--metal", report["metal"], "--cleaned", str(out), "--json"])
+            work.carried_out(
+                [
+                    "check",
+                    source,
+                    "--shared",
+                    shared,
+                    "--metal",
+                    report["metal"],
+                    "--cleaned",
+                    str(out),
+                    "--json",
+                ]
+            )
     left = report["cells"] - len(report["proposals"])
-    about = f"{left} of {report['cells']} cells of {name}: a copy without those that the doctor would leave out"
+    about = (
+        f"{left} of {report['cells']} cells of {name}: a copy without those that the doctor would"
+        " leave out"
+    )
     state.set_own(which, {"path": str(out), "about": about, "whole": state.own_cells(which)})

@@ -8,18 +8,19 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from crystalgan import InputError
+from crystalgan.errors import InputError
 from ui import cached, work
 
 if TYPE_CHECKING:
-    from crystalgan.runs import Run
+    from crystalgan.runs.folder import Run
 
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding: 3.7rem 2.2rem 2rem; max-width: 1800px; }
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
 [data-testid="stHeading"] h2 { padding: 0 !important; font-size: 1.5rem; }
 [data-testid="stMainBlockContainer"] [data-testid="stVerticalBlock"] { gap: .7rem; }
-[data-testid="stSelectboxVirtualDropdown"] { width: max-content !important; min-width: var(--trigger-width); max-width: 640px; }
+[data-testid="stSelectboxVirtualDropdown"] { width: max-content !important;
+  min-width: var(--trigger-width); max-width: 640px; }
 [data-testid="stButtonGroup"] > div { flex-wrap: wrap; }
 [data-testid="stButtonGroup"] button { padding-left: .55rem; padding-right: .55rem; }
 </style>"""
@@ -37,14 +38,16 @@ OF_A_RUN = (
 def through_app() -> None:
     """Let `app.py` come before the page.
 
-    A server that has not run `st.navigation` yet takes every file of `pages/` for an app of its own, and so it would run the page
-    alone for a first visitor who follows a link to it.
+    A server that has not run `st.navigation` yet takes every file of `pages/` for an app of its
+    own, and so it would run the page alone for a first visitor who follows a link to it.
     """
     if PagesManager.uses_pages_directory:
         PagesManager.uses_pages_directory = False
         st.rerun()
     context = get_script_run_ctx()
-    if context and (context.page_script_hash != st.session_state.get("page") or context.is_history_navigation):
+    if context and (
+        context.page_script_hash != st.session_state.get("page") or context.is_history_navigation
+    ):
         st.session_state["page"], st.session_state["arrived"] = context.page_script_hash, True
 
 
@@ -77,7 +80,8 @@ def get_pair() -> tuple[str | None, str | None]:
 
 
 def set_pair(a: str | None, b: str | None) -> None:
-    """Choose these two metals other than by their own fields; a metal that changes loses its own cells."""
+    """Choose these two metals other than by their own fields; a metal that changes loses its own
+    cells."""
     for which, metal in (("a", a), ("b", b)):
         if metal != st.session_state.get(which):
             set_metal(which, metal)
@@ -85,8 +89,9 @@ def set_pair(a: str | None, b: str | None) -> None:
 
 
 def times_chosen(which: str) -> int:
-    """How often `set_pair` has changed this metal. Its field is a new one each time: with the visitor's next click a browser that
-    is slow to draw sends what the old one still showed, and that must not count as a choice.
+    """How often `set_pair` has changed this metal. Its field is a new one each time: with the
+    visitor's next click a browser that is slow to draw sends what the old one still showed, and
+    that must not count as a choice.
     """
     return int(st.session_state.get(f"chosen_{which}", 0))
 
@@ -98,7 +103,8 @@ def set_metal(which: str, metal: str | None, own: dict[str, Any] | None = None) 
 
 
 def set_own(which: str, own: dict[str, Any] | None) -> None:
-    """Make these the cells of a class: their `path` and what to say `about` them; None for the built-in ones."""
+    """Make these the cells of a class: their `path` and what to say `about` them; None for the
+    built-in ones."""
     st.session_state[f"own_{which}"] = own
 
 
@@ -117,11 +123,19 @@ def set_kind(which: str, kind: str) -> None:
     """Take a class from elsewhere; the metal stays where it can."""
     metal = st.session_state.get(which)
     st.session_state[f"kind_{which}"] = kind
-    set_metal(which, None if kind == "Upload" or (kind == "Built-in" and metal not in cached.class_sizes()) else metal)
+    set_metal(
+        which,
+        (
+            None
+            if kind == "Upload" or (kind == "Built-in" and metal not in cached.class_sizes())
+            else metal
+        ),
+    )
 
 
 def source_of(which: str) -> str | None:
-    """What `load_class` reads class "a" or "b" from: a path of one's own cells, or the metal of a built-in class."""
+    """What `load_class` reads class "a" or "b" from: a path of one's own cells, or the metal of a
+    built-in class."""
     own = own_cells(which)
     if own:
         return str(own["path"])
@@ -129,7 +143,8 @@ def source_of(which: str) -> str | None:
 
 
 def class_problem(which: str, shared: str) -> str:
-    """Why nothing can be trained on one's own cells of class "a" or "b", in a sentence; empty where they will do."""
+    """Why nothing can be trained on one's own cells of class "a" or "b", in a sentence; empty where
+    they will do."""
     own = own_cells(which)
     try:
         if own:
@@ -148,7 +163,9 @@ def run_name(run: Run) -> str:
     usual, _, number = name.rpartition("_")
     if usual == f"{system}_{method}_seed{seed}" and number.isdecimal():
         return f"{words} ({number})"
-    return f"{words} ({number})" if usual == system and not number.isdecimal() else f"{name} ({words})"
+    return (
+        f"{words} ({number})" if usual == system and not number.isdecimal() else f"{name} ({words})"
+    )
 
 
 def run_label(run: Run) -> str:
@@ -159,8 +176,10 @@ def run_label(run: Run) -> str:
     return f"{run_name(run)} · {', '.join(filter(None, parts))}"
 
 
-def choose_run(runs: list[Run], place: Any = st, label: str = "visible") -> Run | None:  # noqa: ANN401 - a Streamlit container
-    """A select box of the runs. An address that a visitor comes by goes first, then the run that was shown last, then the newest.
+# a Streamlit container
+def choose_run(runs: list[Run], place: Any = st, label: str = "visible") -> Run | None:
+    """A select box of the runs. An address that a visitor comes by goes first, then the run that
+    was shown last, then the newest.
 
     InputError where the run that was shown is gone: another one is the visitor's to choose.
     """
@@ -188,15 +207,20 @@ def choose_run(runs: list[Run], place: Any = st, label: str = "visible") -> Run 
         help="Every training is kept in a folder of its own; the newest is first.",
     )
     if is_gone:
-        raise InputError(f"The run {wanted} is no longer here: its folder was deleted or moved. Choose another run above.")
+        raise InputError(
+            f"The run {wanted} is no longer here: its folder was deleted or moved. Choose another"
+            " run above."
+        )
     in_address(run=wanted)
     return by_name[str(wanted)]
 
 
 def _go_to_address(by_name: dict[str, Run]) -> None:
-    """Show the run and the candidate that the address names, when a visitor has just come by it: by a link, Back or Forward.
+    """Show the run and the candidate that the address names, when a visitor has just come by it: by
+    a link, Back or Forward.
 
-    At any other time the session knows better: the browser may still send the address of a moment ago.
+    At any other time the session knows better: the browser may still send the address of a moment
+    ago.
     """
     if not st.session_state.pop("arrived", False):
         return

@@ -1,4 +1,5 @@
-"""Work that outlives a page: a run's training and the making of its candidates, each in a process of its own."""
+"""Work that outlives a page: a run's training and the making of its candidates, each in a process
+of its own."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from crystalgan import InputError
-from crystalgan.exchange import known_folder
-from crystalgan.runs import Run, hidden_folder, list_runs
+from crystalgan.errors import InputError
+from crystalgan.runs.folder import Run, hidden_folder, list_runs
+from crystalgan.runs.zipped import known_folder
 from crystalgan.storage import problem as refused
 from crystalgan.storage import saying, write_whole
 
@@ -50,7 +51,8 @@ def saying_errors() -> Iterator[None]:
 
 
 def in_app(words: object) -> str:
-    """A message without the folders of the server that it names: what lies below the runs folder keeps its place there."""
+    """A message without the folders of the server that it names: what lies below the runs folder
+    keeps its place there."""
     text = str(words)
     root = Path(os.environ.get("CRYSTALGAN_RUNS") or "runs")
     for folder in {str(root.resolve()), str(root.absolute())}:
@@ -99,12 +101,14 @@ def in_words(seconds: float) -> str:
 
 @st.cache_resource
 def _processes() -> dict[str, subprocess.Popen[bytes]]:
-    """The processes that work on candidates, by their log in the run folder: one for all pages and visitors."""
+    """The processes that work on candidates, by their log in the run folder: one for all pages and
+    visitors."""
     return {}
 
 
 def start_training(arguments: Sequence[str], root: Path) -> Path:
-    """Run `crystalgan train` or `step2` in a process of its own; returns the run folder as soon as it is there."""
+    """Run `crystalgan train` or `step2` in a process of its own; returns the run folder as soon as
+    it is there."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         log = root / f".{uuid.uuid4().hex}.log"
@@ -128,7 +132,10 @@ def start_training(arguments: Sequence[str], root: Path) -> Path:
         if ended:
             said = log.read_text(errors="replace")
             log.unlink()
-            raise InputError(_last_sentence(said) or f"The training did not start (exit code {process.returncode}).")
+            raise InputError(
+                _last_sentence(said)
+                or f"The training did not start (exit code {process.returncode})."
+            )
         time.sleep(0.1)
 
 
@@ -145,20 +152,33 @@ def last_lines(run: Run, count: int = 8) -> str:
 
 @st.cache_data(show_spinner="The data doctor looks at the cells ...", max_entries=100)
 def doctor(path: str, metal: str | None, shared: str) -> dict[str, Any]:
-    """The report of `crystalgan check` (`doctor.examine`), made in a process of its own: it needs tensors, the app does not."""
-    return carried_out(["check", path, "--shared", shared, "--json", *(["--metal", metal] if metal else [])])
+    """The report of `crystalgan check` (`doctor.examine`), made in a process of its own: it needs
+    tensors, the app does not."""
+    return carried_out(
+        ["check", path, "--shared", shared, "--json", *(["--metal", metal] if metal else [])]
+    )
 
 
 def carried_out(
-    arguments: Sequence[str], show: Callable[[int, int | None], None] | None = None, environment: dict[str, str] | None = None
+    arguments: Sequence[str],
+    show: Callable[[int, int | None], None] | None = None,
+    environment: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What a command with `--json` says, run in a process of its own that ends when the page is left.
+    """What a command with `--json` says, run in a process of its own that ends when the page is
+    left.
 
-    `show(done, total)` hears of its progress bar. Raises InputError with the sentence that it ended with.
+    `show(done, total)` hears of its progress bar. Raises InputError with the sentence that it ended
+    with.
     """
     with TemporaryFile() as out, NamedTemporaryFile() as log:
         environment = _environment() | (environment or {})
-        process = subprocess.Popen([*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=environment)  # noqa: S603 - our own
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [*COMMAND, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=log,
+            env=environment,
+        )
         try:
             while process.poll() is None:
                 if show and (found := PROGRESS.findall(_text(Path(log.name)))):
@@ -172,7 +192,9 @@ def carried_out(
             answer: dict[str, Any] = json.loads(out.read())
         except ValueError:
             said = _last_sentence(_text(Path(log.name)))
-            raise InputError(said or f"crystalgan {arguments[0]} gave up (exit code {process.returncode}).") from None
+            raise InputError(
+                said or f"crystalgan {arguments[0]} gave up (exit code {process.returncode})."
+            ) from None
     return answer
 
 
@@ -187,7 +209,8 @@ def keep(files: Sequence[tuple[str, bytes]], root: Path) -> Path:
     for name, data in files:
         digest.update(name.encode() + b"\0" + data)
     folder = root / ".uploads" / digest.hexdigest()[:16]
-    if not folder.exists():  # it appears complete: another session with the same files reads it meanwhile
+    # it appears complete: another session with the same files reads it meanwhile
+    if not folder.exists():
         with _kept_in(folder), hidden_folder(folder.parent, "set CRYSTALGAN_RUNS") as partial:
             _write(files, partial)
             with suppress(OSError):  # another session was quicker
@@ -196,7 +219,8 @@ def keep(files: Sequence[tuple[str, bytes]], root: Path) -> Path:
 
 
 def write_files(files: Sequence[tuple[str, bytes]], folder: Path) -> None:
-    """Put files into a folder; their names are reduced to the last part. The folder above it must be there already."""
+    """Put files into a folder; their names are reduced to the last part. The folder above it must
+    be there already."""
     with _kept_in(folder):
         folder.mkdir(exist_ok=True)
     _write(files, folder)
@@ -224,7 +248,9 @@ def known_option(run: Run) -> list[str]:
     paths = [known] if known.exists() else []
     zips = sorted(path for path in known.glob("*") if path.suffix.lower() == ".zip")
     if zips:  # which a folder does not open: each file is given by itself
-        paths = sorted(path for path in known.iterdir() if path.is_file() and not path.name.startswith("."))
+        paths = sorted(
+            path for path in known.iterdir() if path.is_file() and not path.name.startswith(".")
+        )
     return [word for path in paths for word in ("--known", str(path))]
 
 
@@ -233,7 +259,10 @@ def _start(run: Run, arguments: Sequence[str], log: str = LOG) -> None:
     if _is_at_work(run, log):
         return
     run.check_it_is_there()
-    with saying(run.folder, "work on a copy of the run folder", writing=True), (run.folder / log).open("wb") as out:
+    with (
+        saying(run.folder, "work on a copy of the run folder", writing=True),
+        (run.folder / log).open("wb") as out,
+    ):
         _processes()[str(run.folder / log)] = subprocess.Popen(  # noqa: S603 - our own module
             [*COMMAND, *arguments, "--json"],
             stdin=subprocess.DEVNULL,
@@ -255,12 +284,16 @@ def start_comparing(run: Run) -> None:
 
 
 def start_relaxing(run: Run, ids: Sequence[int], options: Sequence[str]) -> None:
-    """Relax these candidates, unless a process is at it already; `options` are those of `crystalgan relax`."""
-    _start(run, ["relax", str(run.folder), "--select", ",".join(map(str, ids)), *options], RELAX_LOG)
+    """Relax these candidates, unless a process is at it already; `options` are those of `crystalgan
+    relax`."""
+    _start(
+        run, ["relax", str(run.folder), "--select", ",".join(map(str, ids)), *options], RELAX_LOG
+    )
 
 
 def stop_relaxing(run: Run) -> None:
-    """End the process that relaxes; what is done is kept, and the rest is taken up when it is asked for again."""
+    """End the process that relaxes; what is done is kept, and the rest is taken up when it is asked
+    for again."""
     _processes()[str(run.folder / RELAX_LOG)].terminate()
 
 
@@ -286,13 +319,15 @@ def _is_at_work(run: Run, log: str) -> bool:
 
 
 def counted(run: Run, log: str = LOG) -> tuple[int, int] | None:
-    """Candidates that are done, and of how many, from the process's progress bar; None before the first."""
+    """Candidates that are done, and of how many, from the process's progress bar; None before the
+    first."""
     found = re.findall(r"(\d+)/(\d+) \[", _text(run.folder / log))
     return (int(found[-1][0]), int(found[-1][1])) if found else None
 
 
 def problem(run: Run, log: str = LOG) -> str | None:
-    """The sentence that the last work on candidates ended with, if it failed; being stopped is no failure."""
+    """The sentence that the last work on candidates ended with, if it failed; being stopped is no
+    failure."""
     process = _processes().get(str(run.folder / log))
     if process is None or not process.poll() or process.returncode in STOPPED:
         return None

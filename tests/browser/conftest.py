@@ -1,4 +1,5 @@
-"""A real Chromium and the app in a process of its own. Pictures of what was seen are kept in `test-output/`."""
+"""A real Chromium and the app in a process of its own. Pictures of what was seen are kept in
+`test-output/`."""
 
 from __future__ import annotations
 
@@ -37,7 +38,10 @@ def chromium() -> str:
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
-    pytest.fail("No Chromium on this machine: install it with `apt-get install chromium`, then run the tests again.")
+    pytest.fail(
+        "No Chromium on this machine: install it with `apt-get install chromium`, then run the"
+        " tests again."
+    )
 
 
 class Server:
@@ -50,9 +54,21 @@ class Server:
             port = probe.getsockname()[1]
         self.url = f"http://localhost:{port}"
         self.log = (runs.parent / "server.log").open("wb")
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
+        command = [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.port",
+            str(port),
+            "--server.headless",
+            "true",
+        ]
         environment = os.environ | {"CRYSTALGAN_RUNS": str(runs), "OMP_NUM_THREADS": "1"} | settings
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log
+        )
         end = time.monotonic() + 60
         while True:
             try:
@@ -71,7 +87,9 @@ class Server:
                 words = path.read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"crystalgan" in words and any(word.startswith(str(self.runs).encode()) for word in words):
+            if b"crystalgan" in words and any(
+                word.startswith(str(self.runs).encode()) for word in words
+            ):
                 found.append(int(path.parent.name))
         return found
 
@@ -105,7 +123,10 @@ def new_page(browser):
 
     def open_page(scheme="light", size=(1280, 720)):
         context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, accept_downloads=True, reduced_motion="reduce"
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme=scheme,
+            accept_downloads=True,
+            reduced_motion="reduce",
         )
         context.set_default_timeout(SECONDS)
         contexts.append(context)

@@ -12,8 +12,8 @@ from playwright.sync_api import expect
 
 from .conftest import PICTURES, SECONDS
 
-IDLE = """() => document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'
-  && !document.querySelector('[data-testid=stSkeleton]')"""
+IDLE = """() => document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state')
+  === 'notRunning' && !document.querySelector('[data-testid=stSkeleton]')"""
 ROW, HEAD = 29, 36  # pixels, of the candidates' table
 
 
@@ -21,7 +21,9 @@ def settled(page):
     """Wait until the page has been run to its end."""
     page.wait_for_selector("[data-testid=stApp]")
     page.wait_for_function(IDLE)
-    assert page.get_by_test_id("stException").count() == 0, page.get_by_test_id("stException").first.inner_text()
+    assert page.get_by_test_id("stException").count() == 0, page.get_by_test_id(
+        "stException"
+    ).first.inner_text()
 
 
 def picture(page, name):
@@ -42,7 +44,12 @@ def element(page, symbol):
 
 def viewer(page, k=0):
     """The canvas of the k-th cell in 3D, drawn."""
-    canvas = page.locator("iframe[title*=crystalgan_viewer]").nth(k).content_frame.locator("canvas").first
+    canvas = (
+        page.locator("iframe[title*=crystalgan_viewer]")
+        .nth(k)
+        .content_frame.locator("canvas")
+        .first
+    )
     canvas.wait_for()
     return canvas
 
@@ -51,11 +58,14 @@ def colours(page, k=0):
     """Colour -> pixels of what the k-th viewer shows."""
     holder = page.locator("iframe[title*=crystalgan_viewer]").nth(k).content_frame.locator("#scene")
     image = Image.open(io.BytesIO(holder.screenshot())).convert("RGB")
-    return Counter(image.get_flattened_data() if hasattr(image, "get_flattened_data") else image.getdata())
+    return Counter(
+        image.get_flattened_data() if hasattr(image, "get_flattened_data") else image.getdata()
+    )
 
 
 def until(page, look, otherwise):
-    """What `look` returns once that is true; a frame that is being drawn anew has nothing to look at for a moment."""
+    """What `look` returns once that is true; a frame that is being drawn anew has nothing to look
+    at for a moment."""
     for _ in range(SECONDS // 200):
         if found := look():
             return found
@@ -69,7 +79,9 @@ def drawn(page, k=0):
 
     def more():
         found = colours(page, k)
-        return found if found.most_common(1)[0][1] < 0.98 * found.total() and len(found) > 50 else None
+        return (
+            found if found.most_common(1)[0][1] < 0.98 * found.total() and len(found) > 50 else None
+        )
 
     return until(page, more, "the canvas stayed blank")
 
@@ -85,7 +97,8 @@ def click_row(page, row, table=0):
     box = None
     for _ in range(100):
         frame.wait_for()
-        before, box = box, frame.bounding_box()  # none while the table is taken off to be drawn anew
+        # none while the table is taken off to be drawn anew
+        before, box = box, frame.bounding_box()
         if box is not None and box == before:
             break
         page.wait_for_timeout(100)
@@ -98,9 +111,15 @@ def click_an_atom(page):
 
     def palladium():
         red, green, blue = np.moveaxis(
-            np.asarray(Image.open(io.BytesIO(viewer(page).screenshot())).convert("RGB")).astype(int), -1, 0
+            np.asarray(Image.open(io.BytesIO(viewer(page).screenshot())).convert("RGB")).astype(
+                int
+            ),
+            -1,
+            0,
         )
-        inside = np.lib.stride_tricks.sliding_window_view((blue > red + 50) & (green > red + 30), (9, 9)).all((-1, -2))
+        inside = np.lib.stride_tricks.sliding_window_view(
+            (blue > red + 50) & (green > red + 30), (9, 9)
+        ).all((-1, -2))
         return np.argwhere(inside).tolist()
 
     places = until(page, palladium, "no atom has palladium's colour")
@@ -118,7 +137,8 @@ def candidate_in_address(page):
 
 
 def curves(page):
-    """The epochs of each curve in the chart of losses, by axis: x is step 1, x2 step 2, x3 the share of valid cells.
+    """The epochs of each curve in the chart of losses, by axis: x is step 1, x2 step 2, x3 the
+    share of valid cells.
 
     Empty while a new frame has none.
     """
@@ -139,7 +159,8 @@ def curves_have(page, points):
 
 
 def curve_grows(page, axis):
-    """Wait until the curves of this axis reach further between two looks. Epochs count, not points: long curves are thinned."""
+    """Wait until the curves of this axis reach further between two looks. Epochs count, not points:
+    long curves are thinned."""
 
     def end():
         return max((epochs[-1] for epochs in curves(page).get(axis, []) if epochs), default=0)

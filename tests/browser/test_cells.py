@@ -9,21 +9,27 @@ import pytest
 import spglib
 from playwright.sync_api import expect
 
-from crystalgan.database import load_candidate
-from crystalgan.runs import SHIPPED
+from crystalgan.runs.database import load_candidate
+from crystalgan.runs.folder import SHIPPED
 
 from .steps import click_an_atom, click_row, colours, drawn, orange, picture, settled, until
 
 pytestmark = pytest.mark.slow
 
-NUMBER = 3  # of the shipped run; monoclinic and centred, so its conventional cell holds two copies of every atom
+# of the shipped run; monoclinic and centred, so its conventional cell holds two copies of every
+# atom
+NUMBER = 3
 
 
 def standard(number):
-    """What spglib says of the candidate: the edges and angles of its standardised cell, and its number of atoms."""
+    """What spglib says of the candidate: the edges and angles of its standardised cell, and its
+    number of atoms."""
     cell = load_candidate(SHIPPED / "Pd-Ni-H_shipped", number)
     found = spglib.standardize_cell(
-        (cell.lattice.matrix, cell.frac_coords, cell.atomic_numbers), no_idealize=True, to_primitive=False, symprec=0.1
+        (cell.lattice.matrix, cell.frac_coords, cell.atomic_numbers),
+        no_idealize=True,
+        to_primitive=False,
+        symprec=0.1,
     )
     return np.sort(np.linalg.norm(found[0], axis=1)), len(found[2])
 
@@ -56,7 +62,11 @@ def test_a_click_in_the_conventional_cell_gives_the_neighbours_of_the_candidates
 def test_an_export_holds_the_cell_that_was_chosen(page, server, tmp_path):
     page.goto(f"{server.url}/export?run=Pd-Ni-H_shipped")
     settled(page)
-    for box, option in (("Format", "VASP inputs"), ("Cell", "conventional"), ("Smearing", "(ISMEAR 1)")):
+    for box, option in (
+        ("Format", "VASP inputs"),
+        ("Cell", "conventional"),
+        ("Smearing", "(ISMEAR 1)"),
+    ):
         page.get_by_role("combobox", name=box).click()
         page.get_by_role("option", name=option, exact=False).click()
         settled(page)
@@ -65,7 +75,9 @@ def test_an_export_holds_the_cell_that_was_chosen(page, server, tmp_path):
         page.get_by_role("button", name="Download 200 candidates").click()
     event.value.save_as(tmp_path / "x.zip")
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
-        folder = next(name for name in archive.namelist() if name.endswith(f"_{NUMBER:05d}/POSCAR")).removesuffix("POSCAR")
+        folder = next(
+            name for name in archive.namelist() if name.endswith(f"_{NUMBER:05d}/POSCAR")
+        ).removesuffix("POSCAR")
         atoms = ase.io.read(io.StringIO(archive.read(f"{folder}POSCAR").decode()), format="vasp")
         assert "ISMEAR = 1" in archive.read(f"{folder}INCAR").decode()
         assert "PBE_54" in archive.read(f"{folder}POTCAR.names").decode()

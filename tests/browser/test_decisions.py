@@ -1,4 +1,5 @@
-"""Decisions and notes land where they were meant: quick keys, runs of one label, two sessions, sorting, Back, runs that go."""
+"""Decisions and notes land where they were meant: quick keys, runs of one label, two sessions,
+sorting, Back, runs that go."""
 
 import itertools
 import json
@@ -11,9 +12,9 @@ from contextlib import closing, contextmanager
 import pytest
 from playwright.sync_api import expect
 
-from crystalgan.database import candidates_table
-from crystalgan.exchange import pack_run, unpack_run
-from crystalgan.runs import SHIPPED, Run
+from crystalgan.runs.database import candidates_table
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.zipped import pack_run, unpack_run
 from ui.state import run_name
 
 from .steps import HEAD, ROW, candidate_in_address, click_row, go, picture, settled, until
@@ -32,10 +33,15 @@ def run(server, request):
 
 def rows(run):
     """Candidate -> decision and details, read from the file itself."""
-    with closing(sqlite3.connect(f"file:{run.folder / 'candidates.db'}?mode=ro", uri=True)) as connection:
-        found = connection.execute("SELECT id, key_value_pairs, data FROM systems ORDER BY id").fetchall()
+    with closing(
+        sqlite3.connect(f"file:{run.folder / 'candidates.db'}?mode=ro", uri=True)
+    ) as connection:
+        found = connection.execute(
+            "SELECT id, key_value_pairs, data FROM systems ORDER BY id"
+        ).fetchall()
     return {
-        i: (json.loads(pairs)["decision"], json.loads(data[int.from_bytes(data[:8], "little") :])) for i, pairs, data in found
+        i: (json.loads(pairs)["decision"], json.loads(data[int.from_bytes(data[:8], "little") :]))
+        for i, pairs, data in found
     }
 
 
@@ -72,7 +78,9 @@ def _spin():
 @contextmanager
 def busy():
     """Both cores have other work."""
-    workers = [multiprocessing.get_context("spawn").Process(target=_spin, daemon=True) for _ in range(2)]
+    workers = [
+        multiprocessing.get_context("spawn").Process(target=_spin, daemon=True) for _ in range(2)
+    ]
     for worker in workers:
         worker.start()
     try:
@@ -137,14 +145,16 @@ def test_keys_follow_the_order_that_is_on_the_screen(page, server, run):
     page.get_by_role("option", name="volume").click()
     settled(page)
     page.keyboard.press("Escape")
-    page.get_by_test_id("stButtonGroup").get_by_text("Undecided", exact=True).click()  # what is decided leaves the table
+    # what is decided leaves the table
+    page.get_by_test_id("stButtonGroup").get_by_text("Undecided", exact=True).click()
     settled(page)
     listening(page, smallest[0])
     press(page, "kxkxkxkx", 60)
     expected = dict(zip(smallest, ["kept", "rejected"] * 4, strict=False))
     becomes(page, run, expected)
     listening(page, smallest[8])
-    page.get_by_role("button", name="Keep").dblclick()  # the second click is for a cell that nobody has seen
+    # the second click is for a cell that nobody has seen
+    page.get_by_role("button", name="Keep").dblclick()
     becomes(page, run, expected | {smallest[8]: "kept"})
     listening(page, smallest[9])
     page.get_by_role("button", name="Undo").click()
@@ -237,12 +247,15 @@ def test_a_colleagues_zip_of_the_same_run_is_another_run(page, server, run):
     chooser.click()
     options = page.get_by_role("option").all_inner_texts()
     assert len(options) == len(set(options))
-    assert all(sum(text.startswith(f"{run_name(one)} ·") for text in options) == 1 for one in (run, other))
+    assert all(
+        sum(text.startswith(f"{run_name(one)} ·") for text in options) == 1 for one in (run, other)
+    )
     picture(page, "decisions-runs")
     page.get_by_role("option", name=f"{run_name(run)} ·").click()
     page.wait_for_url(f"**run={run.folder.name}&*")
     listening(page, 1)  # not the other run's candidate
-    page.get_by_role("heading", name="Explore").click()  # the field of the runs has the keyboard until then
+    # the field of the runs has the keyboard until then
+    page.get_by_role("heading", name="Explore").click()
     page.keyboard.press("x")
     becomes(page, run, {1: "rejected"})
     page.keyboard.press("z")
@@ -281,7 +294,9 @@ def test_a_note_is_what_the_database_says(page, server, run):
     settled(page)
     field.fill("y" * 2345)
     field.press("Enter")
-    expect(page.get_by_text("This note has 2,345 characters, and 2,000 are kept at most.")).to_be_visible()
+    expect(
+        page.get_by_text("This note has 2,345 characters, and 2,000 are kept at most.")
+    ).to_be_visible()
     settled(page)
     picture(page, "decisions-long-note")
     page.get_by_role("button", name="Next").click()
@@ -408,7 +423,9 @@ def test_a_run_that_goes_while_it_is_open_is_not_written_again(page, server, run
     assert not run.folder.exists()
 
 
-def test_another_run_in_the_same_folder_takes_no_key_that_was_meant_for_the_first(page, server, run, tmp_path):
+def test_another_run_in_the_same_folder_takes_no_key_that_was_meant_for_the_first(
+    page, server, run, tmp_path
+):
     open_at(page, server, run, 80)
     packed = pack_run(run)
     shutil.rmtree(run.folder)

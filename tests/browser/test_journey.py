@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import expect
 from pymatgen.core import Structure
 
-from crystalgan.classes import ASSETS, builtin_sizes
-from crystalgan.database import candidates_table
-from crystalgan.exchange import pack_run
-from crystalgan.runs import SHIPPED, Run, list_runs
+from crystalgan.data.classes import ASSETS, builtin_sizes
+from crystalgan.runs.database import candidates_table
+from crystalgan.runs.folder import SHIPPED, Run, list_runs
+from crystalgan.runs.zipped import pack_run
 
 from .conftest import Server
 from .steps import (
@@ -108,7 +108,8 @@ def export_and_check(page, folder, which, count):
     page.get_by_role("combobox", name="Candidates").click()
     page.get_by_role("option", name=which, exact=False).last.click()
     settled(page)
-    button = page.get_by_role("button", name=f"Download {count} candidate")  # its name tells that the page has followed
+    # its name tells that the page has followed
+    button = page.get_by_role("button", name=f"Download {count} candidate")
     expect(button).to_be_visible()
     with page.expect_download() as event:
         button.click()
@@ -118,7 +119,11 @@ def export_and_check(page, folder, which, count):
         names = [name for name in archive.namelist() if name.endswith(".vasp")]
         assert len(names) == count
         for name in names:
-            assert set(Structure.from_str(archive.read(name).decode(), "poscar").symbol_set) == {"Pd", "Ni", "H"}
+            assert set(Structure.from_str(archive.read(name).decode(), "poscar").symbol_set) == {
+                "Pd",
+                "Ni",
+                "H",
+            }
         assert "provenance.json" in archive.namelist()
 
 
@@ -162,13 +167,16 @@ def zoom_survives(page):
     page.mouse.down()
     page.mouse.move(box["x"] + 0.6 * box["width"], y, steps=5)
     page.mouse.up()
-    zoomed = until(page, lambda: (now := figure.evaluate(AXIS)) != whole and now, "dragging did not zoom")
+    zoomed = until(
+        page, lambda: (now := figure.evaluate(AXIS)) != whole and now, "dragging did not zoom"
+    )
     curve_grows(page, "x2")
     assert figure.evaluate(AXIS) == pytest.approx(zoomed)
 
 
 def tick_until_beside(page, row):
-    """Tick a row of the table; it is drawn anew after the way to select has changed, and may not hear the first click."""
+    """Tick a row of the table; it is drawn anew after the way to select has changed, and may not
+    hear the first click."""
     frames = page.locator("iframe[title*=crystalgan_viewer]")
     for _ in range(5):
         click_row(page, row)
@@ -215,7 +223,12 @@ def test_every_page_with_the_shipped_run(new_page, server, scheme):
 @pytest.mark.parametrize("size", [(1280, 720), (1024, 768), (820, 1180)])
 def test_nothing_runs_out_of_the_window(new_page, server, size):
     page = new_page(size=size)
-    for address in ("?a=Pd&b=Ni", "train?a=Pd&b=Ni", "explore?run=Pd-Ni-H_shipped", "export?run=Pd-Ni-H_shipped"):
+    for address in (
+        "?a=Pd&b=Ni",
+        "train?a=Pd&b=Ni",
+        "explore?run=Pd-Ni-H_shipped",
+        "export?run=Pd-Ni-H_shipped",
+    ):
         page.goto(f"{server.url}/{address}")
         settled(page)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
@@ -246,7 +259,9 @@ def test_save_png(page, server):
     drawn(page)
     settled(page)
     with page.expect_download() as event:
-        page.frame_locator("iframe[title*=crystalgan_viewer]").get_by_role("button", name="Save PNG").click()
+        page.frame_locator("iframe[title*=crystalgan_viewer]").get_by_role(
+            "button", name="Save PNG"
+        ).click()
     assert event.value.suggested_filename == f"{shipped_formula(4)}_4.png"
     assert event.value.path().read_bytes()[:4] == b"\x89PNG"
 
@@ -261,7 +276,8 @@ def test_keyboard_walks_the_periodic_table(page, server):
 
 
 QUICK = """(table) => new Promise((done) => {
-  const button = (name) => [...table.querySelectorAll("button")].find((b) => b.title.startsWith(name + ":"));
+  const button = (name) => [...table.querySelectorAll("button")]
+    .find((b) => b.title.startsWith(name + ":"));
   new MutationObserver((_, observer) => {
     if (button("Palladium").getAttribute("aria-pressed") !== "true") return;
     observer.disconnect();
@@ -326,7 +342,8 @@ def test_keys_work_from_the_picture_and_not_while_a_note_is_typed(page, server):
     drawn(page)
     settled(page)
     box = page.locator("iframe[title*=crystalgan_viewer]").bounding_box()
-    page.mouse.click(box["x"] + 15, box["y"] + 60)  # beside the cell; the frame has the keyboard now
+    # beside the cell; the frame has the keyboard now
+    page.mouse.click(box["x"] + 15, box["y"] + 60)
     settled(page)
     page.keyboard.press("n")
     page.wait_for_url("**candidate=31")

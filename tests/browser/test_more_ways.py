@@ -1,4 +1,5 @@
-"""Ways beside the journey: a class from a database, a cleaned copy, known structures, a refined cell."""
+"""Ways beside the journey: a class from a database, a cleaned copy, known structures, a refined
+cell."""
 
 import io
 import re
@@ -10,10 +11,10 @@ from playwright.sync_api import expect
 from test_sources import BINARIES, LEFT_OUT, OTHERS, entry
 from test_sources import Server as Optimade
 
-from crystalgan.classes import load_class
-from crystalgan.database import candidates_table, load_candidate
-from crystalgan.doctor import examine
-from crystalgan.runs import Run, list_runs
+from crystalgan.data.classes import load_class
+from crystalgan.data.doctor import examine
+from crystalgan.runs.database import candidates_table, load_candidate
+from crystalgan.runs.folder import Run, list_runs
 from ui.databases import EXTRA
 
 from .conftest import Server
@@ -26,9 +27,15 @@ pytestmark = pytest.mark.slow
 def server(tmp_path_factory):
     """The app, which may ask the reference server of OPTIMADE on loopback."""
     folder = tmp_path_factory.mktemp("app")
-    entries = [*(entry(i, s) for i, s in BINARIES.items()), *(e for e, _ in LEFT_OUT.values()), *OTHERS]
+    entries = [
+        *(entry(i, s) for i, s in BINARIES.items()),
+        *(e for e, _ in LEFT_OUT.values()),
+        *OTHERS,
+    ]
     optimade = Optimade(tmp_path_factory.mktemp("optimade"), entries)
-    server = Server(folder / "runs", **{EXTRA: optimade.url, "XDG_CACHE_HOME": str(folder / "cache")})
+    server = Server(
+        folder / "runs", **{EXTRA: optimade.url, "XDG_CACHE_HOME": str(folder / "cache")}
+    )
     yield server
     server.close()
     optimade.stop()
@@ -68,7 +75,9 @@ def test_a_cleaned_copy_is_taken_and_given_back(page, server):
     page.goto(f"{server.url}/?a=Pd&b=Ni")
     settled(page)
     page.get_by_text("Data doctor", exact=True).click()
-    expect(page.get_by_text(f"The doctor would leave out {len(report['proposals'])}").first).to_be_visible()
+    expect(
+        page.get_by_text(f"The doctor would leave out {len(report['proposals'])}").first
+    ).to_be_visible()
     settled(page)
     picture(page, "pair-doctor")
     page.get_by_role("button", name="Use a copy without").first.click()
@@ -98,7 +107,9 @@ def test_candidates_are_compared_with_known_structures_that_go_along(page, serve
     settled(page)
     picture(page, "explore-known")
     compare.click()
-    expect(page.get_by_text(re.compile(r"Reading what is known|\d+%: \d+ of 200 compared"))).to_be_visible()
+    expect(
+        page.get_by_text(re.compile(r"Reading what is known|\d+%: \d+ of 200 compared"))
+    ).to_be_visible()
     picture(page, "explore-comparing")
     expect(page.get_by_text(re.compile("Known: matches .*of a colleague.cif"))).to_be_visible()
     settled(page)

@@ -1,0 +1,89 @@
+"""What every command needs: options that several share, settings from words, the printing of
+results, and an early end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crystalgan.errors import InputError, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def path_of(text: str) -> Path:
+    """A path that the user gave; an empty one would silently mean the folder where one is."""
+    if not text:
+        raise typer.BadParameter(
+            "it is empty; write the name of a file or folder, or a dot for the folder where you are"
+        )
+    return Path(text)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        parser=path_of,
+        help="A run folder, such as runs/Pd-Ni-H_crystalgan_seed0_001.",
+    ),
+]
+
+
+# fields of Config
+def changes_of(settings: list[str], **named: Any) -> dict[str, Any]:
+    """The fields that words such as "width=200" set, and those `named` that are not None."""
+    changes: dict[str, Any] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text}: write it as name=value, for example --set width=200.")
+        changes[name.strip()] = value.strip()
+    return changes | {name: value for name, value in named.items() if value is not None}
+
+
+# importing Config here would be slow
+def config_of(preset: str, settings: list[str], **named: Any) -> Any:
+    """The settings of a preset with what was changed."""
+    from crystalgan.config import Config
+
+    changes = changes_of(settings, **named)
+    if preset not in ("default", "paper"):
+        raise InputError(f"--preset {preset} is not one of default, paper.")
+    return Config.paper(**changes) if preset == "paper" else Config.of(changes)
+
+
+def warn(words: str, data: dict[str, Any] | None = None) -> None:
+    """Print a warning, where there is one, on stderr, and add it to what --json prints."""
+    if words:
+        print(f"warning: {words}", file=sys.stderr, flush=True)
+        if data is not None:
+            data["warnings"] = [*data.get("warnings", []), words]
+
+
+def show(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    """Print a result on stdout, as one JSON object or in lines."""
+    print(json.dumps(data) if as_json else "\n".join(lines))
+
+
+def say_left_out(what: str) -> None:
+    """Say on stderr what of a user's files was left out."""
+    print(f"left out: {what}", file=sys.stderr)
+
+
+@contextmanager
+def keeping(words: Callable[[], str]) -> Iterator[None]:
+    """Say what is kept, and how to go on, where the work in here is stopped by the user."""
+    try:
+        yield
+    except (Interrupted, SystemError) as error:
+        if not Interrupted.is_behind(error):
+            raise
+        raise Interrupted(words()) from None

@@ -1,0 +1,264 @@
+"""Commands over classes of cells: list, check, fetch and build them. Each is a few lines over the
+core."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from crystalgan.cli.common import Json, keeping, path_of, show, warn
+from crystalgan.errors import InputError
+
+app = typer.Typer()
+
+
+@app.command()
+def classes(as_json: Json = False) -> None:
+    """List the built-in classes."""
+    from crystalgan.data.classes import builtin_classes, load_class
+
+    every = [load_class(metal) for metal in builtin_classes()]
+    cells = sum(map(len, every))
+    table = [{"metal": c.metal, "cells": len(c), "source": c.source} for c in every]
+    lines = [f"{c.metal:3} {len(c):4} cells  {c.source}" for c in every] + [
+        f"{cells} cells in {len(every)} classes"
+    ]
+    show({"cells": cells, "classes": table}, lines, as_json)
+
+
+@app.command()
+def check(
+    path: Annotated[
+        str,
+        typer.Argument(help="A folder, zip or file of cells, or the metal of a built-in class."),
+    ],
+    metal: Annotated[
+        str | None, typer.Option(help="The metal of a .mat file, which names no elements.")
+    ] = None,
+    shared: Annotated[str, typer.Option(help="The element that both classes share.")] = "H",
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            parser=path_of,
+            help="Draw the first-neighbour distances with d1 and d2 into this HTML file.",
+        ),
+    ] = None,
+    cleaned: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.extxyz",
+            parser=path_of,
+            help="Write the cells without those that are proposed to be left out, as extended XYZ.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The data doctor: what was read or left out, duplicates, distances, volumes, prototypes, and
+    what it would leave out."""
+    from crystalgan.data import doctor
+    from crystalgan.storage import check_target, write_whole
+
+    if figure:
+        check_target(figure, "give another path with --figure")
+    report = (
+        doctor.cleaned(path, cleaned, metal, shared)
+        if cleaned
+        else doctor.examine(path, metal, shared)
+    )
+    if figure and report["cells"]:
+        from crystalgan.plot.classes import distance_figure
+
+        name = f"{report['metal']}-{shared}"
+        limits = report["limits"]["learned"] or report["limits"]["paper"]
+        drawn = distance_figure({name: report["distances"]}, list(report["distances"]), limits)
+        write_whole(figure, drawn.to_html(include_plotlyjs=True), "give another path with --figure")
+    show(report, _diagnosis(report, shared), as_json)
+    if not report["cells"]:
+        raise InputError(
+            f"{path}: holds no cell that can be used; mend what is listed above or give another"
+            " path."
+        )
+
+
+def _diagnosis(report: dict[str, Any], shared: str) -> list[str]:
+    """The report of the data doctor in words."""
+    lines = [f"{report['path']}: {report['cells']} cells of {report['metal']}-{shared}"]
+    lines += [f"note      {words}" for words in report.get("warnings", [])]
+    lines += [f"left out  {x['where']}: {x['reason']}" for x in report["left_out"]]
+    lines += [f"note      {x['where']}: {x['remark']}" for x in report["remarks"]]
+    if not report["cells"]:
+        return lines
+    lines += [
+        f"shortest  {pair} {x['distance']:.3f} Å in {x['where']}"
+        for pair, x in report["shortest"].items()
+    ]
+    lines += [
+        "volume    {lowest:.2f} to {highest:.2f} Å³ per atom, median {median:.2f}".format(
+            **report["volume"]
+        )
+    ]
+    for rule, limits in report["limits"].items():
+        lines += [
+            f"limits    {rule}: "
+            + ", ".join(f"{pair} {d1:.2f}-{d2:.2f} Å" for pair, (d1, d2) in limits.items())
+        ]
+    lines += [
+        (
+            f"rule      {report['keep_paper_rule']} of {report['cells']} keep the rule paper: H-H"
+            " and metal-metal within 1.8-3.0 Å"
+        ),
+        (
+            f"types     {len(report['prototypes'])} cells recognised:"
+            f" {', '.join(sorted(set(report['prototypes'].values())))}"
+        ),
+    ]
+    if report["oxidation"]:
+        lines += [
+            "note      no common oxidation states balance "
+            + ", ".join(report["oxidation"])
+            + " (nothing odd in a metallic hydride)"
+        ]
+    return lines + [f"proposed  leave out {x['where']}: {x['why']}" for x in report["proposals"]]
+
+
+@app.command("data-card")
+def data_card(
+    dft: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            parser=path_of,
+            help="A .mat file of DFT cells to compare volumes with; may be repeated.",
+        ),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put the report into assets/data-card.md.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the built-in classes against experiment, DFT and the hydrides that are known; the data
+    card's figures."""
+    from crystalgan.studies import datacard
+
+    report = datacard.report(dft or [])
+    if write:
+        print(f"written: {datacard.write(report)}", file=sys.stderr)
+    show(report, [datacard.markdown(report)], as_json)
+
+
+@app.command()
+def fetch(
+    elements: Annotated[
+        list[str],
+        typer.Argument(metavar="ELEMENT ...", help="All that a cell shall hold, such as Pd H."),
+    ],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", help="mp, oqmd, alexandria, cod, an OPTIMADE address, or mp-api (by key)."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.extxyz", parser=path_of, help="Write the cells here as well (.extxyz)."
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=path_of,
+            help="Folder of answers; by default crystalgan in your cache folder.",
+        ),
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask anew instead of answering from the cache.")
+    ] = False,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Larger cells are left out.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Fetch all structures of exactly these elements from a database; prints the file, for `train
+    --a FILE`."""
+    from tqdm import tqdm
+
+    from crystalgan.data import fetch as sources
+    from crystalgan.storage import check_target, write_whole
+
+    if out:
+        check_target(out, "give another path with --out")
+    if out and out.suffix not in (".extxyz", ".xyz"):
+        raise InputError(f"{out}: is to hold extended XYZ; let its name end in .extxyz.")
+    with tqdm(desc="structures", unit="", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        fetched = sources.fetch(elements, source, cache, refresh, max_atoms, progress=progress)
+    if out:
+        write_whole(out, fetched.path.read_bytes(), "give another path with --out")
+    for x in fetched.left_out:
+        print(f"left out: {x}", file=sys.stderr)
+    result = asdict(fetched) | {"path": str(out or fetched.path)}
+    of = (
+        f"of {fetched.system} from {fetched.provider},"
+        f" {fetched.retrieved}{' (from the cache)' if fetched.cached else ''}"
+    )
+    lines = [
+        f"{fetched.structures} structures {of}",
+        f"{len(fetched.left_out)} left out",
+        f"licence {fetched.licence}",
+    ]
+    show(result, [*lines, result["path"]], as_json)
+
+
+@app.command("build-classes")
+def build_classes(
+    metals: Annotated[list[str], typer.Argument(metavar="M ...", help="Metals, such as Pd Ni.")],
+    jobs: Annotated[int, typer.Option(help="Processes that relax at once.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=path_of,
+            help="Folder of the classes; by default the built-in ones.",
+        ),
+    ] = None,
+    work: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            parser=path_of,
+            help="Finished cells are kept here, so that a stopped build goes on.",
+        ),
+    ] = Path("build/classes"),
+    as_json: Json = False,
+) -> None:
+    """Relax the prototypes of metal hydrides for these metals with CHGNet and write them as
+    classes."""
+    from tqdm import tqdm
+
+    from crystalgan.potentials.registry import untrained
+    from crystalgan.studies import builtin as build
+
+    warnings: dict[str, Any] = {}
+    warn(untrained("CHGNet", metals), warnings)
+    kept = "finished cells are kept; the same command goes on with the rest."
+    with keeping(lambda: kept), tqdm(desc="cells", unit="", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            bar.set_postfix_str(what[:60])
+
+        counts = build.build_classes(metals, out, work, jobs, progress)
+    lines = [
+        f"{metal}: {c['kept']} cells kept, {c['dropped']} left out" for metal, c in counts.items()
+    ]
+    show({"classes": counts} | warnings, lines, as_json)

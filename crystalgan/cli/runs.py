@@ -1,0 +1,346 @@
+"""Commands over run folders: train, resume, generate, compare, export. Each is a few lines over the
+core."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from crystalgan.cli.common import Json, RunFolder, config_of, keeping, path_of, show, warn
+from crystalgan.errors import Interrupted
+
+app = typer.Typer()
+
+AS_THEY_WERE = "the candidates are as they were; give the same command again."
+
+KnownFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--known",
+        metavar="PATH",
+        parser=path_of,
+        help="Known structures beside the built-in ones: a file, folder or zip; may be repeated.",
+    ),
+]
+
+
+@app.command()
+def train(
+    a: Annotated[str, typer.Argument(metavar="A", help="The first metal, such as Pd.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The second metal, such as Ni.")],
+    a_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--a",
+            metavar="PATH",
+            parser=path_of,
+            help="Your own cells of A-H: a folder, zip or file.",
+        ),
+    ] = None,
+    b_path: Annotated[
+        Path | None,
+        typer.Option("--b", metavar="PATH", parser=path_of, help="Your own cells of B-H."),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="default, or paper: the paper's settings to the letter.")
+    ] = "default",
+    method: Annotated[
+        str | None, typer.Option(help="crystalgan, unconstrained, discogan or gan.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of each step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random number.")] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="paper, learned, or a TOML table of limits for each pair.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")
+    ] = None,
+    runs: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=path_of, help="Where the run folder is made.")
+    ] = Path("runs"),
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out files that cannot be used instead of stopping."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train both steps on two classes; prints the run folder."""
+    from crystalgan.data.classes import load_class
+    from crystalgan.runs.training import new_run
+
+    started = time.monotonic()
+    config = config_of(
+        preset, settings or [], method=method, epochs1=epochs, epochs2=epochs, seed=seed, rule=rule
+    )
+    both = [
+        load_class(str(path or metal), metal, config.shared, skip_bad)
+        for metal, path in ((a, a_path), (b, b_path))
+    ]
+    for c in both:
+        for x in c.left_out:
+            print(f"left out: {x}", file=sys.stderr)
+        for entry in c.entries:
+            for remark in entry.remarks:
+                print(f"note: {entry.where}: {remark}", file=sys.stderr)
+    run = new_run(both[0], both[1], config, runs)
+    _announce(run)
+    _train_with_bar(run)
+    _print_trained(run, time.monotonic() - started, as_json)
+
+
+@app.command()
+def step2(
+    run_folder: RunFolder,
+    preset: Annotated[
+        str, typer.Option(help="default, or paper: the paper's settings to the letter.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of step 2.")
+    ] = None,
+    runs: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", parser=path_of, help="Where the new run folder is made."),
+    ] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Train step 2 anew on the trained step 1 of a run; the old run stays as it is."""
+    from crystalgan.runs.folder import Run
+    from crystalgan.runs.training import new_step2
+
+    started = time.monotonic()
+    run = new_step2(Run.open(run_folder), config_of(preset, settings or []), runs)
+    _announce(run)
+    _train_with_bar(run)
+    _print_trained(run, time.monotonic() - started, as_json)
+
+
+def _announce(run: Any) -> None:
+    """Name the folder of a run whose training is about to begin, and have the run say so to whoever
+    looks from now on."""
+    run.set_status("starting")
+    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
+
+
+@app.command()
+def resume(run_folder: RunFolder, as_json: Json = False) -> None:
+    """Go on with a run that was stopped or killed; it ends as if it never had been."""
+    from crystalgan.runs.folder import Run
+
+    started = time.monotonic()
+    run = Run.open(run_folder)
+    _train_with_bar(run)
+    _print_trained(run, time.monotonic() - started, as_json)
+
+
+@app.command()
+def generate(
+    run_folder: RunFolder,
+    n: Annotated[
+        int, typer.Option("-n", help="How many candidates of this seed the run shall hold.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Another seed makes other candidates.")] = 0,
+    known: KnownFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Make candidates, judge them, find duplicates and symmetry; they go into the run's
+    candidates.db."""
+    from tqdm import tqdm
+
+    from crystalgan.data import known as matching
+    from crystalgan.runs import candidates
+
+    with (
+        keeping(lambda: _made(run_folder, seed)),
+        tqdm(total=n, desc="candidates", unit="", file=sys.stderr) as bar,
+    ):
+        counts = candidates.generate(
+            run_folder, n, seed, lambda done, _: bar.update(done - bar.n), known or []
+        )
+        bar.update(n - bar.n)
+    lines = [
+        (
+            f"{counts['candidates']} candidates from {counts['drawn']} draws; {counts['unique']}"
+            " are unique"
+        )
+    ]
+    lines += [
+        f"{counts['new']} of them match no known structure",
+        *matching.in_words(counts["known"]),
+    ]
+    lines += [f"{counts['ternary']} of them hold all three elements"]
+    lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
+    lines += [
+        f"{k} kept the rule {name} before refinement"
+        for name, k in counts["passed_before_refine"].items()
+    ]
+    show(counts, lines, as_json)
+
+
+@app.command()
+def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = False) -> None:
+    """Compare a run's candidates with known structures again, after some were added; a match says
+    which."""
+    from tqdm import tqdm
+
+    from crystalgan.data import known as matching
+    from crystalgan.runs import candidates
+
+    with (
+        keeping(lambda: AS_THEY_WERE),
+        tqdm(desc="compared", unit="", file=sys.stderr, delay=0.001) as bar,
+    ):  # none before there is something to compare
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        counts = candidates.compare_with_known(run_folder, known or [], progress)
+    lines = [f"{counts['new']} of {counts['candidates']} candidates match no known structure"]
+    show(counts, lines + matching.in_words(counts["known"]), as_json)
+
+
+@app.command()
+def symmetrize(
+    run_folder: RunFolder,
+    number: Annotated[int, typer.Argument(metavar="ID", help="The candidate to refine.")],
+    tolerance: Annotated[
+        float, typer.Option(help="How far an atom may be from its site, Å.")
+    ] = 0.1,
+    known: KnownFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Add the refined cell of a candidate as a candidate of its own, each atom on its site; the
+    candidate stays as it is."""
+    from crystalgan.data import known as matching
+    from crystalgan.runs import candidates
+    from crystalgan.runs.folder import Run
+
+    with keeping(lambda: AS_THEY_WERE):
+        run = Run.open(run_folder)
+        compared = matching.known_structures(run.species, known or [])
+        new = candidates.symmetrize(run, number, tolerance, compared)
+    lines = [f"candidate {new} is the refined cell of candidate {number} at {tolerance} Å"]
+    show(
+        {"candidate": new, "known": compared.report()},
+        lines + matching.in_words(compared.report()),
+        as_json,
+    )
+
+
+@app.command()
+def export(
+    run_folder: RunFolder,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE.zip", parser=path_of, help="The zip to write.")
+    ],
+    select: Annotated[
+        str, typer.Option(help="good (keep the rule), kept (by your decision), all, or ids: 3,17.")
+    ] = "good",
+    rule: Annotated[
+        str | None, typer.Option(help="The rule of `good`; by default the run's own.")
+    ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="poscar, cif, extxyz, or vasp: a folder of inputs each.")
+    ] = "poscar",
+    cell: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "reduced (Niggli), or conventional: of the symmetry found within 0.1 Å, atoms where"
+                " they are."
+            )
+        ),
+    ] = "reduced",
+    smearing: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "Of vasp: gaussian (ISMEAR 0, metal or not), metal (ISMEAR 1), or mp (ISMEAR -5 as"
+                " in MPRelaxSet, which is "
+                "wrong for relaxing metals)."
+            )
+        ),
+    ] = "gaussian",
+    as_json: Json = False,
+) -> None:
+    """Write selected candidates into a zip, one file each, with candidates.csv."""
+    from crystalgan.stability import export as archive
+
+    count = archive.export(run_folder, out, select, rule, file_format, cell, smearing)
+    show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
+
+
+def _made(run_folder: Path, seed: int) -> str:
+    """What is kept of candidates that were being made."""
+    from crystalgan.runs.database import open_database
+    from crystalgan.runs.folder import Run
+
+    kept = open_database(Run.open(run_folder)).count(seed=seed)
+    return f"{kept} candidates of seed {seed} are kept; the same command goes on from there."
+
+
+def _train_with_bar(run: Any) -> None:
+    """Train a run. The first Ctrl-C or SIGTERM asks for a checkpoint at the end of an epoch, the
+    next one ends it at once."""
+    from tqdm import tqdm
+
+    from crystalgan.errors import Stopped
+    from crystalgan.model.pair_potential import warning
+    from crystalgan.runs import training
+    from crystalgan.runs.folder import stop
+
+    warn(warning(run))
+    asked: list[int] = []
+
+    def ask(name: int, *_: object) -> None:
+        asked.append(name)
+        if len(asked) > 1:
+            raise Interrupted
+        stop(run)
+
+    before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
+    bars: dict[int, Any] = {}
+
+    def progress(step: int, epoch: int, epochs: int, terms: dict[str, float]) -> None:
+        bar = bars.get(step) or bars.setdefault(
+            step, tqdm(total=epochs, desc=f"step {step}", unit="epoch", file=sys.stderr)
+        )
+        bar.update(epoch - bar.n)
+        if "valid" in terms:
+            bar.set_postfix_str(f"{terms['valid']:.0%} keep the rule")
+        if asked:  # perhaps before the training began, which forgets what was asked of the last one
+            stop(run)
+
+    try:
+        with keeping(
+            lambda: (
+                f"the last checkpoint is kept; `crystalgan resume {run.folder}` goes on from there."
+            )
+        ):
+            training.resume(run, progress)
+    except Stopped:
+        status = run.status()
+        raise Interrupted(
+            f"`crystalgan resume` goes on from epoch {status.get('epoch', 0)} of step"
+            f" {status.get('step', 1)}, which is kept in {run.folder}."
+        ) from None
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+        for bar in bars.values():
+            bar.close()
+
+
+def _print_trained(run: Any, seconds: float, as_json: bool) -> None:
+    from crystalgan.model.pair_potential import warning
+
+    status = run.status()
+    result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}
+    result |= {"warnings": [words]} if (words := warning(run)) else {}
+    lines = [f"{run.folder}: {' + '.join(map(str, status['epochs']))} epochs in {seconds:.0f} s"]
+    show(result, lines, as_json)

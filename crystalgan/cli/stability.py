@@ -1,0 +1,170 @@
+"""Commands that ask whether candidates hold together: relax, stability. Each is a few lines over
+the core."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003 - Typer reads it
+from typing import Annotated, Any
+
+import typer
+
+from crystalgan.cli.common import Json, RunFolder, keeping, path_of, say_left_out, show, warn
+
+app = typer.Typer()
+
+Potential = Annotated[
+    str, typer.Option(help="chgnet, sevennet, or an ASE calculator as package.module.Class.")
+]
+
+
+@app.command()
+def relax(
+    run_folder: RunFolder,
+    select: Annotated[
+        str, typer.Option(help="good (keep the rule), kept (by your decision), all, or ids: 3,17.")
+    ] = "good",
+    potential: Potential = "chgnet",
+    jobs: Annotated[
+        int,
+        typer.Option(
+            help="Processes that relax at once, one thread each; several leave a GPU alone."
+        ),
+    ] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=(
+                "Structures relaxed at once in one process; by default 32 on a GPU, one on a"
+                " processor."
+            ),
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Most steps of one relaxation.")] = 300,
+    seconds: Annotated[
+        float, typer.Option(help="Seconds after which one structure is given up.")
+    ] = 600,
+    rattle: Annotated[
+        bool, typer.Option("--rattle", help="Relax, shake, relax again: off saddle points.")
+    ] = False,
+    symmetry: Annotated[
+        bool, typer.Option("--symmetry", help="Keep the symmetry found within 0.1 Å.")
+    ] = False,
+    references: Annotated[
+        bool,
+        typer.Option(
+            "--references",
+            help=(
+                "What competes too: compounds of the two metals; elements and binaries, which"
+                " CHGNet has built in."
+            ),
+        ),
+    ] = False,
+    phases: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            parser=path_of,
+            help="More phases of these elements: a file, folder or zip.",
+        ),
+    ] = None,
+    raise_symmetry: Annotated[
+        float | None,
+        typer.Option(
+            "--raise-symmetry",
+            "--refine",
+            help="Look for a higher symmetry within so many Å afterwards; 0.1 or 0.3.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Relax cell and positions of candidates with a machine-learned potential; the candidates stay
+    as they are."""
+    from tqdm import tqdm
+
+    from crystalgan.potentials.registry import untrained
+    from crystalgan.runs.folder import Run
+    from crystalgan.stability import relaxations
+    from crystalgan.stability.tasks import Settings
+
+    warnings: dict[str, Any] = {}
+    warn(untrained(potential, Run.open(run_folder).species), warnings)  # before anything is relaxed
+    kept = "what was relaxed is kept; the same command goes on with the rest."
+    with keeping(lambda: kept), tqdm(desc="relaxed", unit="", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(what[:60])
+            bar.update(done - bar.n)
+
+        settings = Settings(steps, rattle, symmetry, seconds)
+        counts = relaxations.relax_candidates(
+            run_folder,
+            select,
+            potential,
+            settings,
+            jobs,
+            references,
+            phases or [],
+            raise_symmetry,
+            progress,
+            batch,
+            say_left_out,
+        )
+    lines = [
+        (
+            f"{counts['relaxed']} candidates relaxed, {counts['converged']} of them converged,"
+            f" {counts['failed']} failed"
+        )
+    ]
+    show(counts | warnings, lines, as_json)
+
+
+@app.command()
+def stability(
+    run_folder: RunFolder,
+    potential: Annotated[
+        str,
+        typer.Option(
+            help="The potential whose energies count, by the name that relaxed cells carry."
+        ),
+    ] = "CHGNet",
+    as_json: Json = False,
+) -> None:
+    """Energy above the convex hull, products and stored hydrogen of the relaxed candidates, the
+    most stable first."""
+    from crystalgan.potentials.registry import untrained
+    from crystalgan.runs.folder import Run
+    from crystalgan.stability.hull import (
+        diagram_of,
+        lacks_compounds,
+        phases_of,
+        table_of,
+        trust_in_words,
+        with_trust,
+    )
+
+    run = Run.open(run_folder)
+    warnings: dict[str, Any] = {}
+    warn(untrained(potential, run.species), warnings)
+    diagram = diagram_of(phases_of(run, potential))
+    table = with_trust(run, potential, table_of(run, potential, diagram))
+    rows = [{k: None if v != v else v for k, v in row.items()} for row in table.to_dict("records")]
+    lines = [
+        (
+            f"{'no.':>5} {'formula':12} {'eV/atom above hull':>18} {'wt% H':>6} {'kJ/mol H2':>9} "
+            " decomposes into"
+        )
+    ]
+    lines += [
+        f"{row['id']:5} {row['formula']:12} {row['above_hull']:18.3f} {row['weight_percent']:6.2f} "
+        f"{'' if row['enthalpy'] is None else format(row['enthalpy'], '.1f'):>9}  {row['products']}"
+        for row in rows
+        if row["state"] != "failed"
+    ]
+    both = table.dropna(subset=["apart"]).itertuples() if "apart" in table else ()
+    lines += [f"{row.id:5} {trust_in_words(row.apart, row.same_cell)}" for row in both]
+    if missing := lacks_compounds(diagram, run.species):
+        lines.append(f"{missing} `relax --references` adds them.")
+    show({"candidates": rows} | warnings, lines, as_json)

@@ -1,0 +1,411 @@
+"""Symmetry operations on many small cells, compiled with numba: projections, special points, common
+operations; numpy arrays.
+
+An operation takes the fractional coordinates x to R x + t, and the atom i to the atom image[i]; its
+translation follows from both and is not stored. Everything is compiled on first use and kept in the
+cache beside this file.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crystalgan.crystal.kernels.compiled import compiled
+from crystalgan.crystal.kernels.distances import _step, first_neighbours
+
+TOLERANCE = 2e-3  # of fractional coordinates that are the same
+
+
+@compiled()
+def project(
+    x: np.ndarray,
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    lattice: np.ndarray,
+    transposed: bool,
+) -> np.ndarray:
+    """The part of changes x `[cells, features]`, as `Cells.features`, that keeps the operations; or
+    the adjoint of this map.
+
+    Rotations `[cells, ops, 3, 3]`, images `[cells, ops, atoms]`, of which `count` `[cells]` are
+    there, lattices `[cells, 3, 3]`. Displacements are averaged over the operations. With R^T G R =
+    G for the metric G, a change M L of the lattice L keeps them when M commutes with every R^T; M
+    is averaged over R^T M R^-T.
+    """
+    cells, atoms = len(x), image.shape[2]
+    length = x.shape[1] // 3 - atoms
+    out = np.zeros_like(x)
+    change, mean, back, half = (
+        np.empty((3, 3)),
+        np.empty((3, 3)),
+        np.empty((3, 3)),
+        np.empty((3, 3)),
+    )
+    for c in range(cells):
+        if count[c] == 1:
+            out[c] = x[c]
+            continue
+        weight = 1.0 / count[c]
+        basis = lattice[c].astype(np.float64)
+        inverse = np.linalg.inv(basis)
+        start = x[c, :9].astype(np.float64).reshape(3, 3)
+        change[:] = start @ basis.T if transposed else start @ inverse
+        mean[:] = 0.0
+        for g in range(count[c]):
+            turn = rotation[c, g]
+            # the inverse, as the adjugate: no rotation of a lattice has another determinant than 1
+            # or -1
+            for i in range(3):
+                i1, i2 = (i + 1) % 3, (i + 2) % 3
+                for k in range(3):
+                    k1, k2 = (k + 1) % 3, (k + 2) % 3
+                    back[k, i] = turn[i1, k1] * turn[i2, k2] - turn[i1, k2] * turn[i2, k1]
+            sign = turn[0, 0] * back[0, 0] + turn[0, 1] * back[1, 0] + turn[0, 2] * back[2, 0]
+            for i in range(3):
+                for k in range(3):
+                    if transposed:
+                        half[i, k] = (
+                            turn[i, 0] * change[0, k]
+                            + turn[i, 1] * change[1, k]
+                            + turn[i, 2] * change[2, k]
+                        )
+                    else:
+                        half[i, k] = (
+                            turn[0, i] * change[0, k]
+                            + turn[1, i] * change[1, k]
+                            + turn[2, i] * change[2, k]
+                        )
+            for i in range(3):
+                for k in range(3):
+                    if transposed:
+                        mean[i, k] += sign * (
+                            half[i, 0] * back[0, k]
+                            + half[i, 1] * back[1, k]
+                            + half[i, 2] * back[2, k]
+                        )
+                    else:
+                        mean[i, k] += sign * (
+                            half[i, 0] * back[k, 0]
+                            + half[i, 1] * back[k, 1]
+                            + half[i, 2] * back[k, 2]
+                        )
+            for i in range(atoms):
+                here, there = 3 * (length + i), 3 * (length + image[c, g, i])
+                source, target = (there, here) if transposed else (here, there)
+                x0, x1, x2 = x[c, source], x[c, source + 1], x[c, source + 2]
+                if x0 == 0.0 and x1 == 0.0 and x2 == 0.0:  # so it is all over the padding
+                    continue
+                for k in range(3):
+                    if transposed:
+                        out[c, target + k] += weight * (
+                            turn[0, k] * x0 + turn[1, k] * x1 + turn[2, k] * x2
+                        )
+                    else:
+                        out[c, target + k] += weight * (
+                            turn[k, 0] * x0 + turn[k, 1] * x1 + turn[k, 2] * x2
+                        )
+        total = mean @ inverse.T if transposed else mean @ basis
+        for i in range(9):
+            out[c, i] = weight * total[i // 3, i % 3]
+    return out
+
+
+@compiled(inline="always")
+def _same(x: float, y: float) -> bool:
+    return abs(x - y - np.rint(x - y)) < TOLERANCE
+
+
+@compiled()
+def special_points(
+    rotation: np.ndarray, translation: np.ndarray, grid: np.ndarray, most: int
+) -> np.ndarray:
+    """The points of a grid `[points, 3]` that most operations leave where they are, those with most
+    first, at most `most`.
+
+    Of points that the operations turn into each other the first stays; only points that some
+    operation beside identity keeps.
+    """
+    points = len(grid)
+    order = np.zeros(points, np.int64)
+    for p in range(points):
+        for g in range(len(rotation)):
+            kept = True
+            for k in range(3):
+                y = translation[g, k]
+                for m in range(3):
+                    y += rotation[g, k, m] * grid[p, m]
+                if not _same(y, grid[p, k]):
+                    kept = False
+                    break
+            order[p] += kept
+    chosen = np.empty((most, 3))
+    found = 0
+    for p in np.argsort(-order, kind="mergesort"):
+        if order[p] < 2 or found == most:
+            break
+        known = False
+        for g in range(len(rotation)):
+            y = translation[g].copy()
+            for k in range(3):
+                for m in range(3):
+                    y[k] += rotation[g, k, m] * grid[p, m]
+            for q in range(found):
+                if (
+                    _same(y[0], chosen[q, 0])
+                    and _same(y[1], chosen[q, 1])
+                    and _same(y[2], chosen[q, 2])
+                ):
+                    known = True
+                    break
+            if known:
+                break
+        if not known:
+            chosen[found] = grid[p]
+            found += 1
+    return chosen[:found]
+
+
+@compiled()
+def _translation(
+    rotation: np.ndarray, image: np.ndarray, frac: np.ndarray, out: np.ndarray, atom: int
+) -> None:
+    for k in range(3):
+        out[k] = frac[image[atom], k]
+        for m in range(3):
+            out[k] -= rotation[k, m] * frac[atom, m]
+
+
+@compiled()
+def _turned(
+    rotation: np.ndarray,
+    image: np.ndarray,
+    host: np.ndarray,
+    first: int,
+    frac: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Write where an operation takes each atom of `frac`."""
+    _translation(rotation, image, host, out[0], first)
+    out[1:] = out[0]
+    for i in range(len(out)):
+        for k in range(3):
+            for m in range(3):
+                out[i, k] += rotation[k, m] * frac[i, m]
+
+
+@compiled()
+def _maps(
+    rotation: np.ndarray,
+    turned: np.ndarray,
+    frac: np.ndarray,
+    shift: tuple[float, float, float],
+    image: np.ndarray,
+) -> bool:
+    """Whether an operation, which takes the atoms to `turned`, takes them onto each other when they
+    are shifted before.
+
+    Writes which onto which.
+    """
+    s0, s1, s2 = shift
+    move0 = rotation[0, 0] * s0 + rotation[0, 1] * s1 + rotation[0, 2] * s2 - s0
+    move1 = rotation[1, 0] * s0 + rotation[1, 1] * s1 + rotation[1, 2] * s2 - s1
+    move2 = rotation[2, 0] * s0 + rotation[2, 1] * s1 + rotation[2, 2] * s2 - s2
+    for i in range(len(turned)):
+        y0, y1, y2 = turned[i, 0] + move0, turned[i, 1] + move1, turned[i, 2] + move2
+        image[i] = -1
+        for j in range(len(turned)):
+            if _same(y0, frac[j, 0]) and _same(y1, frac[j, 1]) and _same(y2, frac[j, 2]):
+                image[i] = j
+                break
+        if image[i] < 0:
+            return False
+    return True
+
+
+@compiled()
+def _keeps(
+    rotation: np.ndarray,
+    turned: np.ndarray,
+    frac: np.ndarray,
+    atoms: np.ndarray,
+    shift: tuple[float, float, float],
+    images: np.ndarray,
+) -> bool:
+    """As `_maps`, for sublattices `[sublattices, rows, 3]` of which the first `atoms` are there,
+    each onto itself."""
+    for s in range(len(atoms)):
+        if not _maps(rotation, turned[s, : atoms[s]], frac[s], shift, images[s]):
+            return False
+    return True
+
+
+@compiled()
+def common_operations(
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    host: np.ndarray,
+    first: np.ndarray,
+    frac: np.ndarray,
+    atoms: np.ndarray,
+    shift: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which operations of each host also keep sublattices that are put into it, and their images
+    under them.
+
+    Host coordinates `[cells, slots * length, 3]`, `first` `[cells]` one of their atoms; sublattices
+    `[cells, sublattices, rows, 3]` of which the first `atoms` `[cells, sublattices]` are there,
+    shifted by `shift` `[cells, 3]`. Returns masks `[cells, ops]` and images `[cells, ops,
+    sublattices, rows]`.
+    """
+    cells, ops = rotation.shape[:2]
+    parts, rows = frac.shape[1:3]
+    kept, images = np.zeros((cells, ops), np.bool_), np.zeros((cells, ops, parts, rows), np.int16)
+    turned, mine = np.empty((parts, rows, 3)), np.empty((parts, rows), np.int64)
+    for c in range(cells):
+        for g in range(count[c]):
+            for s in range(parts):
+                _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c, s], turned[s])
+            kept[c, g] = _keeps(
+                rotation[c, g],
+                turned,
+                frac[c],
+                atoms[c],
+                (shift[c, 0], shift[c, 1], shift[c, 2]),
+                mine,
+            )
+            if kept[c, g]:
+                for s in range(parts):
+                    for i in range(rows):
+                        images[c, g, s, i] = mine[s, i] if i < atoms[c, s] else i
+    return kept, images
+
+
+@compiled()
+def symmetric_shifts(
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    host: np.ndarray,
+    first: np.ndarray,
+    frac: np.ndarray,
+    atoms: np.ndarray,
+    host_points: np.ndarray,
+    host_count: np.ndarray,
+    points: np.ndarray,
+    points_count: np.ndarray,
+    order: np.ndarray,
+    shifts: np.ndarray,
+) -> None:
+    """Write into `shifts` `[cells, k, 3]` origins of sublattices that keep at least two operations
+    of the host.
+
+    A special point of the sublattices, `points` `[cells, q, 3]`, or an atom of the first of them
+    comes onto a special point of the host, `host_points` `[cells, p, 3]`; combinations are tried in
+    the order of the numbers `order` `[cells, p * (q + rows)]`, and what is not found stays as it
+    was. Other arguments as in `common_operations`.
+    """
+    parts, rows = frac.shape[1:3]
+    mine, shift = np.empty((parts, rows), np.int64), np.empty(3)
+    wanted, q_most = shifts.shape[1], points.shape[1]
+    turned = np.empty((rotation.shape[1], parts, rows, 3))
+    for c in range(len(rotation)):
+        for g in range(count[c]):
+            for s in range(parts):
+                _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c, s], turned[g, s])
+        found = 0
+        for n in order[c]:
+            p, q = n // (q_most + rows), n % (q_most + rows)
+            if (
+                p >= host_count[c]
+                or (q < q_most and q >= points_count[c])
+                or q - q_most >= atoms[c, 0]
+            ):
+                continue
+            for k in range(3):
+                shift[k] = host_points[c, p, k] - (
+                    points[c, q, k] if q < q_most else frac[c, 0, q - q_most, k]
+                )
+            for g in range(1, count[c]):  # after identity
+                if _keeps(
+                    rotation[c, g],
+                    turned[g],
+                    frac[c],
+                    atoms[c],
+                    (shift[0], shift[1], shift[2]),
+                    mine,
+                ):
+                    for k in range(3):
+                        shifts[c, found, k] = shift[k]
+                    found += 1
+                    break
+            if found == wanted:
+                break
+
+
+@compiled()
+def descend(
+    features: np.ndarray,
+    mask: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    cross: bool,
+    rotation: np.ndarray,
+    image: np.ndarray,
+    count: np.ndarray,
+    steps: int,
+    move: float,
+    strain: float,
+    growth: float,
+) -> None:
+    """Steps down the sum of squares by which first neighbours break their limits, for each cell
+    until none is broken; in place.
+
+    Features `[cells, features]`, mask `[cells, slots, length]`, limits `[slots, slots]` in Å,
+    operations as in `project`. A step moves atoms by `move` Å and strains the cell by `strain` /
+    atoms for each Å of the gradient; of its change of volume `growth` is left.
+    """
+    slots, length = mask.shape[1:]
+    s, v, turn = np.empty(3), np.empty(3), np.empty((3, 3))
+    for c in range(len(features)):
+        atoms = mask[c].sum()
+        x = features[c : c + 1]
+        for _ in range(steps):
+            basis = x[0, :9].copy().reshape(1, 3, 3)
+            frac = x[:, 3 * length :].copy().reshape(1, slots, length, 3)
+            rows, shifts = first_neighbours(basis, frac, mask[c : c + 1], cross)
+            change, turn[:] = np.zeros_like(x), 0.0
+            broken = False
+            for r in range(len(rows)):
+                distance = _step(x, rows[r], shifts[r], length, s, v)
+                low, high = lower[rows[r, 2], rows[r, 5]], upper[rows[r, 2], rows[r, 5]]
+                if low <= distance <= high or distance < 1e-6:
+                    continue
+                broken = True
+                excess = 2 * ((low if distance < low else high) - distance) / distance
+                center, other = 3 * (length + rows[r, 3]), 3 * (length + rows[r, 6])
+                for i in range(3):
+                    change[0, center + i] -= move * excess * v[i]
+                    change[0, other + i] += move * excess * v[i]
+                    for j in range(3):
+                        turn[i, j] += strain / atoms * excess * v[i] * v[j]
+            if not broken:
+                break
+            trace = (1 - growth) * (turn[0, 0] + turn[1, 1] + turn[2, 2]) / 3
+            for i in range(3):
+                turn[i, i] -= trace
+            inverse = np.linalg.inv(basis[0])
+            for k in range(length, length * (slots + 1)):
+                for i in range(3):
+                    v[i] = change[0, 3 * k + i]
+                for i in range(3):
+                    change[0, 3 * k + i] = (
+                        v[0] * inverse[0, i] + v[1] * inverse[1, i] + v[2] * inverse[2, i]
+                    )
+            change[0, :9] = (basis[0] @ turn).reshape(9)
+            if count[c] > 1:
+                change = project(
+                    change, rotation[c : c + 1], image[c : c + 1], count[c : c + 1], basis, False
+                )
+            x += change

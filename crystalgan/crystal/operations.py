@@ -1,0 +1,113 @@
+"""Symmetry that is looked for: the operations of cells and the special points that they have."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crystalgan.crystal.symmetry import MOST_OPERATIONS, Symmetry
+
+if TYPE_CHECKING:
+    from crystalgan.crystal.cells import Cells
+
+MOST_POINTS = 32  # special points of a cell that no operation turns into each other
+
+
+def find_symmetry(cells: Cells, symprec: float) -> Cells:
+    """Cells (one leading axis) made exactly symmetric, with the operations that spglib finds at a
+    tolerance of `symprec` Å."""
+    lattices, fracs = cells.lattice.double().numpy().copy(), cells.frac.double().numpy().copy()
+    mask = cells.mask.numpy()
+    n, atoms = len(cells), mask[0].size
+    rotation = np.zeros((n, MOST_OPERATIONS, 3, 3), np.float32)
+    image = np.tile(np.arange(atoms, dtype=np.int16), (n, MOST_OPERATIONS, 1))
+    count = np.ones(n, np.int64)
+    rotation[:, 0] = np.eye(3)
+    for c in range(n):
+        there = np.flatnonzero(mask[c])
+        frac = fracs[c].reshape(-1, 3)[there]
+        kinds = there // mask.shape[2]
+        turns, shifts = _operations(lattices[c], frac, kinds, symprec)
+        moved = np.einsum("gij,aj->gai", turns, frac) + shifts[:, None]
+        offset = moved[:, :, None] - frac  # [ops, atom, image, 3]
+        offset -= np.rint(offset)
+        distance = np.linalg.norm(offset @ lattices[c], axis=-1) + 1e3 * (kinds[:, None] != kinds)
+        onto = distance.argmin(-1)
+        permutes = (np.sort(onto, -1) == np.arange(len(there))).all(-1)
+        if len(turns) > MOST_OPERATIONS or not permutes.all():
+            continue  # not primitive, or looser than its own distances: no symmetry is claimed
+        ops, mean = np.arange(len(turns))[:, None], np.zeros_like(frac)
+        np.add.at(mean, onto, np.take_along_axis(offset, onto[:, :, None, None], 2)[:, :, 0])
+        fracs[c].reshape(-1, 3)[there] = frac + mean / len(ops)
+        metric = (turns.transpose(0, 2, 1) @ (lattices[c] @ lattices[c].T) @ turns).mean(0)
+        lattices[c] = np.linalg.cholesky(metric)
+        rotation[c, : len(turns)], count[c] = turns, len(turns)
+        image[c, : len(turns)][:, there] = there[onto]
+    found = Symmetry(*(torch.from_numpy(x) for x in (rotation, image, count, lattices)))
+    dtype = cells.lattice.dtype
+    found = replace(found, lattice=found.lattice.to(dtype))
+    return replace(
+        cells, lattice=found.lattice, frac=torch.from_numpy(fracs).to(dtype), symmetry=found
+    )
+
+
+def _operations(
+    lattice: np.ndarray, frac: np.ndarray, kinds: np.ndarray, symprec: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations and translations that spglib finds; the identity alone where it finds none."""
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")
+    import spglib
+
+    try:
+        found: Any = spglib.get_symmetry_dataset((lattice, frac, kinds + 1), symprec)
+    except spglib.SpglibError:
+        found = None
+    if found is None:
+        return np.eye(3)[None], np.zeros((1, 3))
+    return np.asarray(found.rotations, np.float64), np.asarray(found.translations, np.float64)
+
+
+@cache
+def _grid() -> np.ndarray:
+    """Points whose coordinates are twelfths or eighths, where the special positions of all space
+    groups lie."""
+    steps = (np.arange(12) / 12, np.arange(8) / 8)
+    return np.unique(np.array([p for s in steps for p in itertools.product(s, repeat=3)]), axis=0)
+
+
+def special_points(cells: Cells, metals_only: bool, symprec: float) -> tuple[Tensor, Tensor]:
+    """Special points `[cells, MOST_POINTS, 3]` of cells of two slots, or of their metals alone, and
+    how many there are."""
+    from crystalgan.crystal.kernels.symmetry import special_points as of_cell
+
+    points, count = np.zeros((len(cells), MOST_POINTS, 3)), np.zeros(len(cells), np.int64)
+    for c, (lattice, frac, mask) in enumerate(
+        zip(cells.lattice, cells.frac, cells.mask, strict=True)
+    ):
+        shown = mask & (torch.arange(len(mask))[:, None] > 0) if metals_only else mask
+        kinds = shown.nonzero()[:, 0].numpy()
+        operations = _operations(
+            lattice.double().numpy(), frac[shown].double().numpy(), kinds, symprec
+        )
+        found = of_cell(*operations, _grid(), MOST_POINTS)
+        points[c, : len(found)], count[c] = found, len(found)
+    return torch.from_numpy(points), torch.from_numpy(count)
+
+
+def no_symmetry(cells: Cells) -> Symmetry:
+    """The identity alone, for cells with one leading axis."""
+    n, atoms = len(cells), cells.mask[0].numel()
+    image = torch.arange(atoms, dtype=torch.int16).repeat(n, 1, 1)
+    return Symmetry(
+        torch.eye(3).repeat(n, 1, 1, 1),
+        image,
+        torch.ones(n, dtype=torch.int64),
+        cells.lattice.detach(),
+    )

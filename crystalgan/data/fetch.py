@@ -1,0 +1,170 @@
+"""Cells from databases, kept on disk as extended XYZ: classes to learn from, and known structures
+to compare with.
+
+A chemical system is a set of elements, and a structure belongs to it when it holds all of them and
+no other. Nothing that comes is dropped silently: what cannot be used is counted with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from crystalgan.data.optimade import Record, Unusable, ask, base_url, plain
+from crystalgan.data.readers import LeftOut, cell_problem
+from crystalgan.errors import InputError
+from crystalgan.storage import saying, write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+    from crystalgan.data.optimade import Progress
+
+ELSEWHERE = "choose another place with --cache"
+MAX_ATOMS = 100  # in one cell
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a provider gave for one chemical system; `load_class` reads the file at `path`."""
+
+    path: Path
+    system: str  # such as H-Pd
+    provider: str
+    licence: str
+    url: str  # what was asked
+    retrieved: str  # ISO 8601, UTC
+    structures: int  # in the file
+    left_out: tuple[LeftOut, ...]
+    cached: bool = False  # taken from the disk
+
+
+def fetch(
+    elements: Sequence[str],
+    source: str,
+    cache: Path | str | None = None,
+    refresh: bool = False,
+    max_atoms: int = MAX_ATOMS,
+    api_key: str | None = None,
+    progress: Progress | None = None,
+) -> Fetched:
+    """All structures of exactly these elements, as one extended XYZ file in the cache
+    (`cache_folder` unless given).
+
+    `source` is the short name (`mp`, `oqmd`, `alexandria`, `cod`, ...) or the base URL of an
+    OPTIMADE provider, or `mp-api` for the Materials Project's own service, which takes `api_key` or
+    the environment variable MP_API_KEY. A second call answers from the cache without network;
+    `refresh` asks anew. `progress` hears how many structures came and how many were announced.
+    InputError when the provider cannot be reached or gives no usable answer; the cache is then as
+    it was.
+    """
+    symbols, url = _sorted_symbols(elements), base_url(source)
+    place = f"{urlsplit(url).hostname}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    path = (
+        Path(cache or cache_folder()) / place / f"{'-'.join(symbols)}_upto{max_atoms}atoms.extxyz"
+    )
+    if not refresh and (known := _from_cache(path)):
+        return known
+    answer = ask(source, symbols, api_key, progress or (lambda *_: None))
+    retrieved = datetime.now(UTC).isoformat(timespec="seconds")
+    images, left_out = [], []
+    for record in answer.records:
+        try:
+            atoms = _atoms(record, symbols, max_atoms)
+        except Unusable as error:
+            left_out.append(LeftOut(plain(record.identifier), plain(error)))
+            continue
+        about = {
+            "id": f"{answer.prefix}:{record.identifier}",
+            "provider": answer.provider,
+            "licence": record.licence,
+        }
+        about |= {"url": record.url, "retrieved": retrieved}
+        atoms.info = {key: plain(value) for key, value in about.items()}
+        images.append(atoms)
+    if answer.announced is not None and answer.announced > len(answer.records):
+        left_out.append(
+            LeftOut(url, f"announced {answer.announced} structures and gave {len(answer.records)}")
+        )
+    fetched = Fetched(
+        path,
+        "-".join(symbols),
+        answer.provider,
+        answer.licence,
+        url,
+        retrieved,
+        len(images),
+        tuple(left_out),
+    )
+    _into_cache(fetched, images)
+    return fetched
+
+
+def cache_folder() -> Path:
+    """Where answers are kept unless told otherwise: `crystalgan` in the user's cache folder
+    (XDG_CACHE_HOME or ~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
+
+
+def _sorted_symbols(elements: Sequence[str]) -> list[str]:
+    from pymatgen.core import Element
+
+    for symbol in elements:
+        if not Element.is_valid_symbol(symbol):
+            raise InputError(f"{symbol}: not a chemical element; give symbols such as Pd H.")
+    if not elements:
+        raise InputError("No elements to ask for; give symbols such as Pd H.")
+    return sorted(set(elements))
+
+
+def _atoms(record: Record, symbols: list[str], max_atoms: int) -> Atoms:
+    try:
+        structure = record.make(record.raw)
+        reason, held = cell_problem(structure), sorted(structure.symbol_set)
+        if not reason and len(structure) > max_atoms:
+            reason = f"has {len(structure)} atoms, more than {max_atoms}"
+        if not reason and held != symbols:
+            reason = f"holds {', '.join(held)} where {', '.join(symbols)} were asked for"
+        if not reason:
+            return structure.to_ase_atoms()
+    except Unusable:
+        raise
+    except Exception as error:  # what a stranger sent can fail anywhere in pymatgen
+        raise Unusable(f"cannot be read ({type(error).__name__}: {error})") from error
+    raise Unusable(reason)
+
+
+def _from_cache(path: Path) -> Fetched | None:
+    """What was fetched before; None where there is nothing, or not whole."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        whole = about.pop("sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
+        about["left_out"] = tuple(LeftOut(**x) for x in about["left_out"])
+        return Fetched(path=path, cached=True, **about) if whole else None
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        return None
+
+
+def _into_cache(fetched: Fetched, images: list[Atoms]) -> None:
+    """Write the structures, then beside them what is known of them, with a checksum that binds the
+    two."""
+    from ase.io import write
+
+    text = io.StringIO()
+    write(text, images, format="extxyz")
+    data = text.getvalue().encode()
+    about: dict[str, Any] = asdict(fetched) | {"sha256": hashlib.sha256(data).hexdigest()}
+    del about["path"], about["cached"]
+    with saying(fetched.path.parent, ELSEWHERE, writing=True):
+        fetched.path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(fetched.path, data, ELSEWHERE)
+    write_whole(fetched.path.with_suffix(".json"), json.dumps(about, indent=1) + "\n", ELSEWHERE)

@@ -1,0 +1,106 @@
+"""Structure types: prototypes of hydrides, elements and compounds of two metals, from facts in the
+assets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crystalgan.crystal.canonical import primitive
+from crystalgan.resources import resource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pymatgen.core import Structure
+
+
+# larger types would more than double the tensors of every class for one cell
+MAX_ATOMS_PER_KIND = 18
+# eV/atom; of two cells as close as this the more symmetric one is the type that is known
+SAME_ENERGY = 0.001
+ELEMENTS = "elements.extxyz"
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """A structure type: space group, lattice ratios and angles (degrees), occupied sites by kind of
+    atom.
+
+    M is a metal and H the shared element; A and B are the metals of a compound of two.
+    """
+
+    name: str
+    spacegroup: int
+    lattice: dict[str, float]
+    sites: list[tuple[str, list[float]]]
+
+    @property
+    def is_hydride(self) -> bool:
+        """Whether the shared element is in it; otherwise it is a structure of the pure element."""
+        return any(kind == "H" for kind, _ in self.sites)
+
+    def structure(self, metal: str, shared: str = "H") -> Structure:
+        """The primitive cell of a hydride, or of a metal, at a guessed volume."""
+        return self.of({"M": metal, "H": shared})
+
+    def of(self, elements: dict[str, str]) -> Structure:
+        """The primitive cell with these elements on the sites of each kind, at a guessed volume.
+
+        That is the sum of the metals' own atomic volumes, and 2.5 Å³ for each shared atom.
+        """
+        from pymatgen.core import Element, Lattice, Structure
+
+        p = self.lattice
+        lattice = Lattice.from_parameters(
+            1, p["b_over_a"], p["c_over_a"], p["alpha"], p["beta"], p["gamma"]
+        ).scale(100)
+        species = [elements[kind] for kind, _ in self.sites]
+        structure = Structure.from_spacegroup(
+            self.spacegroup, lattice, species, [x for _, x in self.sites]
+        )
+        volumes = {
+            elements[k]: 2.5 if k == "H" else float(Element(elements[k]).molar_volume) / 0.602214
+            for k, _ in self.sites
+        }
+        # cm³/mol -> Å³
+        return primitive(
+            structure.scale_lattice(sum(volumes[site.specie.symbol] for site in structure))
+        )
+
+
+def load_prototypes(path: Path | None = None) -> list[Prototype]:
+    """The structure types of hydrides in `assets/prototypes.json`."""
+    return [
+        _prototype(row)
+        for row in json.loads((path or resource("assets/prototypes.json")).read_text())
+    ]
+
+
+def element_types(symbol: str) -> list[Prototype]:
+    """The structure types to try for an element: fcc, bcc, hcp and its own for a metal, molecular
+    crystals for H."""
+    rows = json.loads(resource("assets/elements.json").read_text())
+    return [
+        _prototype(row)
+        for row in rows
+        if (symbol in row["elements"] if row["elements"] else symbol != "H")
+    ]
+
+
+def compounds_of(one: str, other: str) -> dict[str, Structure]:
+    """Compounds of two metals by name, `LaNi5 CaCu5`: the types of `assets/intermetallics.json`,
+    each metal on each site."""
+    out = {}
+    for row in json.loads(resource("assets/intermetallics.json").read_text()):
+        for a, b in [(one, other), (other, one)][: 1 + row["both"]]:
+            structure = _prototype(row).of({"A": a, "B": b})
+            out[f"{structure.composition.reduced_formula} {row['name']}"] = structure
+    return out
+
+
+def _prototype(row: dict[str, Any]) -> Prototype:
+    return Prototype(
+        row["name"], row["spacegroup"], row["lattice"], [(kind, x) for kind, x in row["sites"]]
+    )

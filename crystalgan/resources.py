@@ -1,0 +1,21 @@
+"""Files that come along with the package: classes, a trained run, the app; in a checkout and in an
+installed wheel alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def resource(name: str = "") -> Path:
+    """The path of a file or folder of the project by its place in the repository: `assets/classes`,
+    `app.py`, `pages`.
+
+    An installed wheel keeps them below `crystalgan/bundle`; a checkout has them beside the package.
+
+    >>> resource("assets/classes").is_dir()
+    True
+    """
+    bundle = PACKAGE / "bundle"
+    return (bundle if bundle.is_dir() else PACKAGE.parent) / name

@@ -1,0 +1,322 @@
+"""The candidates of a run in its ASE database: open, read as a table, decide. Needs no tensors, so
+the app reads it at once."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from crystalgan.errors import InputError
+from crystalgan.runs.filedb import RunDatabase
+from crystalgan.runs.folder import Run
+from crystalgan.storage import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from ase.db.row import AtomsRow
+    from pymatgen.core import Structure
+
+DECISIONS = ("undecided", "kept", "rejected")
+READ = (
+    "SELECT mtime, id, numbers, natoms, volume, key_value_pairs, data FROM systems WHERE mtime >= ?"
+    " ORDER BY id"
+)
+VET_LOCK, LOCK_SECONDS = ".vet.lock", 20
+LARGEST_ID = 2**63 - 1  # that SQLite can hold
+
+
+def passed_key(rule: str) -> str:
+    """The column of the database that says whether a candidate keeps the rule of this name."""
+    return "passed_" + re.sub(r"\W", "_", rule)
+
+
+def rule_names(run: Run) -> list[str]:
+    """The names of the rules that every candidate of a run is judged by."""
+    return list(dict.fromkeys(("paper", "learned", run.rule.name)))
+
+
+def open_database(
+    run: Run,
+    name: str = "candidates.db",
+    again: str = "generate the candidates again",
+    make: bool = False,
+) -> RunDatabase:
+    """An ASE database of the run, empty while there is none; `make` makes the file, complete, for
+    whoever is to write first.
+
+    InputError when the file is damaged, with how to make it `again`; when it may not be read; and
+    when the run was deleted.
+    """
+    path = run.folder / name
+    if make:
+        run.check_it_is_there()
+    return RunDatabase(path, f"move it away and {again}", make)
+
+
+@contextmanager
+def timed(run: Run) -> Iterator[None]:
+    """Add the time that candidates take to be made, and how many they are, to the metadata of the
+    run's database."""
+    before, started = open_database(run).count(), time.monotonic()
+    yield
+    database, seconds = open_database(run, make=True), time.monotonic() - started
+    if made := database.count() - before:
+        noted = database.metadata.get("making", {"seconds": 0.0, "candidates": 0})
+        making = {"seconds": noted["seconds"] + seconds, "candidates": noted["candidates"] + made}
+        database.metadata = database.metadata | {"making": making}
+
+
+def compared_with(run: Run) -> dict[str, Any] | None:
+    """What a run's candidates were compared with (`matching.Known.report`); None where that was not
+    noted, as in old runs."""
+    if not (run.folder / "candidates.db").exists():
+        return None
+    noted = open_database(run).metadata.get("known")
+    return noted if isinstance(noted, dict) else None
+
+
+def note_compared(run: Run, report: dict[str, Any]) -> None:
+    """Note in the metadata of the run's database what its candidates are compared with."""
+    database = open_database(run, make=True)
+    database.metadata = database.metadata | {"known": report}
+
+
+def structure_of(row: AtomsRow) -> Structure:
+    """The pymatgen structure of a row in its Niggli-reduced cell, atoms in the order that verdicts
+    count in.
+
+    Databases that were written before cells were reduced are read reduced too, and stay as they
+    are.
+    """
+    from pymatgen.core import Structure
+
+    from crystalgan.crystal.lattice import reduced
+
+    return reduced(Structure(row.cell, row.symbols, row.positions, coords_are_cartesian=True))
+
+
+def get_row(run: Run, number: int) -> AtomsRow:
+    """The row of the candidate with this id."""
+    return _row(run, open_database(run), number)
+
+
+def _row(run: Run, database: RunDatabase, number: int) -> AtomsRow:
+    rows = list(database.select(id=number)) if 0 < number <= LARGEST_ID else []
+    if not rows:
+        there = (
+            "no candidate " + str(number)
+            if database.count()
+            else "no candidates yet; generate some"
+        )
+        raise InputError(f"{run.folder / 'candidates.db'}: holds {there}.")
+    return rows[0]
+
+
+def load_candidate(run: Run | Path | str, number: int) -> Structure:
+    """The structure of the candidate with this id, in its Niggli-reduced cell."""
+    return structure_of(get_row(run if isinstance(run, Run) else Run.open(run), number))
+
+
+def candidates_table(run: Run | Path | str) -> pd.DataFrame:
+    """All candidates of a run, one row each: formula, symmetry, verdicts, duplicates, shortest
+    distances (Å), decision."""
+    import pandas as pd
+
+    return refreshed_table(run if isinstance(run, Run) else Run.open(run), pd.DataFrame(), 0.0)[0]
+
+
+def refreshed_table(run: Run, old: pd.DataFrame, since: float) -> tuple[pd.DataFrame, float]:
+    """`old` with the rows that changed after `since` read again, and the time (ASE's) of the last
+    change."""
+    import pandas as pd
+
+    database = open_database(run)
+    try:
+        changed = database.rows(READ, (since,))
+        new = pd.DataFrame([_as_row(*values) for _, *values in changed])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(database.damaged(error)) from None
+    last = max((mtime for mtime, *_ in changed), default=since)
+    if new.empty or old.empty:
+        return (old if new.empty else new), last
+    kept = old[~old["id"].isin(new["id"])]
+    return pd.concat([kept, new]).sort_values("id", ignore_index=True), last
+
+
+def _as_row(
+    number: int, numbers: bytes, atoms: int, volume: float, pairs: str, data: bytes
+) -> dict[str, Any]:
+    """A row of the table, from the columns as ASE writes them: an `AtomsRow` of each would take ten
+    times as long."""
+    details = json.loads(data[int.from_bytes(data[:8], "little") :])
+    columns = {"id": number, "formula": _formula(numbers), "atoms": atoms, "volume": volume / atoms}
+    columns |= json.loads(pairs) | {
+        f"shortest {pair}": d for pair, d in details["shortest"].items()
+    }
+    return columns | {"note": details["note"], "matches": details.get("matches", "")}
+
+
+@lru_cache(maxsize=10_000)
+def _formula(numbers: bytes) -> str:
+    import numpy as np
+    from ase.symbols import Symbols
+
+    return str(Symbols(np.frombuffer(numbers, "<i4")).get_chemical_formula("metal"))
+
+
+class ChangedMeanwhileError(InputError):
+    """Somebody has changed a candidate since it was looked at, so nothing was written; `entry` says
+    what is there now."""
+
+    def __init__(self, number: int, entry: dict[str, Any]) -> None:
+        super().__init__(f"Candidate {number} was changed by somebody else; look at it again.")
+        self.number, self.entry = number, entry
+
+
+def decide(
+    run: Run,
+    ids: Sequence[int],
+    decision: str,
+    note: str | None = None,
+    *,
+    seen: Sequence[str] | None = None,
+    by: str = "",
+) -> list[tuple[int, str, str]]:
+    """Write the chemist's decision on these candidates, and a note (None: as it is); returns what
+    each had before.
+
+    Every decision stays in the row's `history` with its time, so that nobody's is lost where two
+    people vet one run. `seen` are the decisions that the chemist saw: where one is another by now
+    and not the wanted one either, nothing is written and ChangedMeanwhileError raised. `by` names
+    the one act that this is: the same act twice is written once.
+    """
+    if decision not in DECISIONS:
+        raise InputError(f"{decision!r} is not one of {', '.join(DECISIONS)}.")
+    before = []
+    with _vetting(run) as database:
+        rows = [_row(run, database, number) for number in ids]
+        for row, expected in zip(rows, seen or [], strict=False):
+            if row.decision not in (expected, decision) and not _is_done(row, by):
+                raise ChangedMeanwhileError(row.id, last_entry(row, "decision"))
+        for row in rows:
+            before.append((row.id, str(row.decision), str(row.data["note"])))
+            if not _is_done(row, by):
+                _write(database, row, decision, row.data["note"] if note is None else note, by)
+    return before
+
+
+def write_note(run: Run, number: int, note: str, *, seen: str | None = None, by: str = "") -> None:
+    """Write a note on a candidate; its decision stays. `seen` is the note that was there, and `by`
+    as for `decide`."""
+    with _vetting(run) as database:
+        row = _row(run, database, number)
+        if seen is not None and row.data["note"] not in (seen, note):
+            raise ChangedMeanwhileError(number, last_entry(row, "note"))
+        if row.data["note"] != note and not _is_done(row, by):
+            _write(database, row, row.decision, note, by)
+
+
+def take_back(
+    run: Run, number: int, decision: str, *, written: str, mine: Sequence[str], by: str = ""
+) -> None:
+    """Give a candidate its former `decision` back; ChangedMeanwhileError where another than `mine`
+    has decided since.
+
+    `written` names the act that is taken back, `mine` begin the names of one's own acts.
+    """
+    with _vetting(run) as database:
+        row = _row(run, database, number)
+        names = [entry.get("by", "") for entry in row.data.get("history", [])]
+        later = (
+            row.data.get("history", [])[names.index(written) + 1 :]
+            if written in names
+            else row.data.get("history", [])
+        )
+        others = [
+            entry
+            for entry in later
+            if entry.get("what") != "note" and not entry.get("by", "").startswith(tuple(mine))
+        ]
+        if others:
+            raise ChangedMeanwhileError(number, others[-1])
+        if not _is_done(row, by):
+            _write(database, row, decision, row.data["note"], by)
+
+
+def history(run: Run, number: int) -> list[dict[str, str]]:
+    """What was decided and noted on a candidate, the oldest first: `decision`, `note`, `time`,
+    `what` was changed, `by` whom."""
+    return list(get_row(run, number).data.get("history", []))
+
+
+def last_entry(row: AtomsRow, what: str) -> dict[str, Any]:
+    """The last entry of a row's history that changed `what` ("decision" or "note"), with what the
+    row holds now."""
+    now = {"decision": str(row.decision), "note": str(row.data["note"])}
+    entries = [
+        entry
+        for entry in row.data.get("history", [])
+        if what in entry.get("what", "decision and note")
+    ]
+    return {"time": "", "by": ""} | (entries[-1] if entries else {}) | now
+
+
+def _is_done(row: AtomsRow, by: str) -> bool:
+    return bool(by) and any(entry.get("by") == by for entry in row.data.get("history", []))
+
+
+def _write(database: RunDatabase, row: AtomsRow, decision: str, note: str, by: str) -> None:
+    changed = [
+        what
+        for what, is_new in (
+            ("decision", decision != row.decision),
+            ("note", note != row.data["note"]),
+        )
+        if is_new
+    ]
+    entry = {"decision": decision, "note": note, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    entry |= {"what": " and ".join(changed) or "decision"} | ({"by": by} if by else {})
+    data: dict[str, Any] = row.data | {
+        "note": note,
+        "history": [*row.data.get("history", []), entry],
+    }
+    database.update(row.id, decision=decision, data=data)
+
+
+def identity(run: Run) -> str:
+    """What tells the candidates of a run from those of another one that came to lie in the same
+    folder."""
+    try:
+        rows = open_database(run).rows("SELECT unique_id FROM systems ORDER BY id LIMIT 1")
+        return f"{(run.folder / 'config.json').stat().st_mtime_ns:x}-{rows[0][0] if rows else ''}"
+    except (InputError, OSError):
+        return ""
+
+
+def note_matches(run: Run, matches: dict[int, str | None]) -> None:
+    """Write which known structure each candidate matches, by id; None says that it is new."""
+    with _vetting(run) as database:
+        for number, match in matches.items():
+            database.update(
+                number,
+                new=match is None,
+                data=_row(run, database, number).data | {"matches": match or ""},
+            )
+
+
+@contextmanager
+def _vetting(run: Run) -> Iterator[RunDatabase]:
+    """The database for one change by one process at a time, written whole or not at all."""
+    run.check_it_is_there()
+    busy = f"{run.folder}: somebody else is changing its candidates; try again in a moment."
+    with locked(run.folder / VET_LOCK, LOCK_SECONDS, busy), (database := open_database(run)):
+        yield database

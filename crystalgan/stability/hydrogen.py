@@ -1,0 +1,191 @@
+"""How much hydrogen a cell stores, and what it takes to get it back: pure functions, no files.
+
+Energies are a potential's, at 0 K, without zero-point motion and heat capacity: tens of kJ/mol H2
+may lie between them and a calorimeter. Temperatures follow from an enthalpy and an entropy that is
+nearly that of gaseous hydrogen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.phase_diagram import PhaseDiagram
+    from pymatgen.core import Structure
+
+EV = 96.485  # kJ/mol
+GAS = 8.314462618e-3  # kJ/(mol K)
+ROOM = 298.15  # K
+# kJ/(mol H2 K): of a release in the middle, and the band of measured hydrides
+ENTROPY, ENTROPIES = 0.120, (0.105, 0.135)
+# Å; in hydrides H-H is rarely shorter (A. C. Switendick, Z. Phys. Chem. 117, 89 (1979))
+SWITENDICK = 2.1
+# wt%, g/L: U.S. DRIVE, targets for onboard storage systems (2017)
+TARGETS = {"2025": (5.5, 40.0), "ultimate": (6.5, 50.0)}
+TARGET_NOTE = "DOE targets are for the whole system, tank and heat exchanger included"
+
+
+@dataclass(frozen=True)
+class KnownHydride:
+    """A hydride that is known: its capacity (wt%) and, where it was measured, the enthalpy of
+    release (kJ/mol H2)."""
+
+    formula: str
+    weight_percent: float
+    enthalpy: float | None
+
+
+# Enthalpies: H. H. van Mal et al., J. Less-Common Met. 35, 65 (1974); J. J. Reilly, R. H. Wiswall,
+# Inorg. Chem. 13, 218 (1974)
+# and 7, 2254 (1968).
+KNOWN = (
+    KnownHydride("LaNi5H6", 1.38, 30.1),
+    KnownHydride("TiFeH2", 1.91, 28.1),
+    KnownHydride("Mg2NiH4", 3.62, 64.5),
+    KnownHydride("MgH2", 7.66, None),
+    KnownHydride("PdH", 0.94, None),
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A reaction that sets hydrogen free: kJ/mol H2 (positive takes heat), what is left of one
+    formula unit, and how much H2."""
+
+    enthalpy: float
+    products: list[tuple[str, float]]
+    hydrogen: float  # mol H2 for one reduced formula unit
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a cell stores and how it gives it back."""
+
+    weight_percent: float
+    grams_per_litre: float
+    shortest: float | None  # H-H, Å; None where a cell has none within 5 Å
+    whole: Release | None  # to the most stable products without hydrogen
+    first: Release | None  # the first step on the hull
+
+
+def weight_percent(formula: str, shared: str = "H") -> float:
+    """Hydrogen in the hydride, % of its mass."""
+    from pymatgen.core import Composition, Element
+
+    composition = Composition(formula)
+    return 100 * float(composition[shared] * Element(shared).atomic_mass / composition.weight)
+
+
+def grams_per_litre(structure: Structure, shared: str = "H") -> float:
+    """Hydrogen in a litre of the crystal, g/L."""
+    from pymatgen.core import Element
+
+    return float(
+        structure.composition[shared]
+        * Element(shared).atomic_mass
+        / structure.volume
+        / 0.602214076e-3
+    )
+
+
+def temperature(enthalpy: float, entropy: float = ENTROPY) -> float:
+    """Where hydrogen is at 1 bar, K: T = dH/dS; enthalpy in kJ/mol H2, entropy in kJ/(mol H2 K)."""
+    return enthalpy / entropy
+
+
+def pressure(enthalpy: float, entropy: float = ENTROPY, kelvin: float = ROOM) -> float:
+    """Pressure of the plateau by van 't Hoff, bar: ln p = -dH/RT + dS/R."""
+    return math.exp(min(700.0, (entropy - enthalpy / kelvin) / GAS))  # beyond 700 a float ends
+
+
+def release_all(
+    diagram: PhaseDiagram, formula: str, energy: float, shared: str = "H"
+) -> Release | None:
+    """All hydrogen goes and the most stable phases without it are left; None for a cell that holds
+    none.
+
+    `energy` is that of the cell `formula`, eV; products and the energy of H2 come from the diagram.
+    """
+    return _release(diagram, formula, energy, shared, 0.0)
+
+
+def release_first(diagram: PhaseDiagram, formula: str, shared: str = "H") -> Release | None:
+    """The first step on the hull: the one from the stable phases of this composition that needs the
+    least heat per mol H2.
+
+    A cell above the hull would fall apart without losing hydrogen, so the step begins on the hull.
+    Between two kinks of the hull along the line to the metals the enthalpy is a weighted mean, so
+    only the kinks are asked.
+    """
+    from pymatgen.core import Composition
+
+    whole = Composition(formula)
+    metals = Composition({e: n for e, n in whole.items() if e.symbol != shared})
+    if not whole[shared] or not metals:
+        return None
+    kinks = [
+        c * (metals.num_atoms / _others(c, shared))
+        for c in diagram.get_critical_compositions(metals, whole)
+    ]
+    left = [float(c[shared]) for c in kinks]
+    energy = float(diagram.get_hull_energy(whole))
+    steps = [
+        _release(diagram, formula, energy, shared, x) for x in left if x < whole[shared] - 1e-6
+    ]
+    return min((step for step in steps if step), key=lambda step: step.enthalpy, default=None)
+
+
+def _others(composition: object, shared: str) -> float:
+    return float(sum(n for e, n in composition.items() if e.symbol != shared))  # type: ignore[attr-defined]
+
+
+def _release(
+    diagram: PhaseDiagram, formula: str, energy: float, shared: str, left: float
+) -> Release | None:
+    """The release of all but `left` shared atoms of a cell."""
+    from pymatgen.core import Composition, Element
+
+    from crystalgan.stability.hull import products
+
+    whole = Composition(formula)
+    molecules = (whole[shared] - left) / 2
+    rest = Composition({e: n for e, n in whole.items() if e.symbol != shared} | {shared: left})
+    if molecules <= 0 or not rest.num_atoms:
+        return None
+    of_molecule = 2 * diagram.el_refs[Element(shared)].energy_per_atom
+    cost = diagram.get_hull_energy(rest) + molecules * of_molecule - energy
+    _, units = whole.get_reduced_composition_and_factor()
+    parts = [(name, amount / units) for name, amount in products(diagram, rest.formula)]
+    return Release(EV * float(cost) / molecules, parts, float(molecules / units))
+
+
+def shortest(structure: Structure, shared: str = "H") -> float | None:
+    """The shortest distance of two shared atoms, their images included, Å; None where it is beyond
+    5 Å."""
+    centers, others, _, distances = structure.get_neighbor_list(5.0)
+    mine = [site.specie.symbol == shared for site in structure]
+    return min(
+        (
+            float(d)
+            for i, j, d in zip(centers, others, distances, strict=True)
+            if mine[i] and mine[j]
+        ),
+        default=None,
+    )
+
+
+def card(
+    structure: Structure, energy: float | None, diagram: PhaseDiagram | None, shared: str = "H"
+) -> Card:
+    """All of it for one cell; `energy` in eV per cell from the potential of the diagram, None where
+    there is none."""
+    formula = structure.formula
+    return Card(
+        weight_percent(formula, shared),
+        grams_per_litre(structure, shared),
+        shortest(structure, shared),
+        release_all(diagram, formula, energy, shared) if diagram and energy is not None else None,
+        release_first(diagram, formula, shared) if diagram else None,
+    )

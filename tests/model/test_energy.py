@@ -1,0 +1,163 @@
+"""The energy of pairs: against sums over pymatgen's neighbours, its fit to a potential that is one,
+and the way down it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.lj import LennardJones
+from conftest import random_crystals, raw_cells
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+from crystalgan.config import Config
+from crystalgan.crystal.cells import decode
+from crystalgan.crystal.limits import limits_of
+from crystalgan.crystal.repair import rescale
+from crystalgan.data.classes import BinaryClass, load_class
+from crystalgan.errors import InputError
+from crystalgan.model import pair_potential as energy
+from crystalgan.model.batches import class_tensors, perturb, reference_of, union
+from crystalgan.model.pair_potential import CUTOFF, FIRST, WIDTH, Labelled, PairEnergy
+from crystalgan.potentials.registry import load_chgnet
+from crystalgan.runs.training import new_run
+
+KNOTS = np.arange(FIRST, CUTOFF + WIDTH / 2, WIDTH)
+
+
+def morse(distance, depth, at):
+    """A smooth pair function that is zero, with its slope, at the cutoff."""
+    fade = (1 - np.minimum(distance / CUTOFF, 1) ** 2) ** 3
+    return depth * (np.exp(-5 * (distance - at)) - 2 * np.exp(-2.5 * (distance - at))) * fade
+
+
+@pytest.fixture(scope="module")
+def depths():
+    return np.array([[0.1, 0.2, 0.3], [0.2, 0.4, 0.5], [0.3, 0.5, 0.6]])
+
+
+@pytest.fixture(scope="module")
+def known(depths):
+    """Tables of `morse`, one for each pair of three slots."""
+    step = 1e-6
+    values = [morse(KNOTS, d, 1.5 + d) for d in depths.ravel()]
+    slopes = [
+        (morse(KNOTS + step, d, 1.5 + d) - morse(KNOTS - step, d, 1.5 + d)) / (2 * step)
+        for d in depths.ravel()
+    ]
+    return PairEnergy(torch.from_numpy(np.stack((values, np.array(slopes) * WIDTH), -1)))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return new_run("Pd", "Ni", Config(), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def cells(run):
+    both = union(*class_tensors(run)).to(torch.float64)
+    return perturb(both[None], 0.1, [torch.Generator().manual_seed(1)])[0]
+
+
+def test_energy_is_the_sum_over_pairs_that_pymatgen_finds(known, depths):
+    cells = raw_cells(random_crystals(np.random.default_rng(3), 20))  # skewed cells among them
+    for structure, found in zip(decode(cells), known(cells).tolist(), strict=True):
+        center, other, _, distance = structure.get_neighbor_list(CUTOFF)
+        kind = np.array([cells.species.index(site.specie.symbol) for site in structure])
+        seen = distance > FIRST + WIDTH  # nearer than the first knot the tables are straight
+        if not seen.all():
+            continue
+        depth = depths[kind[center], kind[other]]
+        assert found == pytest.approx(
+            sum(morse(distance, depth, 1.5 + depth)) / 2, abs=1e-5 * len(distance)
+        )
+
+
+def test_gradients_of_the_energy(known, cells):
+    some = replace(cells[::9], symmetry=None)
+    features = some.features.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: known(some.with_features(x)), features, atol=1e-6)
+
+
+def test_the_way_down_ends_where_nothing_pulls(known, cells):
+    settled = known.prerelaxed(cells[::5], 2000)
+    features = settled.features.clone().requires_grad_()
+    known(settled.with_features(features)).sum().backward()
+    lattice = settled.lattice.double()
+    by_position = (
+        features.grad.view(len(settled), -1, settled.mask.shape[-1], 3)[:, 1:]
+        @ torch.linalg.inv(lattice).mT[:, None]
+    )
+    assert (known(settled) < known(cells[::5])).all()
+    assert float(by_position.norm(dim=-1).max()) < 1.05 * energy.SETTLED
+
+
+def test_the_way_down_keeps_symmetry(known, run):
+    cells = class_tensors(run)[0].to(torch.float64)
+    both = PairEnergy(known.tables.view(3, 3, len(KNOTS), 2)[:2, :2].flatten(0, 1).contiguous())
+    settled = both.prerelaxed(cells, 150)
+    assert float((settled.features - cells.features).abs().amax(-1).median()) > 0.02
+    found = [len(SpacegroupAnalyzer(s, 1e-3).get_symmetry_operations()) for s in decode(settled)]
+    assert all(n >= k for n, k in zip(found, cells.symmetry.count.tolist(), strict=True))
+
+
+def test_a_fit_finds_a_potential_that_is_a_sum_over_pairs(cells):
+    sigma, depth = 1.3, 0.2
+    shown = Labelled.of(
+        cells, LennardJones(epsilon=depth, sigma=sigma, rc=CUTOFF, smooth=True, ro=4.0)
+    )
+    tables = energy._fit([shown], torch.full((3, 3), 0.8)).tables.numpy()[:, :, 0]
+    expected = 4 * depth * ((sigma / KNOTS) ** 12 - (sigma / KNOTS) ** 6)
+    # H-H, H-Pd and Pd-Pd, from where the cells have enough of them
+    for pair, seen in ((0, 1.6), (1, 1.7), (4, 2.8)):
+        there = (seen < KNOTS) & (KNOTS < 4.0)
+        np.testing.assert_allclose(tables[pair, there], expected[there], atol=0.012)
+
+
+def test_walls_push_apart(cells):
+    shown = Labelled.of(cells, LennardJones(epsilon=0.2, sigma=1.3, rc=CUTOFF, smooth=True, ro=4.0))
+    tables = energy._fit([shown], torch.full((3, 3), 1.2)).tables.numpy()
+    assert (np.diff(tables[:, KNOTS < 1.2, 0], axis=1) < 0).all()
+    np.testing.assert_array_equal(tables[1], tables[3])  # A-H is H-A
+
+
+def test_what_is_fitted_to_chgnet_leads_to_cells_that_it_likes_better(run):
+    found, about = energy.fitted(run)
+    assert about["cells"] > 200
+    assert about["potential"].startswith("CHGNet")
+    limits, usual = (
+        limits_of(run.rule, run.species, torch.float64),
+        reference_of(*class_tensors(run)),
+    )
+    # not those of the fit
+    starts = rescale(
+        energy._transferred(run, torch.Generator().manual_seed(9))[:30], limits, usual, 0.1
+    )
+    settled, calculator = found.prerelaxed(starts, 150), load_chgnet().calculator
+
+    def by_chgnet(cells):
+        return np.array(
+            [calculator.get_potential_energy(s.to_ase_atoms()) / len(s) for s in decode(cells)]
+        )
+
+    gain = by_chgnet(starts) - by_chgnet(settled)
+    assert np.median(gain) > 0.03
+    assert (gain > 0).mean() > 0.8
+
+
+def test_an_element_that_the_potential_does_not_know_is_a_sentence(tmp_path):
+    palladium = load_class("Pd")
+
+    def of(metal):
+        cells = [
+            entry.structure.copy().replace_species({"Pd": metal}) for entry in palladium.entries
+        ]
+        entries = (
+            replace(entry, structure=cell)
+            for entry, cell in zip(palladium.entries, cells, strict=True)
+        )
+        return BinaryClass(metal, "H", tuple(entries), "test")
+
+    run = new_run(of("Fm"), load_class("Ni"), Config(), tmp_path)
+    with pytest.raises(InputError, match="no energy for Fm; train without energies"):
+        energy.prepared([run])
