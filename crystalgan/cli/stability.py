@@ -150,7 +150,7 @@ def stability(
     warn(untrained(potential, run.species), warnings)
     diagram = diagram_of(phases_of(run, potential))
     table = with_trust(run, potential, table_of(run, potential, diagram))
-    rows = [{k: None if v != v else v for k, v in row.items()} for row in table.to_dict("records")]
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
     lines = [
         (
             f"{'no.':>5} {'formula':12} {'eV/atom above hull':>18} {'wt% H':>6} {'kJ/mol H2':>9} "

@@ -105,8 +105,8 @@ def in_words(report: dict[str, Any]) -> list[str]:
     """The `report` of known structures in lines."""
     lines = [
         (
-            f"compared with {report['structures']:,} known structures, {report['ternary']:,} of them"
-            " of all elements"
+            f"compared with {report['structures']:,} known structures,"
+            f" {report['ternary']:,} of them of all elements"
         )
     ]
     return lines + [
