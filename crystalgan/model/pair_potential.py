@@ -19,16 +19,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from crystalgan.crystal.limits import limits_of
-from crystalgan.errors import InputError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from crystalgan.config import Config
     from crystalgan.crystal.cells import Cells
-    from crystalgan.runs.folder import Run
+    from crystalgan.crystal.limits import Limits
+    from crystalgan.model.transfer import Parents
 
-FILE = "energy.safetensors"
 # Å: first knot of a table, spacing of the knots, and where it ends
 FIRST, WIDTH, CUTOFF = 0.5, 0.05, 5.0
 # cubic splines that a table is fitted by, from SHORTEST (Å) to the cutoff
@@ -100,103 +98,57 @@ class _Energies(torch.autograd.Function):
         return grad[:, None] * ctx.saved_tensors[0], None, None
 
 
-def wanted(run: Run) -> bool:
-    """Whether a run asks for energies: in the loss of step 2, or of the cells that it makes."""
-    from crystalgan.model.methods import METHODS
+def fitted(
+    parents: tuple[Parents, Parents],
+    limits: Limits,
+    full: Limits,
+    config: Config,
+    calculator: Any,
+) -> tuple[PairEnergy, dict[str, Any]]:
+    """The pair potential of two classes, and how good it is; the same for all runs of them.
 
-    return METHODS[run.config.method][-1].constrained and bool(
-        run.config.lambda_energy or run.config.prerelax
-    )
-
-
-def warning(run: Run) -> str:
-    """A sentence where a run asks for energies of elements that CHGNet was hardly trained on;
-    otherwise empty."""
-    from crystalgan.potentials.registry import untrained
-
-    words = untrained("CHGNet", run.species) if wanted(run) else ""
-    return words and f"{words} Train without them: --set lambda_energy=0 --set prerelax=0."
-
-
-def load(run: Run) -> PairEnergy | None:
-    """The energy of a run's pair; None where the run asks for none."""
-    if not wanted(run):
-        return None
-    tensors, _ = run.load(FILE)
-    if set(tensors) != {"tables"}:
-        raise InputError(f"{run.folder / FILE}: damaged (no tables); train the pair again.")
-    return PairEnergy(tensors["tables"])
-
-
-def prepared(runs: Sequence[Run]) -> PairEnergy | None:
-    """The energy of the pair of these runs, which share their classes, where it is asked for;
-    fitted if it is not there yet."""
-    if wanted(runs[0]) and not all((run.folder / FILE).exists() for run in runs):
-        for run in runs:
-            run.set_status(
-                "running", message="CHGNet is asked for the energies that step 2 learns from"
-            )
-        energy, about = fitted(runs[0])
-        for run in runs:
-            run.save(FILE, {"tables": energy.tables}, about)
-            run.set_status("running", message="")
-    return load(runs[0])
-
-
-def fitted(run: Run) -> tuple[PairEnergy, dict[str, Any]]:
-    """The energy of a run's two classes, and how good it is; the same for every run of these
-    classes.
-
-    Raises InputError for elements that CHGNet does not know.
+    `limits` are the rule's own, `full` those with the learned ones where it asks nothing;
+    `calculator` is ASE's.
     """
     from crystalgan.crystal.repair import repair
-    from crystalgan.model.batches import class_tensors, completed, union
-    from crystalgan.potentials.registry import load_potential, unknown_elements
+    from crystalgan.model.batches import union
 
-    potential = load_potential("chgnet")
-    if unknown := unknown_elements(potential, run.species):
-        raise InputError(
-            f"CHGNet gives no energy for {', '.join(unknown)}; train without energies: --set"
-            " lambda_energy=0 --set prerelax=0."
-        )
     rng = torch.Generator().manual_seed(0)
-    limits = limits_of(completed(run), run.species, torch.float64)
-    classes = union(*class_tensors(run)).to(torch.float64)
-    starts = _transferred(run, rng)
-    spaced = repair(starts, limits, 100, run.config.margin)
+    classes = union(*(p.cells for p in parents)).to(torch.float64)
+    starts = _transferred(parents, limits, config, rng)
+    spaced = repair(starts, full, 100, config.margin)
     shown = [
-        Labelled.of(cells, potential.calculator)
+        Labelled.of(cells, calculator)
         for cells in (classes, *(_shaken(c, rng) for c in (classes, spaced)))
     ]
-    energy = _fit(shown, limits.lower)
-    shown.append(Labelled.of(energy.prerelaxed(starts, 100), potential.calculator))
-    energy = _fit(shown, limits.lower)
+    energy = _fit(shown, full.lower)
+    shown.append(Labelled.of(energy.prerelaxed(starts, 100), calculator))
+    energy = _fit(shown, full.lower)
     last, cells = shown[-1], sum(len(one.cells) for one in shown)
     rms = float(np.sqrt(np.mean([np.square(f).mean() for f in last.forces])))
-    return energy, {
-        "potential": f"{potential.name} {potential.version}",
-        "cells": cells,
-        "force_at_minima": rms,
-    }
+    return energy, {"cells": cells, "force_at_minima": rms}
 
 
-def _transferred(run: Run, rng: torch.Generator) -> Cells:
-    """Cells that the transfer makes of both classes as they are, in both directions, disturbed as
+def _transferred(
+    parents: tuple[Parents, Parents], limits: Limits, config: Config, rng: torch.Generator
+) -> Cells:
+    """Cells that the transfer makes of both classes as they are, in both directions, perturbed as
     step 2's starts are."""
-    from crystalgan.model.batches import pair_order, parents, perturb
+    from crystalgan.model.batches import pair_order, perturb
     from crystalgan.model.transfer import fit_transfer
 
-    a, b = parents(run)
-    limits = limits_of(run.rule, run.species)
+    a, b = parents
+    shared, *metals = *a.cells.species, b.cells.species[1]
+    species = (shared, metals[0], metals[1])
     order = pair_order(len(a.cells), len(b.cells), rng)[:TRANSFERRED]
-    shifts = torch.rand(len(order), max(run.config.origins, 1), 3, generator=rng)
-    half, whole = len(order) // 2, run.config.incoming == "all"
+    shifts = torch.rand(len(order), max(config.origins, 1), 3, generator=rng)
+    half, whole = len(order) // 2, config.incoming == "all"
     (i, j), (k, m) = order[:half].T, order[half:].T
     x = fit_transfer(
-        b.cells[j], a.cells[i], 2, run.species, (b, a), (j, i), limits, shifts[:half], whole
+        b.cells[j], a.cells[i], 2, species, (b, a), (j, i), limits, shifts[:half], whole
     )
     y = fit_transfer(
-        a.cells[k], b.cells[m], 1, run.species, (a, b), (k, m), limits, shifts[half:], whole
+        a.cells[k], b.cells[m], 1, species, (a, b), (k, m), limits, shifts[half:], whole
     )
     parts = [
         torch.cat((getattr(x, name), getattr(y, name))) for name in ("lattice", "frac", "mask")

@@ -223,10 +223,10 @@ def counted(
     from crystalgan.crystal.matching import StructureIndex
     from crystalgan.crystal.repair import check
     from crystalgan.data.known import known_structures
-    from crystalgan.runs.candidates import rules_of
+    from crystalgan.runs.checking import rules_of
 
     rule, known, seen = (
-        rules_of(run)["learned"],
+        rules_of(run.rule, *run.classes())["learned"],
         known_structures(run.species),
         StructureIndex[int](),
     )

@@ -12,14 +12,17 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from crystalgan.config import Config
 from crystalgan.crystal.cells import decode
-from crystalgan.crystal.limits import limits_of
+from crystalgan.crystal.limits import learned_rule, limits_of
 from crystalgan.crystal.repair import rescale
 from crystalgan.data.classes import BinaryClass, load_class
 from crystalgan.errors import InputError
 from crystalgan.model import pair_potential as energy
-from crystalgan.model.batches import class_tensors, perturb, reference_of, union
+from crystalgan.model.batches import perturb, union
+from crystalgan.model.model import Model
 from crystalgan.model.pair_potential import CUTOFF, FIRST, WIDTH, Labelled, PairEnergy
 from crystalgan.potentials.registry import load_chgnet
+from crystalgan.runs import training
+from crystalgan.runs.loading import load_model
 from crystalgan.runs.training import new_run
 
 KNOTS = np.arange(FIRST, CUTOFF + WIDTH / 2, WIDTH)
@@ -49,13 +52,15 @@ def known(depths):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return new_run("Pd", "Ni", Config(), tmp_path_factory.mktemp("runs"))
+def model(palladium, nickel):
+    """The model of both classes before any training."""
+    classes = palladium.cells(), nickel.cells()
+    return Model.of(Config(), learned_rule(*classes), *classes)
 
 
 @pytest.fixture(scope="module")
-def cells(run):
-    both = union(*class_tensors(run)).to(torch.float64)
+def cells(model):
+    both = union(*(p.cells for p in model.parents)).to(torch.float64)
     return perturb(both[None], 0.1, [torch.Generator().manual_seed(1)])[0]
 
 
@@ -92,8 +97,8 @@ def test_the_way_down_ends_where_nothing_pulls(known, cells):
     assert float(by_position.norm(dim=-1).max()) < 1.05 * energy.SETTLED
 
 
-def test_the_way_down_keeps_symmetry(known, run):
-    cells = class_tensors(run)[0].to(torch.float64)
+def test_the_way_down_keeps_symmetry(known, model):
+    cells = model.parents[0].cells.to(torch.float64)
     both = PairEnergy(known.tables.view(3, 3, len(KNOTS), 2)[:2, :2].flatten(0, 1).contiguous())
     settled = both.prerelaxed(cells, 150)
     assert float((settled.features - cells.features).abs().amax(-1).median()) > 0.02
@@ -121,18 +126,14 @@ def test_walls_push_apart(cells):
     np.testing.assert_array_equal(tables[1], tables[3])  # A-H is H-A
 
 
-def test_what_is_fitted_to_chgnet_leads_to_cells_that_it_likes_better(run):
-    found, about = energy.fitted(run)
+def test_what_is_fitted_to_chgnet_leads_to_cells_that_it_likes_better(model):
+    found, about = training.fit_to_chgnet(model)
     assert about["cells"] > 200
     assert about["potential"].startswith("CHGNet")
-    limits, usual = (
-        limits_of(run.rule, run.species, torch.float64),
-        reference_of(*class_tensors(run)),
-    )
     # not those of the fit
-    starts = rescale(
-        energy._transferred(run, torch.Generator().manual_seed(9))[:30], limits, usual, 0.1
-    )
+    limits, rng = limits_of(model.rule, model.species), torch.Generator().manual_seed(9)
+    starts = energy._transferred(model.parents, limits, model.config, rng)[:30]
+    starts = rescale(starts, model.limits, model.reference, 0.1)
     settled, calculator = found.prerelaxed(starts, 150), load_chgnet().calculator
 
     def by_chgnet(cells):
@@ -160,4 +161,4 @@ def test_an_element_that_the_potential_does_not_know_is_a_sentence(tmp_path):
 
     run = new_run(of("Fm"), load_class("Ni"), Config(), tmp_path)
     with pytest.raises(InputError, match="no energy for Fm; train without energies"):
-        energy.prepared([run])
+        training.pair_potential_of([run], load_model(run))

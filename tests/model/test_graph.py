@@ -11,8 +11,9 @@ from conftest import random_crystals, raw_cells
 from crystalgan.config import Config
 from crystalgan.crystal.cells import Cells, decode, stacked
 from crystalgan.crystal.operations import find_symmetry
-from crystalgan.model.batches import reference_of, union
+from crystalgan.model.batches import union
 from crystalgan.model.graph import Edges, GraphGenerator
+from crystalgan.model.reference import reference_of
 
 
 def rngs(*seeds):
