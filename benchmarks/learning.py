@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from crystalgan.crystal.limits import Limits
-    from crystalgan.model.pair_potential import PairEnergy
+    from crystalgan.model.pair_potential import PairPotential
     from crystalgan.runs.folder import Run
 
 ORIGINS = 4  # samples of each pair of parents
@@ -192,7 +192,7 @@ def compare(
     return out
 
 
-def with_settle(run: Run, cells: Cells, limits: Limits, energy: PairEnergy, steps: int) -> Cells:
+def with_settle(run: Run, cells: Cells, limits: Limits, energy: PairPotential, steps: int) -> Cells:
     """As candidates are made (`candidates.finished`), with so many steps down the energy of
     pairs."""
     usual = reference_of(*class_tensors(run))

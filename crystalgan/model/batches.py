@@ -12,14 +12,21 @@ import torch
 from torch import Tensor
 
 from crystalgan.config import mixed
-from crystalgan.crystal.cells import Cells, swapped
+from crystalgan.crystal.cells import Cells
 from crystalgan.crystal.distances import first_neighbours
 from crystalgan.crystal.limits import learned_rule, limits_of
-from crystalgan.crystal.symmetry import joined
 from crystalgan.errors import InputError
 from crystalgan.model import methods
 from crystalgan.model.methods import METHODS, Networks, Stage
-from crystalgan.model.transfer import Parents, atomic_volumes, fit_transfer, paper_transfer
+from crystalgan.model.transfer import (
+    Host,
+    Incoming,
+    Parents,
+    atomic_volumes,
+    fitted_transfer,
+    order_rng,
+    paper_transfer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,24 +76,12 @@ class Data:
             else:
                 rows = torch.cat((of_x[..., part], of_y[..., part] + sizes[0]), 1)
                 start = perturb(self._both.gathered(rows), self.perturbation, rngs)
-                yield start, swapped(start)
+                yield start, start.swapped()
 
     @cached_property
     def _both(self) -> Cells:
-        """The cells of x and then those of y, which takes the names of x: one pool to draw both
-        from at once."""
-        parts = (
-            torch.cat((getattr(self.x, name), getattr(self.y, name)), 1)
-            for name in ("lattice", "frac", "mask")
-        )
-        lattice, frac, mask = parts
-        symmetries = [cells.symmetry for cells in (self.x, self.y) if cells.symmetry]
-        symmetry = (
-            joined(symmetries, lambda tensors: torch.cat(tensors, 1))
-            if len(symmetries) == 2
-            else None
-        )
-        return Cells(lattice, frac, mask, self.x.species, symmetry)
+        """The cells of x and then those of y: one pool to draw both from at once."""
+        return Cells.cat((self.x, self.y), 1)
 
 
 def shuffled(size: int, count: int, rng: torch.Generator) -> Tensor:
@@ -140,7 +135,7 @@ def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
             rng = torch.Generator().manual_seed(mixed(run.config.seed * 8))
             order = pair_order(len(a), len(b), rng)
             pools.append(_pool(run, order[torch.arange(larger) % len(order)], rng))
-        x, y = (_stack(pool) for pool in zip(*pools, strict=True))
+        x, y = (Cells.stack(pool) for pool in zip(*pools, strict=True))
         return Data(x, y, larger, perturbation=config.noise)
     if stage.domains == "noise":
         both = union(a, b)
@@ -229,16 +224,27 @@ def transferred(
     (a, b), nets, species = parents(run), load_networks(run, 1), run.species
     i, j = pairs.T
     in_b, in_a = methods.one_way(nets, a.cells[i], 0), methods.one_way(nets, b.cells[j], 1)
-    x, y = ((in_b[to_b], in_a[to_b]), (in_a[~to_b], in_b[~to_b]))
-    if run.config.transfer == "paper":
-        return paper_transfer(*x, 2, species), paper_transfer(*y, 1, species)
+    fitted = run.config.transfer == "fitted"
     limits = limits_of(completed(run), species)
-    rows_x, rows_y = (i[to_b], j[to_b]), (j[~to_b], i[~to_b])
     whole = run.config.incoming == "all" if whole is None else whole
-    return (
-        fit_transfer(*x, 2, species, (a, b), rows_x, limits, origins[to_b], whole),
-        fit_transfer(*y, 1, species, (b, a), rows_y, limits, origins[~to_b], whole),
-    )
+
+    def put(
+        own: Cells,
+        other: Cells,
+        classes: tuple[Parents, Parents],
+        rows: Tensor,
+        slot: int,
+        chosen: Tensor,
+    ) -> Cells:
+        host = Host.of(own[chosen], classes[0], rows[chosen, 0], slot, species)
+        part = "all" if whole else "metal"
+        incoming = Incoming.of(other[chosen], classes[1], rows[chosen, 1], part)
+        if not fitted:
+            return paper_transfer(host, incoming)
+        shifts = origins[chosen]
+        return fitted_transfer(host, incoming, limits, shifts, order_rng(shifts))
+
+    return put(in_b, in_a, (a, b), pairs, 2, to_b), put(in_a, in_b, (b, a), pairs.flip(1), 1, ~to_b)
 
 
 def _pool(run: Run, pairs: Tensor, rng: torch.Generator) -> tuple[Cells, Cells]:
@@ -280,17 +286,3 @@ def load_networks(run: Run, step: int) -> Networks:
 
 def _repeat(cells: Cells, runs: int) -> Cells:
     return cells[None][[0] * runs]
-
-
-def _stack(cells: Sequence[Cells]) -> Cells:
-    lattice, frac, mask = (
-        torch.stack([getattr(c, name) for c in cells]) for name in ("lattice", "frac", "mask")
-    )
-    symmetries = [c.symmetry for c in cells if c.symmetry]
-    return Cells(
-        lattice,
-        frac,
-        mask,
-        cells[0].species,
-        joined(symmetries, torch.stack) if symmetries else None,
-    )

@@ -17,14 +17,13 @@ from torch import Tensor
 
 from crystalgan.config import check_seed, mixed
 from crystalgan.crystal.canonical import space_group
-from crystalgan.crystal.cells import Cells, decode, stacked
+from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.describe import check_tolerance, symmetry
 from crystalgan.crystal.lattice import reduced
 from crystalgan.crystal.limits import learned_rule, limits_of
 from crystalgan.crystal.matching import StructureIndex
 from crystalgan.crystal.repair import check, repair, rescale, satisfies
 from crystalgan.crystal.rules import Rule, Verdict, paper_rule
-from crystalgan.crystal.symmetry import joined
 from crystalgan.data.known import Known, known_structures
 from crystalgan.errors import InputError
 from crystalgan.model import methods
@@ -62,7 +61,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from crystalgan.crystal.limits import Limits
-    from crystalgan.model.pair_potential import PairEnergy
+    from crystalgan.model.pair_potential import PairPotential
 
 BLOCK = 250
 BREAKING = 1e6  # eV/atom, for a cell that breaks its rule: any that keeps it is better
@@ -139,7 +138,7 @@ def _batch(run: Run, cells: Cells, pairs: Tensor) -> Batch:
     return Batch(cells, parent_a, parent_b, raw.tolist())
 
 
-def finished(run: Run, cells: Cells, limits: Limits, energy: PairEnergy | None) -> Cells:
+def finished(run: Run, cells: Cells, limits: Limits, energy: PairPotential | None) -> Cells:
     """What becomes of a generator's cells (one leading axis, float64): packed, settled and refined,
     as far as the run says."""
     config = run.config
@@ -149,7 +148,7 @@ def finished(run: Run, cells: Cells, limits: Limits, energy: PairEnergy | None) 
     return repair(cells, limits, config.repair, config.margin) if config.repair else cells
 
 
-def _preferred(cells: Cells, limits: Limits, energy: PairEnergy, tries: int) -> Tensor:
+def _preferred(cells: Cells, limits: Limits, energy: PairPotential, tries: int) -> Tensor:
     """The rows of those that have the lowest energy of `tries` one after the other; those that
     break the limits come last."""
     with torch.no_grad():
@@ -184,22 +183,13 @@ def _binary(run: Run, pairs: Tensor, to_b: Tensor) -> Cells:
 def _from_noise(run: Run, rng: torch.Generator) -> Cells:
     both = union(*class_tensors(run))
     start = noise(both[shuffled(len(both), BLOCK, rng)][None], [rng])
-    return methods.forward(load_networks(run, 1), stacked([start])).b[0]
+    return methods.forward(load_networks(run, 1), Cells.stack([start], 1)).b[0]
 
 
 def _merged(to_b: Tensor, b: Cells, a: Cells) -> Cells:
     """The cells of `b` where `to_b`, and those of `a` elsewhere, each in their order."""
     order = torch.cat((to_b.nonzero(), (~to_b).nonzero())).squeeze(-1).argsort()
-    lattice, frac, mask = (
-        torch.cat((getattr(b, name), getattr(a, name)))[order]
-        for name in ("lattice", "frac", "mask")
-    )
-    symmetry = (
-        joined([b.symmetry, a.symmetry], torch.cat).map(lambda t: t[order])
-        if b.symmetry and a.symmetry
-        else None
-    )
-    return Cells(lattice, frac, mask, b.species, symmetry)
+    return Cells.cat((b, a))[order]
 
 
 def rules_of(run: Run) -> dict[str, Rule]:
