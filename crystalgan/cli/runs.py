@@ -292,7 +292,7 @@ def _train_with_bar(run: Any) -> None:
     from crystalgan.errors import Stopped
     from crystalgan.model.pair_potential import warning
     from crystalgan.runs import training
-    from crystalgan.runs.folder import stop
+    from crystalgan.runs.process import stop
 
     warn(warning(run))
     asked: list[int] = []

@@ -148,7 +148,7 @@ def measure(run: Run) -> dict[str, float | None]:
         rule_names,
         structure_of,
     )
-    from crystalgan.runs.zipped import class_structures
+    from crystalgan.runs.parents import class_structures
 
     table = candidates_table(run)
     # not those that were made from another candidate
