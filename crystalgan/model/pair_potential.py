@@ -123,9 +123,10 @@ def load(run: Run) -> PairEnergy | None:
     if not wanted(run):
         return None
     tensors, _ = run.load(FILE)
-    if set(tensors) != {"tables"}:
+    tables = tensors.get("tables")
+    if tables is None or tables.ndim != 3 or tables.shape[::2] != (9, 2) or tables.shape[1] < 2:
         raise InputError(f"{run.folder / FILE}: damaged (no tables); train the pair again.")
-    return PairEnergy(tensors["tables"])
+    return PairEnergy(tables)
 
 
 def prepared(runs: Sequence[Run]) -> PairEnergy | None:

@@ -265,14 +265,14 @@ def training_seconds(run: Run) -> float | None:
         try:
             with safe_open(path, "np") as file:
                 header = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
+            if "seconds" not in header:
+                return None
+            seconds += float(json.loads(header["seconds"]))
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: damaged ({error}); delete this file and resume the run, or train the pair"
                 " again."
             ) from None
-        if "seconds" not in header:
-            return None
-        seconds += float(json.loads(header["seconds"]))
     return seconds
 
 

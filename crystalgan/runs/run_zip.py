@@ -93,9 +93,10 @@ def unpack_run(source: BinaryIO | Path, root: Path, name: str = "run") -> Run:
 
 
 def check_files(run: Run) -> None:
-    """InputError where a file of a run, beside its databases, is not what it must be."""
+    """InputError where a file of a run is not what it must be."""
     run.status()
     run.metrics()
+    run.candidates()
     for path in sorted(run.folder.glob("*.safetensors")):
         arrays = read_arrays(path)
         if path.name == CLASSES:

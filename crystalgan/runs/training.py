@@ -197,7 +197,7 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
     limits = limits_of(runs[0].rule, data.x.species)
     prior = Prior(limits, energy.prepared(runs)) if stage.constrained else None
     stops = [str(run.folder / "stop") for run in runs]
-    epoch, before = _load_checkpoint(runs, stage, nets, optimizers, rngs)
+    epoch, before = _from_checkpoint(runs, stage, nets, optimizers, rngs)
     last, started, shown = epochs(config, stage), time.monotonic(), 0.0
 
     def seconds() -> float:
@@ -352,6 +352,26 @@ def _save_checkpoint(
             mine,
             {"step": stage.number, "epoch": epoch, "seconds": seconds},
         )
+
+
+def _from_checkpoint(
+    runs: list[Run],
+    stage: Stage,
+    nets: Networks,
+    optimizers: dict[str, torch.optim.Adam],
+    rngs: list[torch.Generator],
+) -> tuple[int, float]:
+    """`_load_checkpoint`; InputError where one is not of these networks."""
+    try:
+        return _load_checkpoint(runs, stage, nets, optimizers, rngs)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[-1].strip()[:100]
+        raise InputError(
+            f"{runs[0].folder / 'checkpoint.safetensors'}: does not fit this run ({reason}); delete"
+            " this file and resume the run."
+        ) from None
 
 
 def _load_checkpoint(
