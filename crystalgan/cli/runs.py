@@ -287,7 +287,7 @@ def _train_with_bar(run: Any) -> None:
 
     from crystalgan.errors import Stopped
     from crystalgan.runs import training
-    from crystalgan.runs.folder import stop
+    from crystalgan.runs.process import stop
 
     warn(training.untrained_warning(run))
     asked: list[int] = []

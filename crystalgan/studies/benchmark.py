@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError
 from crystalgan.jobs import at_least_one
-from crystalgan.runs.folder import Run, read_json, write_json
 from crystalgan.stability.hull import Phase, builtin_phases, diagram_of
 from crystalgan.stability.tasks import Settings, Task, about_potential, perform
 from crystalgan.stability.workers import Workers
+from crystalgan.storage import read_json, write_json
 from crystalgan.studies.baselines import METHODS, Field, compositions_of
 from crystalgan.studies.stacks import Job, check_minutes, seeds_of, study_folder, trained
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
+    from crystalgan.runs.folder import Run
 
 FOLDER = "race"
 POTENTIAL = "chgnet"  # the one that the built-in elements and binaries have energies from

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.config import Config
 from crystalgan.errors import InputError, TrainingError
-from crystalgan.runs.folder import read_json, write_json
+from crystalgan.storage import read_json, write_json
 from crystalgan.studies.stacks import Job, carry_out, mean_and_spread, seeds_of, study_folder
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from test_sources import Server as Optimade
 from crystalgan.data.classes import load_class
 from crystalgan.data.doctor import examine
 from crystalgan.runs.database import candidates_table, load_candidate
-from crystalgan.runs.folder import Run, list_runs
+from crystalgan.runs.folder import Run
+from crystalgan.runs.listing import list_runs
 from ui.databases import EXTRA
 
 from .conftest import Server
