@@ -70,60 +70,20 @@ def check(
         if cleaned
         else doctor.examine(path, metal, shared)
     )
-    if figure and report["cells"]:
+    if figure and report.findings:
         from crystalgan.plot.classes import distance_figure
 
-        name = f"{report['metal']}-{shared}"
-        limits = report["limits"]["learned"] or report["limits"]["paper"]
-        drawn = distance_figure({name: report["distances"]}, list(report["distances"]), limits)
+        found = report.findings
+        series = {f"{report.metal}-{shared}": found.distances}
+        limits = found.limits["learned"] or found.limits["paper"]
+        drawn = distance_figure(series, list(found.distances), limits)
         write_whole(figure, drawn.to_html(include_plotlyjs=True), "give another path with --figure")
-    show(report, _diagnosis(report, shared), as_json)
-    if not report["cells"]:
+    show(report.as_dict(), report.lines(), as_json)
+    if not report.cells:
         raise InputError(
             f"{path}: holds no cell that can be used; mend what is listed above or give another"
             " path."
         )
-
-
-def _diagnosis(report: dict[str, Any], shared: str) -> list[str]:
-    """The report of the data doctor in words."""
-    lines = [f"{report['path']}: {report['cells']} cells of {report['metal']}-{shared}"]
-    lines += [f"note      {words}" for words in report.get("warnings", [])]
-    lines += [f"left out  {x['where']}: {x['reason']}" for x in report["left_out"]]
-    lines += [f"note      {x['where']}: {x['remark']}" for x in report["remarks"]]
-    if not report["cells"]:
-        return lines
-    lines += [
-        f"shortest  {pair} {x['distance']:.3f} Å in {x['where']}"
-        for pair, x in report["shortest"].items()
-    ]
-    lines += [
-        "volume    {lowest:.2f} to {highest:.2f} Å³ per atom, median {median:.2f}".format(
-            **report["volume"]
-        )
-    ]
-    for rule, limits in report["limits"].items():
-        lines += [
-            f"limits    {rule}: "
-            + ", ".join(f"{pair} {d1:.2f}-{d2:.2f} Å" for pair, (d1, d2) in limits.items())
-        ]
-    lines += [
-        (
-            f"rule      {report['keep_paper_rule']} of {report['cells']} keep the rule paper: H-H"
-            " and metal-metal within 1.8-3.0 Å"
-        ),
-        (
-            f"types     {len(report['prototypes'])} cells recognised:"
-            f" {', '.join(sorted(set(report['prototypes'].values())))}"
-        ),
-    ]
-    if report["oxidation"]:
-        lines += [
-            "note      no common oxidation states balance "
-            + ", ".join(report["oxidation"])
-            + " (nothing odd in a metallic hydride)"
-        ]
-    return lines + [f"proposed  leave out {x['where']}: {x['why']}" for x in report["proposals"]]
 
 
 @app.command("data-card")

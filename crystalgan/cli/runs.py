@@ -151,7 +151,7 @@ def generate(
     candidates.db."""
     from tqdm import tqdm
 
-    from crystalgan.data import known as matching
+    from crystalgan.data.known import Compared
     from crystalgan.runs import candidates
 
     with (
@@ -170,7 +170,7 @@ def generate(
     ]
     lines += [
         f"{counts['new']} of them match no known structure",
-        *matching.in_words(counts["known"]),
+        *Compared.of(counts["known"]).lines(),
     ]
     lines += [f"{counts['ternary']} of them hold all three elements"]
     lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
@@ -187,7 +187,7 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
     which."""
     from tqdm import tqdm
 
-    from crystalgan.data import known as matching
+    from crystalgan.data.known import Compared
     from crystalgan.runs import candidates
 
     with (
@@ -201,7 +201,7 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
 
         counts = candidates.compare_with_known(run_folder, known or [], progress)
     lines = [f"{counts['new']} of {counts['candidates']} candidates match no known structure"]
-    show(counts, lines + matching.in_words(counts["known"]), as_json)
+    show(counts, lines + Compared.of(counts["known"]).lines(), as_json)
 
 
 @app.command()
@@ -216,18 +216,18 @@ def symmetrize(
 ) -> None:
     """Add the refined cell of a candidate as a candidate of its own, each atom on its site; the
     candidate stays as it is."""
-    from crystalgan.data import known as matching
+    from crystalgan.data.known import known_structures
     from crystalgan.runs import candidates
     from crystalgan.runs.folder import Run
 
     with keeping(lambda: AS_THEY_WERE):
         run = Run.open(run_folder)
-        compared = matching.known_structures(run.species, known or [])
+        compared = known_structures(run.species, known or [])
         new = candidates.symmetrize(run, number, tolerance, compared)
     lines = [f"candidate {new} is the refined cell of candidate {number} at {tolerance} Å"]
     show(
-        {"candidate": new, "known": compared.report()},
-        lines + matching.in_words(compared.report()),
+        {"candidate": new, "known": compared.report().as_dict()},
+        lines + compared.report().lines(),
         as_json,
     )
 

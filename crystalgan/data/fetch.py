@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from crystalgan.data.cell_checks import cell_problem
 from crystalgan.data.optimade import Record, Unusable, ask, base_url, plain
-from crystalgan.data.readers import LeftOut, cell_problem
+from crystalgan.data.readers import LeftOut
 from crystalgan.errors import InputError
 from crystalgan.storage import saying, write_whole
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
+# Å; shorter is on the way to molecular hydrogen, or hydrogen inside a metal atom
+MIN_H_H, MIN_M_H = 1.5, 1.3
 # larger types would more than double the tensors of every class for one cell
 MAX_ATOMS_PER_KIND = 18
 # eV/atom; of two cells as close as this the more symmetric one is the type that is known

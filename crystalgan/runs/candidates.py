@@ -25,7 +25,7 @@ from crystalgan.crystal.matching import StructureIndex
 from crystalgan.crystal.repair import check, repair, rescale, satisfies
 from crystalgan.crystal.rules import Rule, Verdict, paper_rule
 from crystalgan.crystal.symmetry import joined
-from crystalgan.data.known import Known, known_structures
+from crystalgan.data.known import KnownStructures, known_structures
 from crystalgan.errors import InputError
 from crystalgan.model import methods
 from crystalgan.model.batches import (
@@ -223,7 +223,7 @@ def generate(
     when it matches neither a built-in cell nor one in the files `known`. `progress(done, n)` is
     called after each candidate. Returns counts over these `n`: candidates, passed and
     passed_before_refine (by rule), unique, new, ternary, and drawn: how many cells were drawn for
-    them; and `known`: what they were compared with (`matching.Known.report`).
+    them; and `known`: what they were compared with (`known.Compared`).
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if not 1 <= n <= MOST_CANDIDATES:
@@ -236,9 +236,9 @@ def generate(
         )
     with run.hold("generate"), timed(run):
         reference = known_structures(run.species, known)
-        _note_compared(run, n, seed, reference.report())
+        _note_compared(run, n, seed, reference.report().as_dict())
         _generate(run, n, seed, reference, progress)
-    return summary(run, n, seed) | {"known": reference.report()}
+    return summary(run, n, seed) | {"known": reference.report().as_dict()}
 
 
 def _note_compared(run: Run, n: int, seed: int, report: dict[str, Any]) -> None:
@@ -273,13 +273,13 @@ def compare_with_known(
             if progress:
                 progress(len(matches), len(rows))
         note_matches(run, matches)
-        note_compared(run, reference.report())
+        note_compared(run, reference.report().as_dict())
     new = sum(match is None for match in matches.values())
-    return {"candidates": len(matches), "new": new, "known": reference.report()}
+    return {"candidates": len(matches), "new": new, "known": reference.report().as_dict()}
 
 
 def symmetrize(
-    run: Run | Path | str, number: int, tolerance: float, known: Known | Sequence[Path | str] = ()
+    run: Run | Path | str, number: int, tolerance: float, known: KnownStructures | Sequence[Path | str] = ()
 ) -> int:
     """Add the refined cell of candidate `number` as a candidate of its own, judged like all others;
     returns its id.
@@ -294,7 +294,7 @@ def symmetrize(
     check_tolerance(tolerance)
     source, reference = (
         get_row(run, number),
-        (known if isinstance(known, Known) else known_structures(run.species, known)),
+        (known if isinstance(known, KnownStructures) else known_structures(run.species, known)),
     )
     original = structure_of(source)
     found = symmetry(original, tolerance)

@@ -20,6 +20,8 @@ from crystalgan.crystal.canonical import space_group
 from crystalgan.data.prototypes import (
     ELEMENTS,
     MAX_ATOMS_PER_KIND,
+    MIN_H_H,
+    MIN_M_H,
     SAME_ENERGY,
     Prototype,
     element_types,
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from crystalgan.stability.relax import Relaxed
 
 ANOTHER = "choose another folder with --out"
-# Å; shorter is on the way to molecular hydrogen, or hydrogen inside a metal atom
-MIN_H_H, MIN_M_H = 1.5, 1.3
 MOLECULE = 0.9  # Å
 SCAN = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)
 FMAX, MAX_STEPS = 0.03, 150  # eV/Å, steps

@@ -1,7 +1,7 @@
 """CIF: the cell that a block means.
 
 Symmetry is unfolded by the operations that a block lists or by those of the settings that its names
-can mean (`crystalgan.data.cif_symmetry`). Where that leaves several readings, cell and formula
+can mean (`crystalgan.data.cif.symmetry`). Where that leaves several readings, cell and formula
 decide, and then special positions: the coordinates that symmetry fixes in one reading would be
 accidents in the others. What stays open is refused.
 """
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystalgan.data.cif_block import UNKNOWN, known, number_in, parse_block, split_blocks
-from crystalgan.data.cif_symmetry import read_symmetry
+from crystalgan.data.cif.block import UNKNOWN, known, number_in, parse_block, split_blocks
+from crystalgan.data.cif.symmetry import read_symmetry
+from crystalgan.data.cif.unfold import Sites
 from crystalgan.data.elements import check_site, elements
 from crystalgan.data.files import Unreadable
-from crystalgan.data.formats import check_atoms
-from crystalgan.data.unfold import Sites
+from crystalgan.data.formats.source import check_atoms
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from crystalgan.data.cif_block import Block, Words
-    from crystalgan.data.formats import Read, Source
+    from crystalgan.data.cif.block import Block, Words
+    from crystalgan.data.formats.source import Read, Source
 
 MAX_CIF_CELLS = 200
 MAX_WORDS = 150_000

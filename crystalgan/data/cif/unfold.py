@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crystalgan.data.files import Unreadable
-from crystalgan.data.formats import check_atoms
+from crystalgan.data.formats.source import check_atoms
 
 MAX_IMAGES = 10_000  # atoms of the list times operations
 ON_SITE = 0.1  # Å; an atom no farther from a special position is meant to be on it

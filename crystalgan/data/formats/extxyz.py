@@ -1,14 +1,12 @@
-"""Extended XYZ, and what all readers share: each yields the places of a file with a function that
-builds the cell there.
+"""Extended XYZ: frames with a `Lattice="..."` in their comment.
 
-Sizes and counts that a file announces are checked before anything is made of them.
+Counts that a file announces are checked before anything is made of them.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +14,15 @@ import numpy as np
 
 from crystalgan.data.elements import elements
 from crystalgan.data.files import Unreadable
+from crystalgan.data.formats.source import MAX_ATOMS, MAX_CELLS, MAX_LINE, NUMBER, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pymatgen.core import Structure
 
-    # place in the file, cell, what else is said of it
-    Read = Iterator[tuple[str, Callable[[], Structure], dict[str, Any]]]
+    from crystalgan.data.formats.source import Read, Source
 
-MAX_ATOMS = 500  # of one cell
-MAX_CELLS = 10_000  # of one file
-MAX_LINE = 10_000  # characters
-NUMBER = r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[edED][+-]?\d+)?|nan|inf|infinity|NaN|Inf|Infinity)"
 # a key of a comment with its value, or a word or a quoted text that belongs to no key
 PAIR = re.compile(
     r"""([^\s="']+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"']*)|"(?:[^"\\]|\\.)*"|[^\s="']+|\S""",
@@ -39,32 +33,6 @@ KEYS = ("lattice", "properties", "pbc")  # of the comment, in whatever case they
 SPECIES = {"species": "S", "symbol": "S", "symbols": "S", "element": "S", "elements": "S"}
 # and those that say its atomic number, where none names it
 NUMBERS = ("z", "numbers", "atomic_numbers")
-
-
-@dataclass(frozen=True)
-class Source:
-    """The contents of one file; `metal` and `shared` for a format that names no elements."""
-
-    data: bytes
-    metal: str | None
-    shared: str
-
-    def text(self) -> str:
-        """The contents as text with line feeds; `Unreadable` where they are no UTF-8."""
-        if self.data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise Unreadable("not a text file in UTF-8 but in UTF-16; save it as UTF-8")
-        try:
-            return self.data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise Unreadable(
-                f"not a text file (byte {error.start} is no UTF-8); save it as UTF-8"
-            ) from None
-
-
-def check_atoms(count: int) -> None:
-    """Refuse an announced number of atoms that no cell may have."""
-    if not 0 < count <= MAX_ATOMS:
-        raise Unreadable(f"announces {count} atoms; a cell may have from 1 to {MAX_ATOMS}")
 
 
 def read_xyz(source: Source) -> Read:
@@ -226,11 +194,3 @@ def _columns(properties: str | None, line: int) -> tuple[int, int, int, bool]:
             f" {properties[:60]!r}"
         )
     return sum(widths[: species[0]]), sum(widths[: places[0]]), sum(widths), by_number
-
-
-def number(word: str) -> float:
-    """A number as Python or Fortran writes it (`1.0d0`), infinite or not; ValueError where it is
-    none."""
-    if not re.fullmatch(NUMBER, word):
-        raise ValueError(word)
-    return float(word.lower().replace("d", "e"))
