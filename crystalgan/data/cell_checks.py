@@ -1,4 +1,4 @@
-"""What a structure must be to serve as a cell: ordered, finite, of real elements, no atoms clash."""
+"""What makes a structure a cell: it is ordered and finite, of real elements, and no atoms clash."""
 
 from __future__ import annotations
 

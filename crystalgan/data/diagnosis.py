@@ -177,7 +177,7 @@ def _lines_of(found: Findings, cells: int) -> list[str]:
     lines.append(f"types     {len(found.prototypes)} cells recognised: {', '.join(types)}")
     if found.oxidation:
         lines.append(
-            f"note      no common oxidation states balance {', '.join(found.oxidation)} (nothing odd"
-            " in a metallic hydride)"
+            f"note      no common oxidation states balance {', '.join(found.oxidation)}"
+            " (nothing odd in a metallic hydride)"
         )
     return lines

@@ -1,4 +1,4 @@
-"""Which format a file has, by its name, and what else a name says: a backup, a trajectory, a run."""
+"""Which format a file has, by its name, and what a name says besides: a backup, a trajectory."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def is_trajectory(name: str) -> bool:
 
 
 def is_cell_of_a_run(name: str) -> bool:
-    """Whether a file of this name is a POSCAR or CONTCAR: an XDATCAR leads from one to the other."""
+    """Whether a file of this name is a POSCAR or CONTCAR, which VASP's trajectory lies beside."""
     base = _base(name).lower()
     car = any(word in base for word in CARS[:2])
     return car and format_of(name) is POSCAR and not backup_of(name)

@@ -202,9 +202,7 @@ class KnownStructures(StructureIndex[str]):
         return Compared(self.structures, self.ternary, tuple(self.files), tuple(told))
 
 
-def known_structures(
-    species: Iterable[str], paths: Iterable[Path | str] = ()
-) -> KnownStructures:
+def known_structures(species: Iterable[str], paths: Iterable[Path | str] = ()) -> KnownStructures:
     """The known structures of the system of these elements: built-in binaries and a user's files.
 
     `paths` are files, folders or zips in any format that a class may have. Cells with other

@@ -279,7 +279,10 @@ def compare_with_known(
 
 
 def symmetrize(
-    run: Run | Path | str, number: int, tolerance: float, known: KnownStructures | Sequence[Path | str] = ()
+    run: Run | Path | str,
+    number: int,
+    tolerance: float,
+    known: KnownStructures | Sequence[Path | str] = (),
 ) -> int:
     """Add the refined cell of candidate `number` as a candidate of its own, judged like all others;
     returns its id.

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.data.known import builtin_binaries, builtin_elements, read_known
@@ -15,6 +14,7 @@ from crystalgan.stability.relaxations import potentials_of, relaxed_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -130,9 +130,13 @@ def other_structures(
     system = "-".join(species)
     out: dict[str, Structure] = {}
     for path in paths:
-        file = read_known(path, lambda structure: set(structure.symbol_set) <= set(species), "phases")
+        file = read_known(
+            path, lambda structure: set(structure.symbol_set) <= set(species), "phases"
+        )
         file.check("phase that competes", f"of {system} alone")
-        out |= {f"{file.place(c.where)} {short(c.structure.formula)}": c.structure for c in file.cells}
+        out |= {
+            f"{file.place(c.where)} {short(c.structure.formula)}": c.structure for c in file.cells
+        }
         for words in file.not_used(f"hold other elements than {system}") if left else ():
             left(words)
     return out

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.data.classes import builtin_classes, load_class
 from crystalgan.data.known import read_known
-from crystalgan.errors import InputError
 from crystalgan.runs.folder import read_json, write_json
 from crystalgan.stability.tasks import about_potential
 from crystalgan.stability.workers import Workers
@@ -66,7 +65,9 @@ def known_ternaries(
             reason = f"not of {shared} and two metals"
         elif strange := sorted(set(metals) - set(builtin_classes())):
             reason = f"no built-in class of {', '.join(strange)}"
-        out.append(KnownTernary(f"{number} {cell.composition.reduced_formula}", cell, metals, reason))
+        out.append(
+            KnownTernary(f"{number} {cell.composition.reduced_formula}", cell, metals, reason)
+        )
     return out
 
 

@@ -1,4 +1,4 @@
-"""The symmetry that a block of a CIF states: the operations that it lists and the names it gives."""
+"""The symmetry that a block of a CIF states: operations that it lists and names that it gives."""
 
 from __future__ import annotations
 

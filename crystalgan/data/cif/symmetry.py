@@ -1,4 +1,4 @@
-"""The cell that the symmetry of a CIF block means, unfolded; what is open or contradicts is refused.
+"""The cell that the symmetry of a CIF block means; what contradicts itself or is open is refused.
 
 A block may list operations, name a space group, or both (`crystalgan.data.cif.stated`). A name
 often leaves several settings: the metric, formula, Z, density and multiplicities decide between
@@ -200,7 +200,7 @@ def _cell_of_named(contents: _Contents, named: Sequence[Setting], by_number: boo
 def _likeliest(
     contents: _Contents, cells: list[tuple[Setting, Unfolded]]
 ) -> list[tuple[Setting, Unfolded]]:
-    """The cells that add up, have the multiplicities of the list and the fewest free coordinates."""
+    """The cells that add up, with the multiplicities of the list and fewest free coordinates."""
     left = [one for one in cells if not contents.problem(one[1])] or cells
     left = [one for one in left if _is_as_counted(contents.sites, one[1])] or left
     fewest = min(cell.free for _, cell in left)

@@ -26,16 +26,13 @@ SQL_SECONDS = 0.7  # reading 10 000 rows takes 0.05
 
 
 def read_db(source: Source) -> Read:
-    """The rows of an ASE database (SQLite), read from a copy in memory: nothing is written, locked
-    or opened beside the file."""
+    """The rows of an ASE database, read from a copy in memory."""
     if source.data[:16] != b"SQLite format 3\0":
         raise Unreadable("is no ASE database: it does not begin as SQLite files do")
     if source.data[18:20] == b"\2\2":
         raise Unreadable("is in SQLite's WAL mode; run `PRAGMA journal_mode=delete` on it")
-    pages, page = (
-        int.from_bytes(source.data[28:32], "big"),
-        int.from_bytes(source.data[16:18], "big"),
-    )
+    pages = int.from_bytes(source.data[28:32], "big")
+    page = int.from_bytes(source.data[16:18], "big")
     if pages * (65536 if page == 1 else page) > len(source.data):
         raise Unreadable(f"is cut short: {pages} pages of {page} bytes are announced")
     connection = sqlite3.connect(":memory:")
@@ -69,8 +66,7 @@ def _rows(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
         "SELECT rootpage FROM sqlite_master WHERE type = 'table' AND name = 'systems'"
     ).fetchone()
     columns = connection.execute("PRAGMA table_xinfo(systems)").fetchall()
-    # no generated ones: they are programs
-    stored = {column[1] for column in columns if column[-1] == 0}
+    stored = {column[1] for column in columns if column[-1] == 0}  # generated ones are programs
     names = ("id", "numbers", "positions", "cell", "pbc", "key_value_pairs")
     if not plain or not plain[0] or not stored.issuperset(names):
         raise Unreadable("is no ASE database: it has no table `systems` with its columns")
@@ -80,8 +76,8 @@ def _rows(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
     ).fetchall()
 
 
-# SQLite's columns hold anything
 def _row(numbers: Any, positions: Any, cell: Any, pbc: Any) -> Structure:
+    """The cell of a row, whose columns may hold anything."""
     blobs = (numbers, positions, cell)
     if (
         not all(isinstance(blob, bytes) and len(blob) % 4 == 0 for blob in blobs)
@@ -89,10 +85,8 @@ def _row(numbers: Any, positions: Any, cell: Any, pbc: Any) -> Structure:
         or len(cell) != 72
     ):
         raise Unreadable("is no row of ASE's: numbers, positions or cell are not what they must be")
-    arrays = (
-        np.frombuffer(blob, kind) for blob, kind in zip(blobs, ("<i4", "<f8", "<f8"), strict=True)
-    )
-    numbers, positions, cell = arrays
+    kinds = ("<i4", "<f8", "<f8")
+    numbers, positions, cell = map(np.frombuffer, blobs, kinds)
     return structure_of_row(numbers, positions.reshape(-1, 3), cell.reshape(3, 3), pbc == 7)
 
 

@@ -36,8 +36,7 @@ NUMBERS = ("z", "numbers", "atomic_numbers")
 
 
 def read_xyz(source: Source) -> Read:
-    """The frames of an extended XYZ file; each has its `Lattice="..."`. What stands before a
-    damaged one is read."""
+    """The frames of an extended XYZ file, each with its lattice; those before a damaged one too."""
     text = source.text()
     frames, problem = [], None
     try:
@@ -55,8 +54,7 @@ def read_xyz(source: Source) -> Read:
 
 
 def _frames(text: str) -> Iterator[tuple[int, int, int]]:
-    """Line, position of the comment and number of atoms of each frame; nothing is made of them
-    yet."""
+    """Line, position of the comment and number of atoms of each frame, which is not built yet."""
     at, line = 0, 1
     while visible := re.compile(r"\S").search(text, at):
         begin = text.rfind("\n", at, visible.start()) + 1 or at
@@ -83,8 +81,10 @@ def _frames(text: str) -> Iterator[tuple[int, int, int]]:
 
 
 def _lines(text: str, at: int, count: int) -> tuple[list[str], int]:
-    """At most `count` lines from a position, and the position behind them; a list of all, or one
-    very long, would be large."""
+    """At most `count` lines from a position, and the position behind them.
+
+    A list of all lines, or one that is very long, would be large.
+    """
     rows: list[str] = []
     while len(rows) < count and at < len(text):
         end = text.find("\n", at)
@@ -95,8 +95,10 @@ def _lines(text: str, at: int, count: int) -> tuple[list[str], int]:
 
 
 def _frame(rows: list[str], line: int, info: dict[str, Any]) -> Structure:
-    """One frame; `rows` begins with its comment, which is `line` of the file; what the comment says
-    goes into `info`."""
+    """One frame; `rows` begins with its comment, which is `line` of the file.
+
+    What the comment says goes into `info`.
+    """
     from ase.data import chemical_symbols
     from ase.io.extxyz import key_val_str_to_dict
     from pymatgen.core import Structure
@@ -130,8 +132,10 @@ def _frame(rows: list[str], line: int, info: dict[str, Any]) -> Structure:
 
 
 def _said(comment: str, line: int) -> dict[str, str]:
-    """Lattice, Properties and pbc of a comment, in whatever case their keys are; two that differ
-    are refused."""
+    """Lattice, Properties and pbc of a comment, in whatever case their keys are.
+
+    Two that differ are refused.
+    """
     said: dict[str, str] = {}
     for key, value in PAIR.findall(comment):
         name = key.lower()
@@ -160,8 +164,10 @@ def _lattice(text: str | None, periodic: str, line: int) -> np.ndarray:
 
 
 def _columns(properties: str | None, line: int) -> tuple[int, int, int, bool]:
-    """The columns of the element and the position, how many there are (0: nobody says it), whether
-    elements are numbers."""
+    """The columns of element and position, their number, and whether elements are numbers.
+
+    The number is 0 where nobody says it.
+    """
     if properties is None:
         return 0, 1, 0, False
     parts = properties.strip().split(":")

@@ -22,22 +22,19 @@ if TYPE_CHECKING:
     from crystalgan.data.formats.source import Read, Source
 
 MAX_JSON_MEMORY = 60_000_000  # bytes that the parsed file may take
+MEMORY_OF = {"[": 100, "{": 230, ",": 40, ":": 100, '"': 30}  # bytes of what each begins
 JSON_DEPTH = 3
 
 
 def read_json(source: Source) -> Read:
-    """pymatgen's Structure dicts, entries that hold one as `structure`, lists and dicts of them;
-    ASE's JSON database.
+    """pymatgen's structures, entries with a `structure`, lists and dicts of them; ASE's database.
 
     Only lattice, species and coordinates are taken: pymatgen decodes the properties of a site by
     importing what they name.
     """
     text = source.text()
     most = (1 if text.isascii() else 4) * len(text)
-    most += sum(
-        size * text.count(c)
-        for c, size in (("[", 100), ("{", 230), (",", 40), (":", 100), ('"', 30))
-    )
+    most += sum(size * text.count(c) for c, size in MEMORY_OF.items())
     if most > MAX_JSON_MEMORY:
         raise Unreadable(
             f"is too large: it would take {most / 1e6:.0f} MB of memory, more than"

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 MAX_MAT_BYTES = 20_000_000  # unpacked
 MAX_NUMBERS = 30_000  # of one matrix; more are nobody's positions
-# of MATLAB's elements
+# numpy's names of the types of MATLAB's elements
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 MATRIX, COMPRESSED, CELL_CLASS, COMPLEX = 14, 15, 1, 0x800
 
 
 def read_mat(source: Source) -> Read:
-    """The paper's authors' files: an object array `(n, 4)` of lattice, H, M1 and M2 positions,
-    Cartesian, Å.
+    """The cells of the paper's authors' files.
 
-    Of the two metal slots one is filler: zeros throughout the file.
+    An object array `(n, 4)` holds the lattice and the positions of H, M1 and M2, Cartesian, Å. Of
+    the two metal slots one is filler: zeros throughout the file.
     """
     try:
         tables = {
@@ -72,8 +72,10 @@ def _mat_row(lattice: Any, hydrogens: Any, metals: Any, shared: str, symbol: str
 
 
 def _variables(data: bytes) -> Iterator[tuple[str, Any]]:
-    """Names and values of a MATLAB 5 file: a numeric matrix as array, a cell array `(n, m)` as list
-    of m columns, else None."""
+    """Names and values of a MATLAB 5 file.
+
+    A numeric matrix is an array, a cell array `(n, m)` a list of m columns, anything else None.
+    """
     if data[512:520] == b"\x89HDF\r\n\x1a\n" or data[:8] == b"\x89HDF\r\n\x1a\n":
         raise Unreadable("is a .mat file of version 7.3 (HDF5); save it with -v7")
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
