@@ -1,5 +1,4 @@
-"""Choose the two classes of binary compounds to learn from: built-in ones by their metals, or one's
-own cells."""
+"""Choose the two classes of binary compounds to learn from: built-in ones, or own cells."""
 
 from __future__ import annotations
 

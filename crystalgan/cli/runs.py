@@ -6,7 +6,6 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -152,7 +151,6 @@ def generate(
     candidates.db."""
     from tqdm import tqdm
 
-    from crystalgan.data import known as matching
     from crystalgan.runs import candidates
 
     with (
@@ -166,7 +164,7 @@ def generate(
     lines = [
         f"{counts.candidates} candidates from {counts.drawn} draws; {counts.unique} are unique",
         f"{counts.new} of them match no known structure",
-        *matching.in_words(counts.known),
+        *(counts.known.lines() if counts.known else ()),
         f"{counts.ternary} of them hold all three elements",
         *(f"{k} of them keep the rule {name}" for name, k in counts.passed.items()),
         *(
@@ -174,7 +172,7 @@ def generate(
             for name, k in counts.passed_before_repair.items()
         ),
     ]
-    show(asdict(counts), lines, as_json)
+    show(counts.as_dict(), lines, as_json)
 
 
 @app.command()
@@ -183,7 +181,6 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
     which."""
     from tqdm import tqdm
 
-    from crystalgan.data import known as matching
     from crystalgan.runs import candidates
 
     with (
@@ -197,7 +194,7 @@ def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = Fal
 
         counts = candidates.compare_with_known(run_folder, known or [], progress)
     lines = [f"{counts.new} of {counts.candidates} candidates match no known structure"]
-    show(asdict(counts), lines + matching.in_words(counts.known), as_json)
+    show(counts.as_dict(), lines + counts.known.lines(), as_json)
 
 
 @app.command()
@@ -212,18 +209,18 @@ def symmetrize(
 ) -> None:
     """Add the symmetrized cell of a candidate, each atom on its site, as a candidate of its own;
     the candidate stays as it is."""
-    from crystalgan.data import known as matching
+    from crystalgan.data.known import known_structures
     from crystalgan.runs import symmetrizing
     from crystalgan.runs.folder import Run
 
     with keeping(lambda: AS_THEY_WERE):
         run = Run.open(run_folder)
-        compared = matching.known_structures(run.species, known or [])
+        compared = known_structures(run.species, known or [])
         new = symmetrizing.symmetrize(run, number, tolerance, compared)
     lines = [f"candidate {new} is the symmetrized cell of candidate {number} at {tolerance} Å"]
     show(
-        {"candidate": new, "known": compared.report()},
-        lines + matching.in_words(compared.report()),
+        {"candidate": new, "known": compared.report().as_dict()},
+        lines + compared.report().lines(),
         as_json,
     )
 

@@ -1,5 +1,6 @@
-"""The files of a folder, of a zip or of one path: found, measured and only then read. Nothing is
-ever unpacked to disk.
+"""The files of a folder, of a zip or of one path: found, measured and only then read.
+
+Nothing is ever unpacked to disk.
 
 Whoever packed a file may have meant harm: every size is checked before memory is taken for it, and
 a file that leads elsewhere or is damaged or is no regular file says so without keeping the others
@@ -45,11 +46,10 @@ class Unreadable(Exception):  # noqa: N818 - becomes a LeftOut
 
 
 def files(path: Path, limit: Limit) -> Found:
-    """Places, names and contents of all files that `limit` knows in a folder or a zip, or of the
-    one file.
+    """Places, names and contents of the files that `limit` knows in a folder, a zip or one path.
 
-    What a name says is wrong comes as `Unreadable` when its contents are asked for; InputError
-    where nothing can be trusted.
+    The function of a file's contents raises `Unreadable` for what its name says is wrong. Raises
+    InputError where nothing can be trusted.
     """
     if path.is_dir():
         yield from _folder(path, limit)

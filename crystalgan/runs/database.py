@@ -64,7 +64,7 @@ def timed(run: Run) -> Iterator[None]:
 
 
 def compared_with(run: Run) -> dict[str, Any] | None:
-    """What a run's candidates were compared with (`matching.Known.report`); None where that was not
+    """What a run's candidates were compared with (`known.Compared`); None where that was not
     noted, as in old runs."""
     if not (run.folder / "candidates.db").exists():
         return None

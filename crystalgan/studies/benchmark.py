@@ -137,36 +137,21 @@ def ternary_types(
     `left` is told, in a sentence each, what of the files was left out. InputError for a file
     without any.
     """
-    from crystalgan.data.readers import read_entries
+    from crystalgan.data.known import read_known
+
+    def is_ternary(structure: Structure) -> bool:
+        return len(structure.symbol_set) == 3 and shared in structure.symbol_set
 
     out: list[Structure] = []
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file or folder of ternary structures.")
-        entries, left_out = read_entries(path)
-        before = len(out)
-        for entry in entries:
-            others = sorted({site.specie.symbol for site in entry.structure} - {shared})
-            if len(others) == 2 and shared in entry.structure.composition:
-                cell = entry.structure.copy()
-                cell.replace_species(dict(zip(others, metals, strict=True)))
-                out.append(cell)
-        found = len(out) - before
-        if not found:
-            why = (
-                left_out[0]
-                if left_out
-                else f"none of its {len(entries)} cells is of {shared} and two metals"
-            )
-            raise InputError(f"{path}: holds no ternary structure ({why}).")
-        if left:
-            for x in left_out:
-                left(str(x))
-            if found < len(entries):
-                left(
-                    f"{path}: {len(entries) - found} of its {len(entries)} cells are not of"
-                    f" {shared} and two metals"
-                )
+        file = read_known(path, is_ternary, "ternary structures")
+        file.check("ternary structure", f"of {shared} and two metals")
+        for cell in file.cells:
+            others = sorted(set(cell.structure.symbol_set) - {shared})
+            out.append(cell.structure.copy())
+            out[-1].replace_species(dict(zip(others, metals, strict=True)))
+        for words in file.not_used(f"are not of {shared} and two metals") if left else ():
+            left(words)
     return out
 
 

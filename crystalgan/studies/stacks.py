@@ -91,7 +91,7 @@ def study_folder(
 ) -> Path:
     """The folder below `root` of a study of these cells with these settings: others go elsewhere,
     the same are found again."""
-    settings = [asdict(config), what, a.provenance()["sha256"], b.provenance()["sha256"]]
+    settings = [asdict(config), what, a.provenance().sha256, b.provenance().sha256]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     return root / f"{a.metal}-{b.metal}-{config.shared}_{digest}"
 
