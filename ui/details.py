@@ -175,7 +175,7 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
         ),
     )
     drawn = (
-        Drawn(found.refined, f"{identity}-refined")
+        Drawn(found.symmetrized, f"{identity}-refined")
         if refined and found.number > 1
         else Drawn(structure, identity)
     )

@@ -294,7 +294,7 @@ def symmetrize(
             " take."
         )
     batch = Batch(
-        _as_it_is(found.refined, run.species),
+        _as_it_is(found.symmetrized, run.species),
         [source.parent_a],
         [source.parent_b],
         [bool(source.raw_passed)],
