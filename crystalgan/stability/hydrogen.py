@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crystalgan.stability.hull import products
+
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
@@ -146,8 +148,6 @@ def _release(
 ) -> Release | None:
     """The release of all but `left` shared atoms of a cell."""
     from pymatgen.core import Composition, Element
-
-    from crystalgan.stability.hull import products
 
     whole = Composition(formula)
     molecules = (whole[shared] - left) / 2
