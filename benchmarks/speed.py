@@ -218,13 +218,10 @@ def memory(epochs: int) -> dict[str, Any]:
     return {"epochs": [epochs, epochs], "peak_MB": peak / 1000, "seconds": seconds}
 
 
-def evaluation(
-    count: int = 16, batches: tuple[int, ...] = (1, 4, 16), rounds: int = 3
-) -> dict[str, Any]:
+def evaluation(count: int = 16, rounds: int = 3) -> dict[str, Any]:
     """Energies with forces and stress from CHGNet, the package's and ours, in turn.
 
-    The structures are the first candidates of the shipped run. A batch is what many relaxations
-    side by side ask for at a step.
+    The structures are the first candidates of the shipped run.
     """
     from chgnet.model import CHGNet
 
@@ -233,32 +230,23 @@ def evaluation(
     structures = shipped(count)
     atoms = [structure.to_ase_atoms() for structure in structures]
     with contextlib.redirect_stdout(sys.stderr):  # it greets; stdout is the JSON's
-        package, ours = (
-            CHGNet.load(verbose=False, use_device="cpu"),
-            ChgnetEnergy(CHGNet.load(verbose=False, use_device="cpu")),
-        )
-    times: dict[str, list[float]] = {}
-
-    def timed(name: str, evaluate: Callable[[], object]) -> None:
-        start = time.perf_counter()
-        evaluate()
-        times.setdefault(name, []).append((time.perf_counter() - start) / count)
-
-    def evaluated(batch: int) -> None:
-        for k in range(0, count, batch):
-            ours.with_derivatives(atoms[k : k + batch])
-
+        package = CHGNet.load(verbose=False, use_device="cpu")
+        ours = ChgnetEnergy(CHGNet.load(verbose=False, use_device="cpu"))
+    ways: dict[str, Callable[[], object]] = {
+        "package_one_by_one": partial(
+            package.predict_structure, structures, task="efs", batch_size=1
+        ),
+        "package_16_at_once": partial(
+            package.predict_structure, structures, task="efs", batch_size=16
+        ),
+        "one_by_one": lambda: [ours.with_derivatives(one) for one in atoms],
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        timed(
-            "package_one_by_one",
-            lambda: package.predict_structure(structures, task="efs", batch_size=1),
-        )
-        timed(
-            "package_16_at_once",
-            lambda: package.predict_structure(structures, task="efs", batch_size=16),
-        )
-        for batch in batches:
-            timed(f"{batch}_at_once" if batch > 1 else "one_by_one", partial(evaluated, batch))
+        for name, evaluate in ways.items():
+            start = time.perf_counter()
+            evaluate()
+            times[name].append((time.perf_counter() - start) / count)
     seconds = {name: statistics.median(spent) for name, spent in times.items()}
     return {
         "structures": count,
@@ -270,66 +258,34 @@ def evaluation(
     }
 
 
-def relaxation(
-    count: int = 16, batches: tuple[int, ...] = (2, 4, 8), rounds: int = 3
-) -> dict[str, Any]:
-    """Structures relaxed a minute of CPU time: by the package's calculator, by ours, by ours side
-    by side; in turn.
+def relaxation(count: int = 16, rounds: int = 3) -> dict[str, Any]:
+    """Structures relaxed a minute of CPU time, by the package's calculator and by ours, in turn.
 
-    All through `perform`, so with one optimizer. The structures are those of `evaluation`. Steps
-    differ a little between batches, whose sums are rounded otherwise; a step costs what it costs.
+    Both by `relax_task`, so with one optimizer. The structures are those of `evaluation`.
     """
-    from crystalgan.stability.tasks import Outcome, Settings, Task, advance, perform
+    from crystalgan.stability.tasks import Settings, Task, relax_task
 
     tasks = [Task(number, "", structure) for number, structure in enumerate(shipped(count))]
-    ways = {"package_one_by_one": ("chgnet.model.CHGNetCalculator", 1), "one_by_one": ("chgnet", 1)}
-    ways |= {f"{batch}_at_once": ("chgnet", batch) for batch in batches}
-
-    def relaxed(potential: str, batch: int) -> list[Outcome]:
-        work, out, waiting, under_way = (
-            partial(perform, potential, Settings()),
-            dict[int, Outcome](),
-            list(tasks),
-            0,
-        )
-        if batch == 1:
-            return [work(task) for task in tasks]
-        while len(out) < count:
-            new, waiting = waiting[: batch - under_way], waiting[batch - under_way :]
-            done = advance(work, {task.candidate: task for task in new})
-            out |= done
-            under_way += len(new) - len(done)
-        return list(out.values())
-
+    ways = {"package_one_by_one": "chgnet.model.CHGNetCalculator", "one_by_one": "chgnet"}
     minutes: dict[str, list[float]] = {name: [] for name in ways}
-    steps: dict[str, list[float]] = {name: [] for name in ways}
+    steps: dict[str, float] = {}
     with contextlib.redirect_stdout(sys.stderr):
-        for potential in ("chgnet", "chgnet.model.CHGNetCalculator"):
-            perform(potential, Settings(steps=1), tasks[0])  # loads it
+        for potential in ways.values():
+            relax_task(potential, Settings(steps=1), tasks[0])  # loads it
         for _ in range(rounds):
-            for name, (potential, batch) in ways.items():
+            for name, potential in ways.items():
                 start = time.process_time()
-                outcomes = relaxed(potential, batch)
+                outcomes = [relax_task(potential, Settings(), task) for task in tasks]
                 minutes[name].append((time.process_time() - start) / 60)
                 assert all(outcome.columns["state"] == "converged" for outcome in outcomes)
-                steps[name].append(
-                    statistics.mean(outcome.columns["steps"] for outcome in outcomes)
-                )
+                steps[name] = statistics.mean(outcome.columns["steps"] for outcome in outcomes)
     rate = {name: count / statistics.median(spent) for name, spent in minutes.items()}
-    per_step = {
-        name: statistics.median(m / s for m, s in zip(minutes[name], steps[name], strict=True))
-        for name in ways
-    }
     return {
         "structures": count,
-        "steps": {name: statistics.mean(values) for name, values in steps.items()},
+        "steps": steps,
         "relaxed_per_core_minute": rate,
         "times_the_package": {
             name: value / rate["package_one_by_one"] for name, value in rate.items()
-        },
-        "times_one_by_one": {name: value / rate["one_by_one"] for name, value in rate.items()},
-        "times_one_by_one_by_step": {
-            name: per_step["one_by_one"] / value for name, value in per_step.items()
         },
     }
 

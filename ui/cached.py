@@ -330,7 +330,7 @@ def relaxed_stamp(run: Run) -> float:
 def _stability(
     folder: str, potential: str, changed: float
 ) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:
-    from crystalgan.stability.hull import stability_of
+    from crystalgan.stability.table import stability_of
 
     return stability_of(Run.open(folder), potential)
 

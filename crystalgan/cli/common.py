@@ -4,6 +4,7 @@ results, and an early end."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,33 @@ def show(data: dict[str, Any], lines: list[str], as_json: bool) -> None:
 def say_left_out(what: str) -> None:
     """Say on stderr what of a user's files was left out."""
     print(f"left out: {what}", file=sys.stderr)
+
+
+@contextmanager
+def naming_options(**options: str) -> Iterator[None]:
+    """Have errors from the core name options where they name arguments, in backquotes.
+
+    `raise_symmetry` becomes --raise-symmetry; `options` are those of another name than their
+    argument.
+
+    >>> with naming_options(select_by="--select"):
+    ...     raise InputError("`select_by` is empty; so is `raise_symmetry`.")
+    Traceback (most recent call last):
+    crystalgan.errors.InputError: --select is empty; so is --raise-symmetry.
+    """
+    try:
+        yield
+    except InputError as error:
+
+        def option(found: re.Match[str]) -> str:
+            return options.get(found[1], f"--{found[1].replace('_', '-')}")
+
+        raise InputError(re.sub(r"`([a-z_]+)`", option, str(error))) from None
+
+
+def renamed(old: str, new: str) -> None:
+    """Say on stderr that an option has another name now."""
+    print(f"{old} is called {new} now; the old name will go.", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -11,7 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan.cli.common import Json, RunFolder, config_of, keeping, path_of, show, warn
+from crystalgan.cli.common import (
+    Json,
+    RunFolder,
+    config_of,
+    keeping,
+    naming_options,
+    path_of,
+    show,
+    warn,
+)
 from crystalgan.errors import Interrupted
 
 app = typer.Typer()
@@ -264,7 +273,8 @@ def export(
     """Write selected candidates into a zip, one file each, with candidates.csv."""
     from crystalgan.stability import export as archive
 
-    count = archive.export(run_folder, out, select, rule, file_format, cell, smearing)
+    with naming_options():
+        count = archive.export(run_folder, out, select, rule, file_format, cell, smearing)
     show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
 
 

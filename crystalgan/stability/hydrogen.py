@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crystalgan.crystal.describe import shortest_distance
+from crystalgan.stability.hull import products
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -149,8 +149,6 @@ def _release(
 ) -> Release | None:
     """The release of all but `left` shared atoms of a cell."""
     from pymatgen.core import Composition, Element
-
-    from crystalgan.stability.hull import products
 
     whole = Composition(formula)
     molecules = (whole[shared] - left) / 2

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError
 from crystalgan.jobs import at_least_one
-from crystalgan.stability.hull import Phase, builtin_phases, diagram_of
-from crystalgan.stability.tasks import Settings, Task, about_potential, perform
+from crystalgan.stability.hull import Phase, diagram_of
+from crystalgan.stability.references import builtin_phases
+from crystalgan.stability.tasks import Settings, Task, about_potential, relax_task
 from crystalgan.stability.workers import Workers
 from crystalgan.storage import read_json, write_json
 from crystalgan.studies.baselines import METHODS, Field, compositions_of
@@ -73,7 +74,7 @@ def race(
         write_json(path, {"minutes": spent / 60})
     found: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
     with Workers(jobs) as workers:
-        workers.ask(about_potential, POTENTIAL, run.species)
+        workers.call(about_potential, POTENTIAL, run.species)
         phases = builtin_phases(run.species) + compounds(run, folder, workers)
         pending = {}
         for seed in seeds_of(seeds):
@@ -88,7 +89,7 @@ def race(
                         seed,
                         file,
                     )
-        for future, found_by_it in workers.as_completed(pending):
+        for future, found_by_it in workers.pool.completed(pending):
             method, seed, file = pending[future]
             measured = counted(run, phases, *found_by_it)
             write_json(file, measured)
@@ -167,7 +168,7 @@ def spend(
     started = time.process_time()
     for number, structure in enumerate(METHODS[method](field)):
         if structure is not None:
-            outcome = perform(POTENTIAL, Settings(), Task(number, "", structure))
+            outcome = relax_task(POTENTIAL, Settings(), Task(number, "", structure))
             rows.append((structure, outcome.structure, outcome.columns))
         if time.process_time() - started >= 60 * minutes:
             break
@@ -189,7 +190,9 @@ def compounds(run: Run, folder: Path, workers: Workers) -> list[Phase]:
                 outcome.structure.formula.replace(" ", ""),
                 outcome.columns["energy_per_atom"] * len(outcome.structure),
             ]
-            for task, outcome in workers.carry_out(partial(perform, POTENTIAL, Settings()), tasks)
+            for task, outcome in workers.run_tasks(
+                partial(relax_task, POTENTIAL, Settings()), tasks
+            )
             if outcome.columns["state"] == "converged"
         }
         write_json(path, found)

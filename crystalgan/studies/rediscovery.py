@@ -124,7 +124,7 @@ def _searched(
     a, b = (load_class(metal, metal, config.shared) for metal in known.metals)
     folder = study_folder(root / FOLDER, a, b, config, {})
     (run,) = trained(Job(folder / "run", a, b, config, (0,), lambda _: {}))
-    workers.ask(about_potential, POTENTIAL, run.species)
+    workers.call(about_potential, POTENTIAL, run.species)
     counts = known.structure.composition.get_el_amt_dict()
     h, n_a, n_b = (int(counts[symbol]) for symbol in run.species)
     field = replace(field_of(run, a, b, (), 0), compositions=((h, n_a, n_b),), only=True)
@@ -148,7 +148,7 @@ def _searched(
             }
         else:
             pending[workers.pool.submit(spend, method, field, minutes)] = (method, file)
-    for future, (rows, spent) in workers.as_completed(pending):
+    for future, (rows, spent) in workers.pool.completed(pending):
         method, file = pending[future]
         found[method] = matched(known.structure, rows) | {"cpu_minutes": spent}
         write_json(file, found[method])
