@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from crystalgan.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from crystalgan.model.methods import Networks, Stage
+    from crystalgan.model.learning import Learner
     from crystalgan.runs.folder import Run
 
 CHECKPOINT = "checkpoint.safetensors"
-
-
-@dataclass(frozen=True)
-class Learner:
-    """What changes while a stage of a stack of runs is trained."""
-
-    stage: Stage
-    nets: Networks
-    optimizers: dict[str, torch.optim.Adam]  # of "generators" and "discriminators"
-    rngs: list[torch.Generator]  # one for each run
 
 
 def save_checkpoint(runs: Sequence[Run], learner: Learner, epoch: int, seconds: float) -> None:
@@ -46,7 +37,23 @@ def save_checkpoint(runs: Sequence[Run], learner: Learner, epoch: int, seconds: 
 
 def load_checkpoint(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
     """Epoch and seconds of the checkpoint of this stage, loaded into place; (0, 0) where a run of
-    the stack has none."""
+    the stack has none.
+
+    InputError where one is not of these networks.
+    """
+    try:
+        return _load(runs, learner)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[-1].strip()[:100]
+        raise InputError(
+            f"{runs[0].folder / CHECKPOINT}: does not fit this run ({reason}); delete this file and"
+            " resume the run."
+        ) from None
+
+
+def _load(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
     stage = learner.stage.number
     found = [run.load(CHECKPOINT) for run in runs if (run.folder / CHECKPOINT).exists()]
     headers = [header for _, header in found]
