@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from crystalgan.crystal.describe import FoundSymmetry
+    from crystalgan.runs.metrics import Measured
 
 MANY_CELLS = 300  # of a run, that a histogram is made of
 _reading = threading.Lock()
@@ -261,13 +262,13 @@ def powder(
     return powder_pattern(_structure, wavelength)
 
 
-def measured(run: Run) -> dict[str, float | None]:
+def measured(run: Run) -> Measured:
     """Every metric of a run's candidates."""
     return _measured(str(run.folder), stamp(run))
 
 
 @st.cache_data(show_spinner="Measuring the candidates ...", max_entries=50)
-def _measured(folder: str, changed: float) -> dict[str, float | None]:
+def _measured(folder: str, changed: float) -> Measured:
     from crystalgan.runs.metrics import measure
 
     return measure(Run.open(folder))

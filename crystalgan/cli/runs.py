@@ -294,9 +294,10 @@ def _train_with_bar(run: Any) -> None:
 
     from crystalgan.errors import Stopped
     from crystalgan.runs import training
+    from crystalgan.runs.fitting import untrained_warning
     from crystalgan.runs.process import stop
 
-    warn(training.untrained_warning(run))
+    warn(untrained_warning(run))
     asked: list[int] = []
 
     def ask(name: int, *_: object) -> None:
@@ -339,7 +340,7 @@ def _train_with_bar(run: Any) -> None:
 
 
 def _print_trained(run: Any, seconds: float, as_json: bool) -> None:
-    from crystalgan.runs.training import untrained_warning
+    from crystalgan.runs.fitting import untrained_warning
 
     status = run.status()
     result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crystalgan.crystal.describe import shortest_distance
 from crystalgan.stability.hull import products
 
 if TYPE_CHECKING:

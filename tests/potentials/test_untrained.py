@@ -17,8 +17,8 @@ from test_app import _not_the_first_visit, open_page  # noqa: F401 - a fixture o
 
 from crystalgan.potentials.registry import LEFT_OUT, untrained
 from crystalgan.runs.database import load_candidate
+from crystalgan.runs.fitting import untrained_warning
 from crystalgan.runs.folder import SHIPPED, Run
-from crystalgan.runs.training import untrained_warning
 from crystalgan.stability.export import export
 from crystalgan.stability.relaxations import Relaxations, open_relaxed
 from ui import cached
