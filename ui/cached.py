@@ -275,14 +275,14 @@ def _measured(folder: str, changed: float) -> Measured:
 
 
 def archive(
-    folder: str, select_by: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian"
+    folder: str, select: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian"
 ) -> bytes:
     """The zip that `export` writes, as bytes."""
     from crystalgan.stability.export import export
 
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "candidates.zip"
-        export(folder, path, select_by, None, file_format, cell, smearing)
+        export(folder, path, select, None, file_format, cell, smearing)
         return path.read_bytes()
 
 
