@@ -1,19 +1,18 @@
-"""Structures that compete with candidates: built-in elements and binaries, compounds of the two
-metals, and a user's own phases."""
+"""Structures that compete with candidates: built-in ones, compounds of the metals, a user's own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crystalgan.data.classes import ASSETS, builtin_classes, load_class
+from crystalgan.data.known import builtin_binaries, builtin_elements, read_known
 from crystalgan.errors import InputError
 from crystalgan.stability.hull import Phase, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from typing import Any
 
     from pymatgen.core import Structure
@@ -52,23 +51,16 @@ def builtin_references(species: tuple[str, ...]) -> tuple[Reference, ...]:
     >>> [reference.name for reference in builtin_references(("H", "Pd", "Ni"))][:3]
     ['H H2_hcp', 'Pd fcc', 'Ni fcc']
     """
-    from ase.io import read
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    elements = {str(atoms.symbols[0]): atoms for atoms in read(ASSETS / "elements.extxyz", ":")}
-    shared, *metals = species
+    elements = builtin_elements()
     if missing := [symbol for symbol in species if symbol not in elements]:
         raise InputError(
             f"There is no built-in phase of {', '.join(missing)}: no energy above the hull can be"
             " said."
         )
-    out = [
-        Reference.of(symbol, AseAtomsAdaptor.get_structure(elements[symbol]), elements[symbol].info)
-        for symbol in species
-    ]
-    for metal in metals:
-        cells = load_class(metal, metal, shared).entries if metal in builtin_classes() else ()
-        out += [Reference.of(f"{metal}-{shared}", cell.structure, cell.info) for cell in cells]
+    out = [Reference.of(s, elements[s].structure, elements[s].info) for s in species]
+    for c in builtin_binaries(species):
+        name = f"{c.metal}-{c.shared}"
+        out += [Reference.of(name, cell.structure, cell.info) for cell in c.entries]
     return tuple(out)
 
 
@@ -110,31 +102,14 @@ def other_structures(
     `left_out` is called with a sentence for each part of the files that is not used. Raises
     InputError for a file without any such structure.
     """
-    from crystalgan.data.readers import read_entries
-
+    elements, system = set(species), "-".join(species)
     out: dict[str, Structure] = {}
-    for path in map(Path, paths):
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file or folder of phases.")
-        entries, skipped = read_entries(path)
-        mine = [e for e in entries if {site.specie.symbol for site in e.structure} <= set(species)]
-        if not mine:
-            why = (
-                skipped[0]
-                if skipped
-                else f"none of its {len(entries)} cells is of {'-'.join(species)} alone"
-            )
-            raise InputError(f"{path}: holds no phase that competes ({why}).")
-        above = f"{path if path.is_dir() else path.parent}/"
-        out |= {
-            f"{e.where.removeprefix(above)} {short(e.structure.formula)}": e.structure for e in mine
-        }
+    for path in paths:
+        file = read_known(path, lambda structure: set(structure.symbol_set) <= elements, "phases")
+        file.check("phase that competes", f"of {system} alone")
+        for cell in file.cells:
+            out[f"{file.place(cell.where)} {short(cell.structure.formula)}"] = cell.structure
         if left_out:
-            for x in skipped:
-                left_out(str(x))
-            if strangers := len(entries) - len(mine):
-                left_out(
-                    f"{path}: {strangers} of its {len(entries)} cells hold other elements than"
-                    f" {'-'.join(species)}"
-                )
+            for words in file.not_used(f"hold other elements than {system}"):
+                left_out(words)
     return out

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError
 from crystalgan.jobs import at_least_one
-from crystalgan.runs.folder import Run, read_json, write_json
 from crystalgan.stability.hull import Phase, diagram_of
 from crystalgan.stability.references import builtin_phases
 from crystalgan.stability.tasks import Settings, Task, about_potential, relax_task
 from crystalgan.stability.workers import Workers
+from crystalgan.storage import read_json, write_json
 from crystalgan.studies.baselines import METHODS, Field, compositions_of
 from crystalgan.studies.stacks import Job, check_minutes, seeds_of, study_folder, trained
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
+    from crystalgan.runs.folder import Run
 
 FOLDER = "race"
 POTENTIAL = "chgnet"  # the one that the built-in elements and binaries have energies from
@@ -137,36 +138,22 @@ def ternary_types(
     `left` is told, in a sentence each, what of the files was left out. InputError for a file
     without any.
     """
-    from crystalgan.data.readers import read_entries
+    from crystalgan.data.known import read_known
+
+    def is_ternary(structure: Structure) -> bool:
+        return len(structure.symbol_set) == 3 and shared in structure.symbol_set
 
     out: list[Structure] = []
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file or folder of ternary structures.")
-        entries, left_out = read_entries(path)
-        before = len(out)
-        for entry in entries:
-            others = sorted({site.specie.symbol for site in entry.structure} - {shared})
-            if len(others) == 2 and shared in entry.structure.composition:
-                cell = entry.structure.copy()
-                cell.replace_species(dict(zip(others, metals, strict=True)))
-                out.append(cell)
-        found = len(out) - before
-        if not found:
-            why = (
-                left_out[0]
-                if left_out
-                else f"none of its {len(entries)} cells is of {shared} and two metals"
-            )
-            raise InputError(f"{path}: holds no ternary structure ({why}).")
+        file = read_known(path, is_ternary, "ternary structures")
+        file.check("ternary structure", f"of {shared} and two metals")
+        for cell in file.cells:
+            others = sorted(set(cell.structure.symbol_set) - {shared})
+            out.append(cell.structure.copy())
+            out[-1].replace_species(dict(zip(others, metals, strict=True)))
         if left:
-            for x in left_out:
-                left(str(x))
-            if found < len(entries):
-                left(
-                    f"{path}: {len(entries) - found} of its {len(entries)} cells are not of"
-                    f" {shared} and two metals"
-                )
+            for words in file.not_used(f"are not of {shared} and two metals"):
+                left(words)
     return out
 
 
@@ -226,10 +213,10 @@ def counted(
     from crystalgan.crystal.matching import StructureIndex
     from crystalgan.crystal.repair import check
     from crystalgan.data.known import known_structures
-    from crystalgan.runs.candidates import rules_of
+    from crystalgan.runs.checking import rules_of
 
     rule, known, seen = (
-        rules_of(run)["learned"],
+        rules_of(run.rule, *run.classes())["learned"],
         known_structures(run.species),
         StructureIndex[int](),
     )

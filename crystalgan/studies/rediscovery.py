@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.data.classes import builtin_classes, load_class
-from crystalgan.errors import InputError
-from crystalgan.runs.folder import read_json, write_json
+from crystalgan.data.known import read_known
 from crystalgan.stability.tasks import about_potential
 from crystalgan.stability.workers import Workers
-from crystalgan.storage import saying
+from crystalgan.storage import read_json, saying, write_json
 from crystalgan.studies.baselines import LARGEST, METHODS, origins_of
 from crystalgan.studies.benchmark import POTENTIAL, field_of, spend
 from crystalgan.studies.stacks import Job, check_minutes, study_folder, trained
@@ -33,7 +32,7 @@ FOLDER, FILE = "rediscovery", "rediscovery.json"
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownTernary:
     """A known ternary structure: its name, its primitive cell, its metals, or why it cannot be
     asked for."""
 
@@ -45,28 +44,20 @@ class Known:
 
 def known_ternaries(
     path: Path, shared: str, left: Callable[[str], None] | None = None
-) -> list[Known]:
+) -> list[KnownTernary]:
     """The structures of a file, each with its two metals; those that no two built-in classes are of
     say so.
 
     `left` is told, in a sentence each, what of the file was left out. InputError where nothing can
     be read.
     """
-    from crystalgan.data.readers import read_entries
-
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file of known structures.")
-    entries, left_out = read_entries(path)
-    if not entries:
-        raise InputError(
-            f"{path}: holds no structure that can be read"
-            f" ({left_out[0] if left_out else 'it is empty'})."
-        )
+    file = read_known(path, lambda _: True)
+    file.check("structure that can be read", "one")
     if left:
-        for x in left_out:
-            left(str(x))
+        for words in file.not_used(""):
+            left(words)
     out = []
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(file.cells, 1):
         cell = entry.structure.get_primitive_structure()
         metals = tuple(sorted({site.specie.symbol for site in cell} - {shared}))
         reason = ""
@@ -74,12 +65,14 @@ def known_ternaries(
             reason = f"not of {shared} and two metals"
         elif strange := sorted(set(metals) - set(builtin_classes())):
             reason = f"no built-in class of {', '.join(strange)}"
-        out.append(Known(f"{number} {cell.composition.reduced_formula}", cell, metals, reason))
+        out.append(
+            KnownTernary(f"{number} {cell.composition.reduced_formula}", cell, metals, reason)
+        )
     return out
 
 
 def rediscover(
-    known: Sequence[Known],
+    known: Sequence[KnownTernary],
     config: Config,
     root: Path,
     minutes: float = 2.0,
@@ -126,7 +119,7 @@ def rediscover(
 
 
 def _searched(
-    workers: Workers, known: Known, config: Config, root: Path, minutes: float
+    workers: Workers, known: KnownTernary, config: Config, root: Path, minutes: float
 ) -> dict[str, dict[str, Any]]:
     """What every method found of one known structure."""
     a, b = (load_class(metal, metal, config.shared) for metal in known.metals)
