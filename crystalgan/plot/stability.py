@@ -35,8 +35,8 @@ def hull_figure(
     """The convex hull seen from above: stable phases and the lines between them, candidates by
     their energy above it.
 
-    `table` is that of `stability.table_of`; `customdata` of a candidate's point begins with its id,
-    a ring is the current one.
+    `table` is that of `stability.table.table_of`; `customdata` of a candidate's point begins with
+    its id, a ring is the current one.
     """
     import plotly.graph_objects as go
     from pymatgen.core import Composition

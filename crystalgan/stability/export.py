@@ -245,7 +245,7 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str], cells: list[Setting])
     table = pd.DataFrame(lines, dtype=object).set_index("id", drop=False)
     columns = [*FIRST, *map(passed_key, rules), *(f"shortest_{pair}_A" for pair in shortest)]
     columns += [*energies.columns, *LAST, *(f"verdict_{rule}" for rule in rules)]
-    table = table.join(energies.astype(object).map(_rounded))
+    table = table.join(energies.astype(object).map(_rounded).astype(object))
     return table.reindex(columns=columns).to_csv(index=False, lineterminator="\r\n")
 
 

@@ -12,7 +12,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.errors import InputError
-from crystalgan.stability.hull import Phase, builtin_phases, diagram_of
+from crystalgan.stability.hull import Phase, diagram_of
+from crystalgan.stability.references import builtin_phases
 from crystalgan.studies.baselines import METHODS
 from crystalgan.studies.benchmark import counted, field_of, race, results, spend, ternary_types
 
