@@ -150,8 +150,9 @@ def ternary_types(
             others = sorted(set(cell.structure.symbol_set) - {shared})
             out.append(cell.structure.copy())
             out[-1].replace_species(dict(zip(others, metals, strict=True)))
-        for words in file.not_used(f"are not of {shared} and two metals") if left else ():
-            left(words)
+        if left:
+            for words in file.not_used(f"are not of {shared} and two metals"):
+                left(words)
     return out
 
 
