@@ -16,7 +16,7 @@ import streamlit as st
 from crystalgan.errors import InputError
 from crystalgan.runs.database import compared_with, identity
 from crystalgan.runs.folder import Run
-from crystalgan.runs.zipped import known_folder
+from crystalgan.runs.run_zip import known_folder
 from ui import cached, databases, work
 from ui.classes import FILE_TYPES
 

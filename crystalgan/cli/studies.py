@@ -199,7 +199,7 @@ def metrics(run_folder: RunFolder, as_json: Json = False) -> None:
         f" {metric(name).unit:8} {metric(name).definition}"
         for name, value in found.items()
     ]
-    show(found, lines, as_json)
+    show(dict(found), lines, as_json)
 
 
 @contextmanager

@@ -1,5 +1,4 @@
-"""Symmetry that cells keep on their way through the networks: found in the parents, kept by what is
-added to them.
+"""`Symmetry`: operations that cells keep on their way through networks and transfer.
 
 Generators put out any change; its projection keeps every operation of the cell
 (`Symmetry.project`). The feature transfer keeps those operations of one parent that also map the
@@ -15,16 +14,14 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
+    from collections.abc import Callable
 
 MOST_OPERATIONS = 48  # of a point group, and so of a primitive cell
 
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Operations x -> R x + t of fractional coordinates that keep cells; each takes atom i onto
-    atom image[i].
+    """Operations x -> R x + t of fractional coordinates that keep cells; atom i becomes image[i].
 
     Atoms are numbered through all rows of all slots; those in the padding stay where they are.
     """
@@ -34,16 +31,19 @@ class Symmetry:
     count: Tensor  # [...], how many of the operations are there
     lattice: Tensor  # [..., 3, 3], of the cells that were found to have them, Å
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All four, in the order of the fields."""
+        return self.rotation, self.image, self.count, self.lattice
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Symmetry:
         """The same with every tensor changed in its leading axes."""
-        return Symmetry(
-            *(change(tensor) for tensor in (self.rotation, self.image, self.count, self.lattice))
-        )
+        return Symmetry(*map(change, self.tensors))
 
     def project(self, x: Tensor, transposed: bool = False) -> Tensor:
-        """The part of changes `[..., features]`, as `Cells.features`, that keeps all operations;
-        linear, and its own square.
+        """The part of changes `[..., features]` of `Cells.features` that keeps all operations.
 
+        This is a linear projection.
         No gradient of its own; `transposed` is the adjoint map, which takes gradients back.
         """
         from crystalgan.crystal.kernels.symmetry import project
@@ -59,9 +59,3 @@ class Symmetry:
         arrays = (t.numpy() for t in (flat.rotation, flat.image, flat.count, flat.lattice))
         out = project(x.detach().reshape(-1, x.shape[-1]).contiguous().numpy(), *arrays, transposed)
         return torch.from_numpy(out).view(x.shape)
-
-
-def joined(every: Sequence[Symmetry], join: Callable[[list[Tensor]], Tensor]) -> Symmetry:
-    """Several as one, tensor by tensor: stacked, or one after the other."""
-    names = ("rotation", "image", "count", "lattice")
-    return Symmetry(*(join([getattr(one, name) for one in every]) for name in names))

@@ -10,6 +10,8 @@ from crystalgan.studies.benchmark import title as race_title
 from crystalgan.studies.table2 import paper_counts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import plotly.graph_objects as go
 
 METHOD_NAMES = {
@@ -162,7 +164,7 @@ def ablation_figure(result: dict[str, Any]) -> go.Figure:
     return figure
 
 
-def validity_figure(measured: dict[str, dict[str, float | None]]) -> go.Figure:
+def validity_figure(measured: Mapping[str, Mapping[str, float | None]]) -> go.Figure:
     """Shares (%) of runs' candidates that keep each rule and are unique; `measured`: name -> what
     `metrics.measure` gives."""
     import plotly.graph_objects as go

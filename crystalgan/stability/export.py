@@ -17,7 +17,7 @@ from crystalgan.errors import InputError
 from crystalgan.potentials.registry import untrained
 from crystalgan.runs.database import passed_key, rule_names, structure_of
 from crystalgan.runs.folder import Run
-from crystalgan.runs.zipped import member
+from crystalgan.runs.run_zip import member
 from crystalgan.stability.relaxations import potentials_of
 from crystalgan.stability.selection import select_rows
 from crystalgan.stability.table import stability_of

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgan.crystal.describe import symmetry
+from crystalgan.crystal.describe import shortest_distance, symmetry
 from crystalgan.crystal.lattice import reduced
 from crystalgan.errors import InputError
 from crystalgan.potentials.registry import load_potential, unknown_elements
-from crystalgan.stability.hydrogen import shortest
 from crystalgan.stability.relax import HopelessError, TooLongError, relax
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def symmetrize_task(potential: str, tolerance: float, seconds: float, task: Task
     if found.number <= before.number:
         return failed_outcome(task, f"No symmetry above {before.symbol} within {tolerance} Å")
     try:
-        cell = found.refined.get_primitive_structure()
+        cell = found.symmetrized.get_primitive_structure()
         check = _limits(cell, seconds)
         result = relax(cell, _potential(potential), FMAX, STEPS, check, keep_symmetry=TIGHT)
     except Exception as error:  # noqa: BLE001 - as above
@@ -199,8 +198,8 @@ def runaway(start: Structure, structure: Structure) -> str | None:
     change = structure.volume / start.volume
     if not SHRUNK < change < SWOLLEN:
         return f"the volume became {change:.1f} times that at the start"
-    now, before = shortest(structure), shortest(start)
-    if now and now < MOLECULE and not (before and before < MOLECULE):  # solid H2 is of molecules
+    now, before = shortest_distance(structure, "H", "H"), shortest_distance(start, "H", "H")
+    if now < MOLECULE <= before:  # solid hydrogen is of molecules from the start
         return f"hydrogen became a molecule, H-H {now:.2f} Å"
     return None
 

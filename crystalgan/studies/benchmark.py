@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError
 from crystalgan.jobs import at_least_one
-from crystalgan.runs.folder import Run, read_json, write_json
 from crystalgan.stability.hull import Phase, diagram_of
 from crystalgan.stability.references import builtin_phases
 from crystalgan.stability.tasks import Settings, Task, about_potential, relax_task
 from crystalgan.stability.workers import Workers
+from crystalgan.storage import read_json, write_json
 from crystalgan.studies.baselines import METHODS, Field, compositions_of
 from crystalgan.studies.stacks import Job, check_minutes, seeds_of, study_folder, trained
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
+    from crystalgan.runs.folder import Run
 
 FOLDER = "race"
 POTENTIAL = "chgnet"  # the one that the built-in elements and binaries have energies from
@@ -212,10 +213,10 @@ def counted(
     from crystalgan.crystal.matching import StructureIndex
     from crystalgan.crystal.repair import check
     from crystalgan.data.known import known_structures
-    from crystalgan.runs.candidates import rules_of
+    from crystalgan.runs.checking import rules_of
 
     rule, known, seen = (
-        rules_of(run)["learned"],
+        rules_of(run.rule, *run.classes())["learned"],
         known_structures(run.species),
         StructureIndex[int](),
     )

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.data.classes import builtin_classes, load_class
 from crystalgan.data.known import read_known
-from crystalgan.runs.folder import read_json, write_json
 from crystalgan.stability.tasks import about_potential
 from crystalgan.stability.workers import Workers
-from crystalgan.storage import saying
+from crystalgan.storage import read_json, saying, write_json
 from crystalgan.studies.baselines import LARGEST, METHODS, origins_of
 from crystalgan.studies.benchmark import POTENTIAL, field_of, spend
 from crystalgan.studies.stacks import Job, check_minutes, study_folder, trained

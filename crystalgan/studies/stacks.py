@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError, TrainingError
 from crystalgan.jobs import at_least_one, end_children, one_thread, spawning
-from crystalgan.runs.folder import Run, list_runs, read_json, write_json
+from crystalgan.runs.listing import find_runs
+from crystalgan.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
+    from crystalgan.runs.folder import Run
 
     Values = dict[str, float]
 
@@ -142,8 +144,8 @@ def trained(job: Job) -> list[Run]:
     """The finished runs of a job, one for each seed."""
     from crystalgan.runs.training import new_run, new_step2, resume_stack
 
-    there = {run.config.seed: run for run in list_runs(job.folder)}
-    sources = {run.config.seed: run for run in list_runs(job.step1)} if job.step1 else {}
+    there = _by_seed(job.folder)
+    sources = _by_seed(job.step1) if job.step1 else {}
     runs = []
     for seed in job.seeds:
         config = replace(job.config, seed=seed)
@@ -158,6 +160,15 @@ def trained(job: Job) -> list[Run]:
     except TrainingError as error:
         raise TrainingError(f"{job.folder}: {error}") from None
     return runs
+
+
+def _by_seed(folder: Path) -> dict[int, Run]:
+    """The runs of a folder by their seed; InputError where one is damaged, for a new one would hide
+    it."""
+    found = find_runs(folder)
+    for broken in found.broken:
+        raise InputError(broken.sentence)
+    return {run.config.seed: run for run in found.runs}
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

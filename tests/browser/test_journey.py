@@ -11,8 +11,9 @@ from pymatgen.core import Structure
 
 from crystalgan.data.classes import builtin_classes, builtin_sizes
 from crystalgan.runs.database import candidates_table
-from crystalgan.runs.folder import SHIPPED, Run, list_runs
-from crystalgan.runs.zipped import pack_run
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.listing import list_runs
+from crystalgan.runs.run_zip import pack_run
 
 from .conftest import Server
 from .steps import (

@@ -18,12 +18,13 @@ from ase import Atoms
 from crystalgan.config import Config
 from crystalgan.errors import InputError
 from crystalgan.runs.database import candidates_table, get_row, open_database
-from crystalgan.runs.folder import SHIPPED, Run, copy_shipped, list_runs
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.listing import copy_shipped, find_runs, list_runs
+from crystalgan.runs.run_zip import pack_run, unpack_run
 from crystalgan.runs.training import new_run
-from crystalgan.runs.zipped import pack_run, unpack_run
 from crystalgan.stability.export import select
 from crystalgan.stability.relaxations import potentials_of
-from ui.work import keep, open_runs
+from ui.work import keep
 
 SHIPPED_RUN = SHIPPED / "Pd-Ni-H_shipped"
 EARLY = ("holds no candidates yet", "holds no candidate 1", "no candidate is selected")
@@ -38,12 +39,17 @@ from crystalgan.runs.database import open_database
 from crystalgan.stability.relaxations import open_relaxed
 from crystalgan.runs.folder import Run
 run = Run.open(sys.argv[1])
+COLUMNS = {"potential": "EMT", "version": "1", "settings": "", "state": "failed", "candidate": 1,
+           "phase": "", "decision": "kept", "seed": 0, "number": 0, "draw": 0, "spacegroup": 1,
+           "spacegroup_symbol": "P1", "ternary": False, "raw_passed": False, "unique": True,
+           "duplicate_of": -1, "parent_a": 0, "parent_b": 0, "passed_paper": True,
+           "passed_learned": True}
+DATA = {"shortest": {}, "note": "", "verdicts": {}, "reason": ""}
 print("ready", flush=True)
 for number in map(int, sys.stdin):  # each line a round
     for name, open_it in (("candidates.db", open_database), ("relaxed.db", open_relaxed)):
         with run.hold(name), (database := open_it(run, make=True)):
-            database.write(bulk("Pd"), key_value_pairs={"potential": "EMT", "candidate": 1, "decision": "kept"},
-                           data={"shortest": {}, "note": ""})
+            database.write(bulk("Pd"), key_value_pairs=COLUMNS, data=DATA)
     print("done", flush=True)
 """
 
@@ -59,7 +65,7 @@ def look(run):
         lambda: select(run, "kept"),
         lambda: potentials_of(run),
         run.metrics,
-        lambda: open_runs(run.folder.parent)[1] and pytest.fail("a run was left out"),
+        lambda: find_runs(run.folder.parent).broken and pytest.fail("a run was left out"),
     ):
         try:
             reader()

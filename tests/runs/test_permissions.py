@@ -25,8 +25,8 @@ from crystalgan.config import Config
 from crystalgan.errors import InputError
 from crystalgan.runs.database import candidates_table, decide
 from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.run_zip import pack_run, unpack_run
 from crystalgan.runs.training import new_run, resume
-from crystalgan.runs.zipped import pack_run, unpack_run
 from crystalgan.storage import problem, write_whole
 from crystalgan.studies import datacard, datacard_text
 
