@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from crystalgan.data.asking import Record, Unusable, plain
 from crystalgan.data.cell_checks import cell_problem
-from crystalgan.data.optimade import Record, Unusable, ask, base_url, plain
+from crystalgan.data.providers import ask, base_url
 from crystalgan.data.readers import LeftOut
 from crystalgan.errors import InputError
 from crystalgan.resources import cache_folder
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from crystalgan.data.optimade import Progress
+    from crystalgan.data.asking import Progress
 
 ELSEWHERE = "choose another place with --cache"
 MAX_ATOMS = 100  # in one cell
