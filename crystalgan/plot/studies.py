@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crystalgan.plot.training import OKABE_ITO
+from crystalgan.plot.style import OKABE_ITO
 from crystalgan.studies.benchmark import title as race_title
 from crystalgan.studies.table2 import paper_counts
 
