@@ -73,5 +73,5 @@ def test_commands_write_the_file(tmp_path, small_run):
 
 
 def test_arguments_are_options_in_a_shell():
-    words = "0 `seeds` were asked for; or choose another `root`, not `other`."
-    assert in_options(words) == "0 --seeds were asked for; or choose another --runs, not `other`."
+    words = "No `processes`; choose another `root`, not `other`."
+    assert in_options(words) == "No --jobs; choose another --runs, not `other`."

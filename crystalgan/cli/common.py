@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 OPTIONS = {
     "root": "--runs",
     "processes": "--jobs",
-    "seeds": "--seeds",
-    "minutes": "--minutes",
-    "trials": "--trials",
-    "folds": "--folds",
-    "out": "--out",
-    "types": "--types",
 }
 
 
@@ -105,8 +99,8 @@ def keeping(words: Callable[[], str]) -> Iterator[None]:
 def in_options(words: str) -> str:
     """An error's sentence with the options of the shell in place of the core's arguments.
 
-    >>> in_options("0 `processes` were asked for; ask for at least 1.")
-    '0 --jobs were asked for; ask for at least 1.'
+    >>> in_options("runs: no permission to write it; choose another `root`.")
+    'runs: no permission to write it; choose another --runs.'
     """
     for argument, option in OPTIONS.items():
         words = words.replace(f"`{argument}`", option)

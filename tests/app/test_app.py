@@ -185,7 +185,7 @@ def test_several_runs_side_by_side_and_table2(monkeypatch, tmp_path, finished):
     app.run()
     assert app.dataframe[-1].value["paper"].tolist() == [0, 0, 4, 9]
     assert "1 seed of 1 + 1 epochs" in app.selectbox(key="table2").options[0]
-    assert any("crystalgan race" in text.value for text in app.caption)
+    assert any("crystalgan benchmark" in text.value for text in app.caption)
     counts = {
         "relaxed": 9,
         "converged": 8,
@@ -208,7 +208,7 @@ def test_several_runs_side_by_side_and_table2(monkeypatch, tmp_path, finished):
     (tmp_path / "race" / "some" / "race-2-1.json").write_text(json.dumps(result))
     app.run()
     assert app.dataframe[-1].value["hits_0.1"].tolist() == [4]
-    assert "2 CPU minutes" in app.selectbox(key="race").options[0]
+    assert "2 CPU minutes" in app.selectbox(key="benchmark").options[0]
     (tmp_path / "race" / "some" / "race-2-1.json").write_text("{}")
     app.run()
     assert any("race-2-1.json: damaged" in box.value for box in app.error)
