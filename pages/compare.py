@@ -1,4 +1,4 @@
-"""Compare runs: every metric side by side, distances against the parents, and results of studies."""
+"""Compare runs: every metric side by side, distances against the parents, results of studies."""
 
 from __future__ import annotations
 
@@ -103,9 +103,8 @@ def chosen(results: list[Result], key: str, about: str, command: str) -> Result 
         )
         return None
     titles = [result.title for result in results]
-    return results[
-        st.selectbox("Result", range(len(results)), format_func=titles.__getitem__, key=key)
-    ]
+    number = st.selectbox("Result", range(len(results)), format_func=titles.__getitem__, key=key)
+    return results[number]
 
 
 def show_table2() -> None:

@@ -87,8 +87,8 @@ def table2_figure(results: Sequence[Table2Result]) -> go.Figure:
 
 def _bars(
     name: str,
-    x: list[str],
-    y: list[float | None],
+    x: Sequence[str],
+    y: Sequence[float | None],
     colour: str,
     spread: dict[str, Any] | None = None,
 ) -> go.Bar:

@@ -68,7 +68,7 @@ class VariantScores:
         """What JSON holds of it: each score, its spread as `<score>_std`, or the `error`."""
         if self.error:
             return {"error": self.error}
-        out = {}
+        out: dict[str, Any] = {}
         for score, mean in self.mean.items():
             out |= {score: mean, f"{score}_std": self.std[score]}
         return out
