@@ -1,9 +1,6 @@
 """How far a command is, in a file: whole, not too often, and always the last word."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -61,15 +58,11 @@ def test_a_bar_is_drawn_on_stderr_where_no_file_is_named(capsys):
     assert "1/3" in err
 
 
-def test_commands_write_the_file(tmp_path, small_run):
-    path = tmp_path / "progress.json"
-    subprocess.run(
-        [sys.executable, "-m", "crystalgan", "generate", str(small_run.folder), "-n", "40"],
-        env=os.environ | {VARIABLE: str(path)},
-        check=True,
-        capture_output=True,
-    )
-    assert read_progress(path) == Progress(40, 40, "candidates")
+def test_commands_write_the_file(tmp_path, monkeypatch, crystalgan, studied_run):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.json"))
+    code, _, err = crystalgan("generate", studied_run.folder, "-n", 40)
+    assert (code, err) == (0, "")
+    assert read_progress(tmp_path / "progress.json") == Progress(40, 40, "candidates")
 
 
 def test_arguments_are_options_in_a_shell():

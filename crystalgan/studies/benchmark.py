@@ -144,16 +144,23 @@ def benchmark(
     what = {"types": [s.formula for s in types], "hull": "with compounds"}
     folder = study_folder(root / STUDY, a, b, base, what)
     run, training_minutes = _trained(a, b, base, folder)
-    with trial_pool(processes) as pool:
-        pool.submit(about_potential, POTENTIAL, run.species).result()  # says what is wrong with it
-        phases = builtin_phases(run.species) + compounds(run, folder, pool)
+    files = {
+        folder / f"{source}-{minutes:g}-{seed}.json": (source, seed)
+        for seed in seeds_of(seeds)
+        for source in SOURCES
+    }
+    counts = {file: TrialCounts.of(read_json(file)) for file in files if file.exists()}
+    missing = {file: of for file, of in files.items() if file not in counts}
+    if missing:
+        given = {seed: task_of(run, a, b, types, seed) for seed in {s for _, s in missing.values()}}
         tasks = {
-            folder / f"{source}-{minutes:g}-{seed}.json": TrialTask(source, given, minutes)
-            for seed in seeds_of(seeds)
-            for given in [task_of(run, a, b, types, seed)]
-            for source in SOURCES
+            file: TrialTask(source, given[seed], minutes)
+            for file, (source, seed) in missing.items()
         }
-        counts = _counts(tasks, run, phases, pool, progress)
+        with trial_pool(processes) as pool:
+            pool.submit(about_potential, POTENTIAL, run.species).result()  # may refuse
+            phases = builtin_phases(run.species) + compounds(run, folder, pool)
+            counts |= _counts(tasks, run, phases, pool, progress)
     result = BenchmarkResult(
         f"{a.metal}-{b.metal}",
         config.shared,
@@ -161,7 +168,7 @@ def benchmark(
         seeds,
         training_minutes,
         asdict(base),
-        summarise([(task.source, counts[file]) for file, task in tasks.items()]),
+        summarise([(source, counts[file]) for file, (source, _) in files.items()]),
     )
     write_json(folder / f"{STUDY}-{minutes:g}-{seeds}.json", result.as_dict())
     return result
@@ -196,11 +203,9 @@ def _counts(
     pool: Pool,
     progress: Callable[[str], None] | None,
 ) -> dict[Path, TrialCounts]:
-    """The counts of each trial by its file: those that are there, and those that are run now."""
-    found = {file: TrialCounts.of(read_json(file)) for file in tasks if file.exists()}
-    pending = {
-        pool.submit(run_trial, task): file for file, task in tasks.items() if file not in found
-    }
+    """Run each trial and keep its counts in its file."""
+    found = {}
+    pending = {pool.submit(run_trial, task): file for file, task in tasks.items()}
     for future, trial in pool.completed(pending):
         file = pending[future]
         found[file] = counts = count_trial(trial, run, phases)

@@ -23,6 +23,7 @@ from crystalgan.studies.trials import POTENTIAL, TrialTask, run_trial, task_of, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from pymatgen.core import Structure
 
@@ -227,12 +228,12 @@ def _searched(
     a, b = (load_class(metal, metal, config.shared) for metal in known.metals)
     folder = study_folder(root / STUDY, a, b, config, {})
     run = train_one(folder / "run", a, b, config)
-    pool.submit(about_potential, POTENTIAL, run.species).result()  # says what is wrong with it
     counts = known.structure.composition.get_el_amt_dict()
     h, n_a, n_b = (int(counts[symbol]) for symbol in run.species)
     task = replace(task_of(run, a, b, (), 0), compositions=((h, n_a, n_b),), only=True)
     atoms = [c.cells().mask.sum(-1).tolist() for c in (a, b)]
-    found, pending = {}, {}
+    found = {}
+    pending: dict[Future[Trial], tuple[str, Path]] = {}
     for source in SOURCES:
         file = folder / f"{known.name.replace(' ', '-')}-{source}-{minutes:g}.json"
         if file.exists():
@@ -240,6 +241,8 @@ def _searched(
         elif (problem := impossible(source, task, *atoms)) is not None:
             found[source] = Match(reason=problem)
         else:
+            if not pending:
+                pool.submit(about_potential, POTENTIAL, run.species).result()  # may refuse
             future = pool.submit(run_trial, TrialTask(source, task, minutes))
             pending[future] = (source, file)
     for future, trial in pool.completed(pending):
