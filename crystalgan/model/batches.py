@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from crystalgan.crystal.cells import Cells, swapped
-from crystalgan.crystal.symmetry import joined
+from crystalgan.crystal.cells import Cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,24 +52,12 @@ class Data:
             else:
                 rows = torch.cat((of_x[..., part], of_y[..., part] + sizes[0]), 1)
                 start = perturb(self._both.gathered(rows), self.perturbation, rngs)
-                yield start, swapped(start)
+                yield start, start.swapped()
 
     @cached_property
     def _both(self) -> Cells:
-        """The cells of x and then those of y, which takes the names of x: one pool to draw both
-        from at once."""
-        parts = (
-            torch.cat((getattr(self.x, name), getattr(self.y, name)), 1)
-            for name in ("lattice", "frac", "mask")
-        )
-        lattice, frac, mask = parts
-        symmetries = [cells.symmetry for cells in (self.x, self.y) if cells.symmetry]
-        symmetry = (
-            joined(symmetries, lambda tensors: torch.cat(tensors, 1))
-            if len(symmetries) == 2
-            else None
-        )
-        return Cells(lattice, frac, mask, self.x.species, symmetry)
+        """The cells of x and then those of y: one pool to draw both from at once."""
+        return Cells.cat((self.x, self.y), 1)
 
 
 def shuffled(size: int, count: int, rng: torch.Generator) -> Tensor:

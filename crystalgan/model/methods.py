@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crystalgan.config import Config
     from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.limits import Limits
-    from crystalgan.model.pair_potential import PairEnergy
+    from crystalgan.model.pair_potential import PairPotential
 
 Terms = dict[str, Tensor]
 
@@ -109,7 +109,7 @@ class Prior:
     asked for, an energy."""
 
     limits: Limits
-    energy: PairEnergy | None = None
+    energy: PairPotential | None = None
 
 
 @dataclass(frozen=True)

@@ -8,27 +8,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from crystalgan.config import mixed
-from crystalgan.crystal.cells import Cells, stacked
+from crystalgan.crystal.cells import Cells
 from crystalgan.crystal.limits import Limits, limits_of, with_learned_limits
 from crystalgan.crystal.repair import repair, rescale, satisfies
-from crystalgan.crystal.symmetry import joined
 from crystalgan.errors import InputError
 from crystalgan.model import methods
 from crystalgan.model.batches import noise, pair_order, perturb, shuffled, union
 from crystalgan.model.methods import METHODS, Networks, Stage
 from crystalgan.model.reference import reference_of
-from crystalgan.model.transfer import Parents, fit_transfer, paper_transfer
+from crystalgan.model.transfer import (
+    Host,
+    Incoming,
+    Parents,
+    fitted_transfer,
+    order_rng,
+    paper_transfer,
+)
 
 if TYPE_CHECKING:
     from crystalgan.config import Config
     from crystalgan.crystal.rules import Rule
-    from crystalgan.model.pair_potential import PairEnergy
+    from crystalgan.model.pair_potential import PairPotential
+
+Part = Literal["metal", "all"]
 
 BLOCK = 250  # cells that are drawn together, with random numbers of their own
 BREAKING = 1e6  # eV/atom, for a cell that breaks its rule: any that keeps it is better
@@ -59,7 +67,7 @@ class Model:
     classes: tuple[Cells, Cells]  # canonical cells, float64, slots (shared, metal)
     parents: tuple[Parents, Parents]
     networks: tuple[Networks, ...] = ()
-    potential: PairEnergy | None = None
+    potential: PairPotential | None = None
 
     @classmethod
     def of(cls, config: Config, rule: Rule, a: Cells, b: Cells, length: int = 0) -> Model:
@@ -154,7 +162,7 @@ class Model:
         to_b: Tensor,
         rng: torch.Generator,
         best_of: int | None = None,
-        incoming: str | None = None,
+        incoming: Part | None = None,
     ) -> Batch:
         """New cells, one of each pair of parents: rows of both classes `[n, 2]`.
 
@@ -187,7 +195,7 @@ class Model:
         return repair(cells, limits, config.repair, config.margin) if config.repair else cells
 
     def transferred(
-        self, pairs: Tensor, origins: Tensor, to_b: Tensor, incoming: str | None = None
+        self, pairs: Tensor, origins: Tensor, to_b: Tensor, incoming: Part | None = None
     ) -> tuple[Cells, Cells]:
         """Transferred cells AHB_g of the pairs `[n, 2]` that are `to_b`, and BHA_g of the others,
         after step 1.
@@ -197,19 +205,33 @@ class Model:
         """
         (a, b), nets, (i, j) = self.parents, self._trained(1), pairs.T
         in_b, in_a = methods.one_way(nets, a.cells[i], 0), methods.one_way(nets, b.cells[j], 1)
-        x, y = (in_b[to_b], in_a[to_b]), (in_a[~to_b], in_b[~to_b])
-        if self.config.transfer == "paper":
-            return paper_transfer(*x, 2, self.species), paper_transfer(*y, 1, self.species)
-        limits = limits_of(self.full_rule, self.species)
-        rows_x, rows_y = (i[to_b], j[to_b]), (j[~to_b], i[~to_b])
-        whole = (incoming or self.config.incoming) == "all"
         return (
-            fit_transfer(*x, 2, self.species, (a, b), rows_x, limits, origins[to_b], whole),
-            fit_transfer(*y, 1, self.species, (b, a), rows_y, limits, origins[~to_b], whole),
+            self._put((in_b, in_a), (a, b), pairs, 2, to_b, origins, incoming),
+            self._put((in_a, in_b), (b, a), pairs.flip(1), 1, ~to_b, origins, incoming),
         )
 
+    def _put(
+        self,
+        binaries: tuple[Cells, Cells],
+        classes: tuple[Parents, Parents],
+        rows: Tensor,
+        slot: int,
+        chosen: Tensor,
+        origins: Tensor,
+        incoming: Part | None,
+    ) -> Cells:
+        """Sublattices of the second of `binaries` put into the first, of the `chosen` ones; `rows`
+        `[n, 2]` are of their parents in `classes`."""
+        (host, other), rows = (cells[chosen] for cells in binaries), rows[chosen]
+        hosts = Host.of(host, classes[0], rows[:, 0], slot, self.species)
+        others = Incoming.of(other, classes[1], rows[:, 1], incoming or self.config.incoming)
+        if self.config.transfer == "paper":
+            return paper_transfer(hosts, others)
+        limits, shifts = limits_of(self.full_rule, self.species), origins[chosen]
+        return fitted_transfer(hosts, others, limits, shifts, order_rng(shifts))
+
     def _translated(
-        self, pairs: Tensor, to_b: Tensor, rng: torch.Generator, incoming: str | None
+        self, pairs: Tensor, to_b: Tensor, rng: torch.Generator, incoming: Part | None
     ) -> Cells:
         """What the generators of the last step make of these pairs."""
         kind = self.stages[-1].domains
@@ -222,7 +244,7 @@ class Model:
         )
 
     def _ternaries(
-        self, pairs: Tensor, to_b: Tensor, rng: torch.Generator, incoming: str | None
+        self, pairs: Tensor, to_b: Tensor, rng: torch.Generator, incoming: Part | None
     ) -> Cells:
         origins = torch.rand(len(pairs), self.config.origins, 3, generator=rng)
         nets = self._trained(2)
@@ -242,7 +264,7 @@ class Model:
     def _from_noise(self, count: int, rng: torch.Generator) -> Cells:
         both = union(*(p.cells for p in self.parents))
         start = noise(both[shuffled(len(both), count, rng)][None], [rng])
-        return methods.forward(self._trained(1), stacked([start])).b[0]
+        return methods.forward(self._trained(1), Cells.stack([start], 1)).b[0]
 
     def _lowest_in_energy(self, cells: Cells, tries: int) -> Tensor:
         """The row of the lowest energy per atom of each `tries` in turn; cells that break the
@@ -261,13 +283,4 @@ class Model:
 def _interleaved(to_b: Tensor, b: Cells, a: Cells) -> Cells:
     """The cells of `b` where `to_b`, and those of `a` elsewhere, each in their order."""
     order = torch.cat((to_b.nonzero(), (~to_b).nonzero())).squeeze(-1).argsort()
-    lattice, frac, mask = (
-        torch.cat((getattr(b, name), getattr(a, name)))[order]
-        for name in ("lattice", "frac", "mask")
-    )
-    symmetry = (
-        joined([b.symmetry, a.symmetry], torch.cat).map(lambda t: t[order])
-        if b.symmetry and a.symmetry
-        else None
-    )
-    return Cells(lattice, frac, mask, b.species, symmetry)
+    return Cells.cat((b, a))[order]

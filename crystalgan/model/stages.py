@@ -8,7 +8,6 @@ import torch
 
 from crystalgan.config import mixed
 from crystalgan.crystal.cells import Cells
-from crystalgan.crystal.symmetry import joined
 from crystalgan.model.batches import Data, pair_order, union
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def stage_data(models: Sequence[Model], stage: Stage) -> Data:
     larger = max(len(a), len(b))
     if stage.domains == "ternary":
         pools = [_transferred_pools(model, larger) for model in models]
-        x, y = (_stack(pool) for pool in zip(*pools, strict=True))
+        x, y = (Cells.stack(pool) for pool in zip(*pools, strict=True))
         return Data(x, y, larger, perturbation=first.config.noise)
     if stage.domains == "noise":
         both = union(a, b)
@@ -48,17 +47,3 @@ def _transferred_pools(model: Model, size: int) -> tuple[Cells, Cells]:
 
 def _repeat(cells: Cells, runs: int) -> Cells:
     return cells[None][[0] * runs]
-
-
-def _stack(cells: Sequence[Cells]) -> Cells:
-    lattice, frac, mask = (
-        torch.stack([getattr(c, name) for c in cells]) for name in ("lattice", "frac", "mask")
-    )
-    symmetries = [c.symmetry for c in cells if c.symmetry]
-    return Cells(
-        lattice,
-        frac,
-        mask,
-        cells[0].species,
-        joined(symmetries, torch.stack) if symmetries else None,
-    )

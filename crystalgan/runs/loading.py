@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from crystalgan.errors import InputError
 from crystalgan.model.methods import METHODS, Networks, needs_pair_potential
 from crystalgan.model.model import Model
-from crystalgan.model.pair_potential import PairEnergy
+from crystalgan.model.pair_potential import PairPotential
 from crystalgan.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def load_networks(run: Run, length: int) -> tuple[Networks, ...]:
     return tuple(networks)
 
 
-def load_pair_potential(run: Run) -> PairEnergy:
+def load_pair_potential(run: Run) -> PairPotential:
     """The pair potential that was fitted for a run."""
     tensors, _ = run.load(POTENTIAL)
     if set(tensors) != {"tables"}:
         raise InputError(f"{run.folder / POTENTIAL}: damaged (no tables); train the pair again.")
-    return PairEnergy(tensors["tables"])
+    return PairPotential(tensors["tables"])

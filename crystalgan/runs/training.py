@@ -22,7 +22,7 @@ from crystalgan.errors import InputError, Stopped, TrainingError
 from crystalgan.model import methods
 from crystalgan.model.methods import METHODS, Networks, Prior, needs_pair_potential
 from crystalgan.model.model import Model
-from crystalgan.model.pair_potential import fitted
+from crystalgan.model.pair_potential_fit import fit_pair_potential
 from crystalgan.model.stages import stage_data
 from crystalgan.potentials.registry import load_potential, unknown_elements, untrained
 from crystalgan.runs.checkpoint import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from crystalgan.data.classes import BinaryClass
     from crystalgan.model.batches import Data
     from crystalgan.model.methods import Stage, Terms, Translated
-    from crystalgan.model.pair_potential import PairEnergy
+    from crystalgan.model.pair_potential import PairPotential
 
     Progress = Callable[[int, int, int, dict[str, float]], None]  # step, epoch, epochs, terms
 
@@ -312,7 +312,7 @@ def _learn(
     return {name: term.detach() for name, term in (terms | of_generators).items()}, made
 
 
-def pair_potential_of(runs: Sequence[Run], model: Model) -> PairEnergy | None:
+def pair_potential_of(runs: Sequence[Run], model: Model) -> PairPotential | None:
     """The pair potential of the classes that these runs share, where their settings ask for it;
     fitted and stored if it is not there yet.
 
@@ -332,7 +332,7 @@ def pair_potential_of(runs: Sequence[Run], model: Model) -> PairEnergy | None:
     return load_pair_potential(runs[0])
 
 
-def fit_to_chgnet(model: Model) -> tuple[PairEnergy, dict[str, Any]]:
+def fit_to_chgnet(model: Model) -> tuple[PairPotential, dict[str, Any]]:
     """A pair potential for a model's classes fitted to CHGNet, and how good it is.
 
     InputError for elements that CHGNet does not know.
@@ -345,8 +345,12 @@ def fit_to_chgnet(model: Model) -> tuple[PairEnergy, dict[str, Any]]:
         )
     full = limits_of(model.full_rule, model.species, torch.float64)
     limits = limits_of(model.rule, model.species)
-    energy, about = fitted(model.parents, limits, full, model.config, potential.calculator)
-    return energy, {"potential": f"{potential.name} {potential.version}"} | about
+    fit = fit_pair_potential(model.parents, limits, full, model.config, potential.calculator)
+    return fit.potential, {
+        "potential": f"{potential.name} {potential.version}",
+        "cells": fit.cells,
+        "force_at_minima": fit.force_at_minima,
+    }
 
 
 def untrained_warning(run: Run) -> str:
