@@ -29,7 +29,8 @@ from crystalgan.config import Config
 from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.distances import first_neighbours
 from crystalgan.data.classes import BinaryClass, load_class
-from crystalgan.model.batches import pair_order, transferred
+from crystalgan.model.batches import pair_order
+from crystalgan.runs.loading import load_model
 from crystalgan.runs.training import train, train_seeds
 
 if TYPE_CHECKING:
@@ -142,8 +143,7 @@ def candidate_like(count: int, atoms: int) -> Cells:
         rng = torch.Generator().manual_seed(0)
         a, b = run.classes()
         pairs = pair_order(len(a), len(b), rng)
-        x, _ = transferred(
-            run,
+        x, _ = load_model(run).transferred(
             pairs,
             torch.rand(len(pairs), 2, 3, generator=rng),
             torch.ones(len(pairs), dtype=torch.bool),

@@ -63,9 +63,9 @@ METRICS = {
         " (Xie et al., ICLR 2022).",
     ),
     "raw": Metric(
-        "keep, unrefined",
+        "keep, unrepaired",
         "%",
-        "Kept the rule that the run was trained towards before gradient steps refined it.",
+        "Kept the rule that the run was trained towards before gradient steps repaired it.",
     ),
     "unique": Metric(
         "unique",
@@ -119,8 +119,8 @@ METRICS = {
     "making": Metric(
         "time for 1,000 good",
         "s",
-        "Time to make, refine, judge and compare as many candidates as hold 1,000 good ones, on the"
-        " machine that made them.",
+        "Time to sample, repair, check and compare as many candidates as hold 1,000 good ones, on"
+        " the machine that made them.",
     ),
 }
 

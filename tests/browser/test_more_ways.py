@@ -1,4 +1,4 @@
-"""Ways beside the journey: a class from a database, a cleaned copy, known structures, a refined
+"""Ways beside the journey: a class from a database, a cleaned copy, known structures, a symmetrized
 cell."""
 
 import io
@@ -124,7 +124,7 @@ def test_candidates_are_compared_with_known_structures_that_go_along(page, serve
         assert archive.read("Pd-Ni-H_shipped/known/known.zip") == packed.getvalue()
 
 
-def test_a_refined_cell_is_added_once_and_rejected_like_any_other(page, server):
+def test_a_symmetrized_cell_is_added_once_and_rejected_like_any_other(page, server):
     page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=40")
     settled(page)
     run = Run.open(server.runs / "Pd-Ni-H_shipped")
@@ -135,22 +135,22 @@ def test_a_refined_cell_is_added_once_and_rejected_like_any_other(page, server):
     page.keyboard.press("n")
     expect(page.get_by_text("Space group P4/mmm")).to_be_visible()
     settled(page)
-    page.get_by_text("Show the refined cell", exact=True).click()
+    page.get_by_text("Show the symmetrized cell", exact=True).click()
     drawn(page)
     settled(page)
-    add = page.get_by_role("button", name="Add the refined cell to the candidates")
+    add = page.get_by_role("button", name="Add the symmetrized cell to the candidates")
     add.click()
     page.wait_for_url(f"**candidate={count + 1}")
-    expect(page.get_by_text(f"Candidate {count + 1} is the refined cell.")).to_be_visible()
-    expect(page.get_by_text("The refined cell of candidate 41, at 0.1 Å")).to_be_visible()
+    expect(page.get_by_text(f"Candidate {count + 1} is the symmetrized cell.")).to_be_visible()
+    expect(page.get_by_text("The symmetrized cell of candidate 41, at 0.1 Å")).to_be_visible()
     drawn(page)
     settled(page)
-    picture(page, "explore-refined")
+    picture(page, "explore-symmetrized")
     add.click()
-    expect(page.get_by_text(f"Candidate {count + 1} is its own refined cell")).to_be_visible()
+    expect(page.get_by_text(f"Candidate {count + 1} is its own symmetrized cell")).to_be_visible()
     page.mouse.move(1, 1)  # no words over the page
     settled(page)
-    picture(page, "explore-refined-twice")
+    picture(page, "explore-symmetrized-twice")
     page.keyboard.press("x")
     expect(page.get_by_text(f"1 of {count + 1} decided: 0 kept, 1 rejected")).to_be_visible()
     settled(page)

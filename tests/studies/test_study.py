@@ -16,8 +16,8 @@ from crystalgan.config import Config
 from crystalgan.crystal.repair import check
 from crystalgan.errors import InputError
 from crystalgan.plot.studies import ablation_figure, table2_figure, validity_figure
-from crystalgan.runs.candidates import make
 from crystalgan.runs.folder import Run, list_runs
+from crystalgan.runs.loading import load_model
 from crystalgan.runs.training import new_step2, train
 from crystalgan.studies import ablation as ablation_module
 from crystalgan.studies.ablation import ablation, differences, variants
@@ -32,7 +32,7 @@ def test_counts_are_those_of_the_judge(studied):
     """The count is quick and in bulk; the judge says the same of every cell, one by one."""
     _, folder, result = studied
     (run,) = [run for run in list_runs(folder / "unconstrained") if run.config.seed == 1]
-    cells = make(run, 0, 1).cells
+    cells = load_model(run).draw(0, 1).cells
     verdicts = [
         v.passed and bool(c)
         for v, c in zip(check(cells, run.rule), cells.mask.any(-1).all(-1), strict=True)
