@@ -2,9 +2,9 @@
 
 Each section's result is a line of JSON on stdout as soon as it is there, a bar on stderr says how
 far it is, and `--out` keeps all as one object. Every ratio is of two CPU times measured in turn in
-one process, so that a busy machine changes little. Training is the real loop at the paper's settings, 35
-cells a class; the bare matrix products are those of its passes, with weights and inputs of the same
-shapes.
+one process, so that a busy machine changes little. Training is the real loop at the paper's
+settings, 35 cells a class; the bare matrix products are those of its passes, with weights and
+inputs of the same shapes.
 """
 
 from __future__ import annotations
