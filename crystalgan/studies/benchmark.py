@@ -140,6 +140,7 @@ def benchmark(
     """
     check_minutes(minutes)
     at_least_one(seeds, "seeds")
+    at_least_one(processes, "processes")
     base = replace(config, method="crystalgan", seed=0)
     what = {"types": [s.formula for s in types], "hull": "with compounds"}
     folder = study_folder(root / STUDY, a, b, base, what)
