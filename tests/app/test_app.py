@@ -71,7 +71,7 @@ def open_page(monkeypatch, root, page="pair", **address):
 
 
 def without_shipped(monkeypatch, tmp_path):
-    monkeypatch.setattr("crystalgan.runs.SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr("crystalgan.runs.folder.SHIPPED", tmp_path / "nothing")
 
 
 def wait_for(done):
