@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from crystalgan.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -45,8 +47,23 @@ def save_checkpoint(runs: Sequence[Run], learner: Learner, epoch: int, seconds: 
 
 
 def load_checkpoint(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
-    """Epoch and seconds of the checkpoint of this stage, loaded into place; (0, 0) where a run of
-    the stack has none."""
+    """Load the checkpoint of this stage into place and return its epoch and seconds.
+
+    Both are 0 where a run of the stack has none. Raises InputError for a file of other networks.
+    """
+    try:
+        return _loaded(runs, learner)
+    except InputError:
+        raise
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()[:100]
+        raise InputError(
+            f"{runs[0].folder / CHECKPOINT}: does not fit this run ({reason}); delete this file and"
+            " resume the run."
+        ) from None
+
+
+def _loaded(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
     stage = learner.stage.number
     found = [run.load(CHECKPOINT) for run in runs if (run.folder / CHECKPOINT).exists()]
     headers = [header for _, header in found]

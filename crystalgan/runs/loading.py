@@ -67,6 +67,7 @@ def load_networks(run: Run, length: int) -> tuple[Networks, ...]:
 def load_pair_potential(run: Run) -> PairPotential:
     """The pair potential that was fitted for a run."""
     tensors, _ = run.load(POTENTIAL)
-    if set(tensors) != {"tables"}:
+    tables = tensors.get("tables")
+    if tables is None or tables.ndim != 3 or tables.shape[::2] != (9, 2) or tables.shape[1] < 2:
         raise InputError(f"{run.folder / POTENTIAL}: damaged (no tables); train the pair again.")
-    return PairPotential(tensors["tables"])
+    return PairPotential(tables)

@@ -148,7 +148,7 @@ def measure(run: Run) -> dict[str, float | None]:
         rule_names,
         structure_of,
     )
-    from crystalgan.runs.zipped import class_structures
+    from crystalgan.runs.parents import class_structures
 
     table = candidates_table(run)
     # not those that were made from another candidate
@@ -265,14 +265,14 @@ def training_seconds(run: Run) -> float | None:
         try:
             with safe_open(path, "np") as file:
                 header = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
+            if "seconds" not in header:
+                return None
+            seconds += float(json.loads(header["seconds"]))
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: damaged ({error}); delete this file and resume the run, or train the pair"
                 " again."
             ) from None
-        if "seconds" not in header:
-            return None
-        seconds += float(json.loads(header["seconds"]))
     return seconds
 
 

@@ -145,7 +145,7 @@ def _targeted(model: Model, task: BaselineTask) -> Iterator[list[Cells]]:
         some = []
         for whole, every in ways.items():
             rows = every[torch.randint(len(every), (SOME // len(ways),), generator=rng)]
-            incoming: Literal["all", "metal"] = "all" if whole else "metal"
+            incoming: Literal["metal", "all"] = "all" if whole else "metal"
             batch = model.sample(rows[:, :2], rows[:, 2] == 1, rng, best_of=1, incoming=incoming)
             some.append(batch.cells)
         yield some

@@ -21,8 +21,9 @@ from crystalgan import Config, generate, train
 from crystalgan.errors import InputError
 from crystalgan.progress import Progress, ProgressFile
 from crystalgan.runs.database import decide, get_row, load_candidate, open_database
-from crystalgan.runs.folder import SHIPPED, Run, list_runs
-from crystalgan.runs.zipped import known_folder
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.listing import list_runs
+from crystalgan.runs.run_zip import known_folder
 from crystalgan.stability.relaxations import relaxed_rows
 from crystalgan.studies import table2
 from crystalgan.studies.stacks import load_pair
@@ -71,7 +72,7 @@ def open_page(monkeypatch, root, page="pair", **address):
 
 
 def without_shipped(monkeypatch, tmp_path):
-    monkeypatch.setattr("crystalgan.runs.folder.SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr("crystalgan.runs.listing.SHIPPED", tmp_path / "nothing")
 
 
 def wait_for(done):

@@ -443,7 +443,7 @@ def test_relaxed_candidates_and_their_hull(crystalgan, tmp_path):
 def test_a_terminated_worker_says_so_and_resumes(tmp_path):
     """A real process, as the app starts it."""
     from crystalgan.config import Config
-    from crystalgan.runs.folder import start
+    from crystalgan.runs.process import start
     from crystalgan.runs.training import new_run
 
     run = new_run("Pd", "Ni", Config(epochs1=2000, epochs2=2, checkpoint_every=5), tmp_path)

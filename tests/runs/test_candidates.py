@@ -12,6 +12,7 @@ import ase.io
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors
 import torch
 from conftest import nearly_symmetric, put_in
 from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -22,6 +23,7 @@ from test_geometry import independent_paper_verdict
 from crystalgan.config import Config, mixed
 from crystalgan.crystal.matching import StructureIndex
 from crystalgan.errors import InputError
+from crystalgan.model.model import Model
 from crystalgan.runs import candidates
 from crystalgan.runs.candidates import generate
 from crystalgan.runs.database import (
@@ -50,6 +52,16 @@ def test_counts_are_those_of_the_database(small_run):
     assert counts.unique == table.unique.sum()
     assert counts.ternary == 40
     assert {"H", "Pd", "Ni"} == set(load_candidate(small_run, 1).symbol_set)
+
+
+def test_results_show_themselves_in_a_line_and_a_table(small_run):
+    counts = generate(small_run, 40)
+    assert repr(counts).startswith("Generated(40 candidates from ")
+    assert len(repr(counts)) < 160
+    (table,) = pd.read_html(io.StringIO(counts._repr_html_()))
+    shown = dict(table.itertuples(index=False))
+    assert (shown["candidates"], shown["unique"]) == (counts.candidates, counts.unique)
+    assert shown["keep paper unrepaired"] == counts.passed_before_repair["paper"]
 
 
 def test_table_is_what_ase_reads(small_run):
@@ -85,6 +97,33 @@ def test_asking_for_more_extends_and_never_repeats(small_run, tmp_path):
     numbers = [r.number for r in open_database(small_run.__class__(folder)).select()]
     assert sorted(numbers) == list(range(300))
     assert generate(folder, 20).candidates == 20
+
+
+def test_files_of_a_run_are_read_once_for_many_blocks(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "BLOCK", 6)
+    run = small_run.__class__(shutil.copytree(small_run.folder, tmp_path / "run"))
+    opened, draws = Counter(), []
+    safe_open, draw = safetensors.safe_open, Model.draw
+
+    def counted(path, *arguments):
+        opened[path.name] += 1
+        return safe_open(path, *arguments)
+
+    monkeypatch.setattr(safetensors, "safe_open", counted)
+    monkeypatch.setattr(
+        Model, "draw", lambda self, *a, **more: draws.append(a) or draw(self, *a, **more)
+    )
+    generate(run, 18, seed=2)
+    assert len(draws) >= 3
+    assert opened == dict.fromkeys(
+        (
+            "classes.safetensors",
+            "energy.safetensors",
+            "step1.safetensors",
+            "step2.safetensors",
+        ),
+        1,
+    )
 
 
 def test_another_seed_makes_others(small_run, tmp_path):
