@@ -25,7 +25,7 @@ from typing import Any
 
 from crystalgan.errors import InputError, Interrupted
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 try:
