@@ -25,7 +25,7 @@ def serve(
         typer.Option(
             metavar="FOLDER",
             parser=path_of,
-            help="Where run folders lie; else CRYSTALGAN_RUNS, or runs in the folder where you are.",
+            help="Where run folders lie; else CRYSTALGAN_RUNS, or runs in this folder.",
         ),
     ] = None,
     headless: Annotated[
