@@ -54,6 +54,30 @@ def small_run(tmp_path_factory, palladium, nickel):
     return run
 
 
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory):
+    """Table II of Pd-Ni with two seeds of 2 + 2 epochs: the folder of runs, the one of the study in
+    it, and the result."""
+    from crystalgan.studies.stacks import load_pair
+    from crystalgan.studies.table2 import table2
+
+    root = tmp_path_factory.mktemp("studied")
+    (result,) = table2([load_pair("Pd-Ni")], Config(epochs1=2, epochs2=2, rule="paper"), 2, root)
+    (folder,) = root.glob("table2/*")
+    return root, folder, result
+
+
+@pytest.fixture(scope="session")
+def studied_run(studied):
+    """A finished run of it with 40 candidates, to look at and not to change."""
+    from crystalgan.runs.candidates import generate
+    from crystalgan.runs.folder import list_runs
+
+    (run,) = [run for run in list_runs(studied[1] / "crystalgan") if run.config.seed == 0]
+    generate(run, 40)
+    return run
+
+
 @pytest.fixture
 def crystalgan(monkeypatch, capsys):
     """Run a command in this process; returns exit code, stdout and stderr."""
