@@ -38,12 +38,12 @@ def test_no_circles(imports):
     assert circles(imports) == []
 
 
-def test_a_circle_would_be_found(imports):
+def test_a_circle_would_be_found():
     changed = grimp.build_graph("crystalgan", cache_dir=None)
     changed.add_import(importer="crystalgan.errors", imported="crystalgan.cli.common")
-    assert ["crystalgan.cli.common", "crystalgan.errors"] == [
-        name for name in circles(changed)[0] if name.endswith(("errors", "common"))
-    ]
+    assert {"crystalgan.cli.common", "crystalgan.errors"} <= {
+        name for circle in circles(changed) for name in circle
+    }
 
 
 def loaded_by(code):

@@ -1,1 +1,0 @@
-"""The names that `crystalgan` exports, and the run as a notebook holds it."""
