@@ -111,6 +111,7 @@ def _app() -> Any:
     from crystalgan.cli import runs as shell_runs
     from crystalgan.cli import stability as shell_stability
     from crystalgan.cli import studies as shell_study
+    from crystalgan.cli import threads as shell_threads
 
     app = typer.Typer(
         name="crystalgan",
@@ -122,6 +123,8 @@ def _app() -> Any:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+
+    app.callback()(shell_threads.options)
     for part in (shell_app, shell_data, shell_runs, shell_stability, shell_study):
         app.add_typer(part.app)
     return app

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.bars import reporting, reporting_epochs
-from crystalgan.config import Config
 from crystalgan.runs import folder
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from crystalgan.bars import Progress
+    from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
     from crystalgan.data.fetch import Fetched
     from crystalgan.stability.tasks import Settings
@@ -138,6 +138,7 @@ def train(
 
     TrainingError when a loss is no longer finite, Stopped when `stop` was asked for.
 
+    >>> from crystalgan import Config
     >>> run = train("Pd", "Ni", Config(rule="paper"), progress=True)  # doctest: +SKIP
     """
     from crystalgan.runs.training import train as begin
@@ -164,6 +165,7 @@ def train_step2(
 ) -> Run:
     """Train step 2 anew on the trained step 1 of a run, in a new folder; the old run stays.
 
+    >>> from crystalgan import Config
     >>> run = train_step2(shipped(), Config(lambda_energy=10))  # doctest: +SKIP
     """
     from crystalgan.runs.training import new_step2
