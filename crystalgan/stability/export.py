@@ -69,12 +69,19 @@ def export(
     cell: str = "reduced",
     smearing: str = "gaussian",
 ) -> int:
-    """Write a zip with one file (or folder of VASP inputs) for each selected candidate,
-    `candidates.csv` with every verdict and `provenance.json`; returns how many.
+    """Write a zip with one file for each selected candidate; returns how many.
+
+    `candidates.csv` holds every verdict, `provenance.json` where they come from; VASP inputs are a
+    folder each.
 
     `cell` is `reduced` (Niggli) or `conventional` (`lattice.conventional`), and each file says
     which it holds; `smearing` is that of VASP inputs (`vasp.SMEARING`). The archive replaces `out`
     whole, so an export that fails leaves an older one as it was.
+
+    >>> import tempfile; from crystalgan import shipped
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     export(shipped(), Path(place, "three.zip"), "1,2,3")
+    3
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if file_format not in FORMATS:
