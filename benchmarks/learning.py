@@ -31,21 +31,13 @@ from crystalgan.config import Config
 from crystalgan.crystal.canonical import space_group
 from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.distances import first_neighbours
-from crystalgan.crystal.limits import limits_of
 from crystalgan.crystal.matching import StructureIndex
 from crystalgan.crystal.repair import repair, rescale, satisfies
 from crystalgan.data.classes import BinaryClass, load_class
 from crystalgan.model import methods
-from crystalgan.model.batches import (
-    class_tensors,
-    load_networks,
-    perturb,
-    reference_of,
-    transferred,
-    union,
-)
-from crystalgan.model.pair_potential import load as energy_of
-from crystalgan.runs.candidates import SYMPREC
+from crystalgan.model.batches import perturb, union
+from crystalgan.runs.checking import SYMPREC
+from crystalgan.runs.loading import load_model
 from crystalgan.runs.training import train
 from crystalgan.studies.ablation import median_above_hull
 
@@ -55,8 +47,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from crystalgan.crystal.limits import Limits
-    from crystalgan.model.pair_potential import PairEnergy
-    from crystalgan.runs.folder import Run
+    from crystalgan.model.model import Model
 
 ORIGINS = 4  # samples of each pair of parents
 SCALES = np.linspace(0.9, 1.2, 13)  # of lengths, of which `scaled` takes the one that breaks least
@@ -133,32 +124,21 @@ def score(
 
 
 def compare(
-    run: Run, held: tuple[Cells, Cells], pairs: Tensor, seed: int
+    trained: Model, held: tuple[Cells, Cells], pairs: Tensor, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Every method from the same samples of a run whose classes are swapped for the held-out
-    ones."""
-    units = reference_of(*class_tensors(run))
-    nets, rng = load_networks(run, 2), torch.Generator().manual_seed(seed)
-    tensors = {
-        f"{name}.{part}": getattr(c, part)
-        for name, c in zip("ab", held, strict=True)
-        for part in ("lattice", "frac", "mask")
-    }
-    limits = limits_of(run.rule, run.species, torch.float64)
-    run.save("classes.safetensors", tensors)
-    origins, to_b = (
-        torch.rand(len(pairs), run.config.origins, 3, generator=rng),
-        torch.ones(len(pairs), dtype=torch.bool),
-    )
+    """Every method from the same samples, whose parents are the held-out cells."""
+    units, config = trained.reference, trained.config
+    model, rng = trained.with_classes(*held), torch.Generator().manual_seed(seed)
+    nets, limits = model.networks[1], model.limits
+    origins = torch.rand(len(pairs), config.origins, 3, generator=rng)
+    to_b = torch.ones(len(pairs), dtype=torch.bool)
     started = time.process_time()
-    start, _ = transferred(run, pairs, origins, to_b)
+    start, _ = model.transferred(pairs, origins, to_b)
     drawing = time.process_time() - started
-    x, real = (
-        start.to(torch.float64),
-        invariants(union(*class_tensors(run)).to(torch.float64), units),
-    )
+    x = start.to(torch.float64)
+    real = invariants(union(*(p.cells for p in model.parents)).to(torch.float64), units)
     started = time.process_time()
-    noised = perturb(start[None], run.config.noise, [rng])[0]
+    noised = perturb(start[None], config.noise, [rng])[0]
     noising = drawing + time.process_time() - started
     started = time.process_time()
     made = methods.one_way(nets, noised, 0).to(torch.float64)
@@ -170,14 +150,13 @@ def compare(
         cells = call()
         out[name] = score(cells, before + time.process_time() - start, limits, units, real)
 
-    energy = energy_of(run)  # of the cells that it was trained on
-    assert energy
+    assert model.potential
     # compiled on its first call, which is nobody's time
-    energy.prerelaxed(repair(x[:2], limits, 1, run.config.margin), 1)
+    model.potential.prerelaxed(repair(x[:2], limits, 1, config.margin), 1)
     note("raw transfer", drawing, lambda: x)
     note("scaled", drawing, lambda: scaled(x, limits))
     for steps in DESCENTS:
-        note(f"descent {steps}", drawing, partial(repair, x, limits, steps, run.config.margin))
+        note(f"descent {steps}", drawing, partial(repair, x, limits, steps, config.margin))
     note("GAN", making, lambda: made)
     for name, cells, before in (
         ("noise", noised.to(torch.float64), noising),
@@ -187,21 +166,19 @@ def compare(
             note(
                 f"{name}, finished, {steps} steps down the energy",
                 before,
-                partial(with_settle, run, cells, limits, energy, steps),
+                partial(finished, model, cells, steps),
             )
     return out
 
 
-def with_settle(run: Run, cells: Cells, limits: Limits, energy: PairEnergy, steps: int) -> Cells:
-    """As candidates are made (`candidates.finished`), with so many steps down the energy of
-    pairs."""
-    usual = reference_of(*class_tensors(run))
-    return repair(
-        energy.prerelaxed(rescale(cells, limits, usual, run.config.margin), steps),
-        limits,
-        run.config.repair,
-        run.config.margin,
-    )
+def finished(model: Model, cells: Cells, steps: int) -> Cells:
+    """Cells as `Model.finish` leaves them, with so many steps of prerelaxation; rescaled also where
+    there are none."""
+    if steps:
+        return replace(model, config=replace(model.config, prerelax=steps)).finish(cells)
+    config = model.config
+    cells = rescale(cells, model.limits, model.reference, config.margin)
+    return repair(cells, model.limits, config.repair, config.margin)
 
 
 def main() -> None:
@@ -229,14 +206,14 @@ def main() -> None:
                 config = Config.of(
                     {"epochs1": given.epochs, "epochs2": given.epochs, "seed": seed} | settings
                 )
-                run = train(parts[0][0], parts[1][0], config, Path(folder))
+                model = load_model(train(parts[0][0], parts[1][0], config, Path(folder)))
                 held = tuple(unseen.cells() for _, unseen in parts)
                 rng = torch.Generator().manual_seed(seed)
                 every = torch.cartesian_prod(*(torch.arange(len(c)) for c in held))
                 chosen = every[torch.randperm(len(every), generator=rng)[: given.parents]].repeat(
                     ORIGINS, 1
                 )
-                for name, values in compare(run, (held[0], held[1]), chosen, seed).items():
+                for name, values in compare(model, (held[0], held[1]), chosen, seed).items():
                     for key, value in values.items():
                         rows[name][key].append(value)
         result[pair] = {

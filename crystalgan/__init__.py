@@ -41,9 +41,10 @@ EXPORTED = {
     "Config": "config",
     "Run": "api.run",
     "open_run": "api.run",
+    "load_model": "runs.loading",
     "list_runs": "api.run",
     "shipped": "api.run",
-    "pack_run": "runs.zipped",
+    "pack_run": "runs.run_zip",
     "unpack_run": "api.run",
     # cells
     "BinaryClass": "data.classes",
@@ -60,7 +61,7 @@ EXPORTED = {
     "candidates_table": "runs.database",
     "load_candidate": "runs.database",
     "decide": "runs.database",
-    "symmetrize": "runs.candidates",
+    "symmetrize": "runs.symmetrizing",
     "export": "stability.export",
     "measure": "runs.metrics",
     # one cell

@@ -42,12 +42,13 @@ from crystalgan.plot.studies import benchmark_figure as benchmark_figure
 from crystalgan.plot.studies import table2_figure as table2_figure
 from crystalgan.plot.studies import validity_figure as validity_figure
 from crystalgan.plot.training import loss_figure as loss_figure
-from crystalgan.runs.candidates import symmetrize as symmetrize
 from crystalgan.runs.database import candidates_table as candidates_table
 from crystalgan.runs.database import decide as decide
 from crystalgan.runs.database import load_candidate as load_candidate
+from crystalgan.runs.loading import load_model as load_model
 from crystalgan.runs.metrics import measure as measure
-from crystalgan.runs.zipped import pack_run as pack_run
+from crystalgan.runs.run_zip import pack_run as pack_run
+from crystalgan.runs.symmetrizing import symmetrize as symmetrize
 from crystalgan.stability.export import export as export
 
 __version__: str

@@ -296,7 +296,7 @@ def show_verdicts(run: Run, row: pd.Series, structure: Structure, verdicts: dict
 
     if pd.notna(row.get("refined_from")):
         st.caption(
-            f":material/grid_4x4: The refined cell of candidate {row['refined_from']:.0f}, at"
+            f":material/grid_4x4: The symmetrized cell of candidate {row['refined_from']:.0f}, at"
             f" {row['refined_at']} Å"
         )
     elif not row["unique"]:
@@ -322,7 +322,7 @@ def explore(run: Run, table: pd.DataFrame) -> None:
             return
         if added := st.session_state.pop("added", None):
             hidden = "" if added in set(shown["id"]) else " The filters hide it."
-            st.toast(f"Candidate {added} is the refined cell.{hidden}", icon=":material/add:")
+            st.toast(f"Candidate {added} is the symmetrized cell.{hidden}", icon=":material/add:")
         keep_selection(shown)
         picked = show_table(shown)
     current = int(st.session_state["candidate"])

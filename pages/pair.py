@@ -1,5 +1,4 @@
-"""Choose the two classes of binary compounds to learn from: built-in ones by their metals, or one's
-own cells."""
+"""Choose the two classes of binary compounds to learn from: built-in ones, or own cells."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ import streamlit as st
 from crystalgan.crystal.rules import paper_rule
 from crystalgan.errors import InputError
 from crystalgan.plot.classes import class_figure
+from crystalgan.runs.listing import list_runs
 from ui import cached, cell, components, state, work
 from ui.classes import SHARED, choose_class
 from ui.report import show_proposals, show_report
@@ -126,7 +126,7 @@ def show_doctor() -> None:
 
 def to_shipped_run() -> None:
     """The way to ternary cells that are there already."""
-    runs = work.open_runs(cached.runs_folder())[0]
+    runs = list_runs(cached.runs_folder())
     finished = [run for run in runs if cached.stamp(run)]
     if finished:
         run = finished[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.__main__ import main
@@ -38,44 +40,46 @@ def nickel():
     return load_class("Ni")
 
 
-@pytest.fixture(scope="module")
-def small_run(tmp_path_factory, palladium, nickel):
-    """A run of 3 + 3 epochs with 40 candidates."""
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Return a function that makes a folder once for all workers: `made_once(name, make)`."""
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def once(name, make):
+        folder = root / name
+        with FileLock(root / f"{name}.lock"):
+            if not folder.exists():
+                shutil.rmtree(root / f"{name}.part", ignore_errors=True)
+                (root / f"{name}.part").mkdir()
+                make(root / f"{name}.part")
+                (root / f"{name}.part").rename(folder)
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def trained_folder(made_once, palladium, nickel):
+    """The folder of a run of 3 + 3 epochs with 40 candidates, made once; tests take copies."""
     from crystalgan.runs.candidates import generate
     from crystalgan.runs.training import train
 
-    run = train(
-        palladium,
-        nickel,
-        Config(epochs1=3, epochs2=3, rule="paper"),
-        tmp_path_factory.mktemp("runs"),
-    )
-    generate(run, 40)
-    return run
+    def make(folder):
+        config = Config(epochs1=3, epochs2=3, rule="paper")
+        generate(train(palladium, nickel, config, folder), 40)
+
+    (folder,) = made_once("trained", make).glob("*/config.json")
+    return folder.parent
 
 
-@pytest.fixture(scope="session")
-def studied(tmp_path_factory):
-    """Table II of Pd-Ni with two seeds of 2 + 2 epochs: the folder of runs, the one of the study in
-    it, and the result."""
-    from crystalgan.studies.stacks import load_pair
-    from crystalgan.studies.table2 import table2
+@pytest.fixture(scope="module")
+def small_run(trained_folder, tmp_path_factory):
+    """A run of 3 + 3 epochs with 40 candidates, a copy for each module."""
+    from crystalgan.runs.folder import Run
 
-    root = tmp_path_factory.mktemp("studied")
-    (result,) = table2([load_pair("Pd-Ni")], Config(epochs1=2, epochs2=2, rule="paper"), 2, root)
-    (folder,) = root.glob("table2/*")
-    return root, folder, result
-
-
-@pytest.fixture(scope="session")
-def studied_run(studied):
-    """A finished run of it with 40 candidates, to look at and not to change."""
-    from crystalgan.runs.candidates import generate
-    from crystalgan.runs.folder import list_runs
-
-    (run,) = [run for run in list_runs(studied[1] / "crystalgan") if run.config.seed == 0]
-    generate(run, 40)
-    return run
+    root = tmp_path_factory.mktemp("runs")
+    return Run.open(shutil.copytree(trained_folder, root / trained_folder.name))
 
 
 @pytest.fixture

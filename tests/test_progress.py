@@ -58,9 +58,9 @@ def test_a_bar_is_drawn_on_stderr_where_no_file_is_named(capsys):
     assert "1/3" in err
 
 
-def test_commands_write_the_file(tmp_path, monkeypatch, crystalgan, studied_run):
+def test_commands_write_the_file(tmp_path, monkeypatch, crystalgan, small_run):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.json"))
-    code, _, err = crystalgan("generate", studied_run.folder, "-n", 40)
+    code, _, err = crystalgan("generate", small_run.folder, "-n", 40)
     assert (code, err) == (0, "")
     assert read_progress(tmp_path / "progress.json") == Progress(40, 40, "candidates")
 

@@ -111,7 +111,7 @@ def _parent_distances(
     folder: str, made: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     from crystalgan.crystal.describe import first_distances
-    from crystalgan.runs.zipped import class_structures
+    from crystalgan.runs.parents import class_structures
 
     run = Run.open(folder)
     a, b = class_structures(run)
@@ -288,7 +288,7 @@ def archive(
 @st.cache_resource(show_spinner=False)
 def prepare(root: str) -> str:
     """Put the shipped runs below `root`, once; returns what hinders, in words."""
-    from crystalgan.runs.folder import copy_shipped
+    from crystalgan.runs.listing import copy_shipped
 
     try:
         copy_shipped(root)

@@ -143,7 +143,7 @@ def powder(structure: Structure, identity: str, name: str, shared: str) -> None:
 
 
 def symmetry(run: Run, number: int, structure: Structure, identity: str, name: str) -> Drawn:
-    """Symmetry with a tolerance slider; returns the cell to draw: as made, or the refined one."""
+    """Symmetry with a tolerance slider; returns the cell to draw: as made, or symmetrized."""
     tolerance = st.select_slider(
         "Tolerance / Å",
         TOLERANCES,
@@ -152,11 +152,11 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
         help="How far an atom may be from its site.",
     )
     found = cached.symmetry(structure, identity, tolerance)
-    moved = "" if found.number > 1 else " No symmetry at this tolerance: nothing to refine."
+    moved = "" if found.number > 1 else " No symmetry at this tolerance: nothing to symmetrize."
     st.markdown(f"Space group **{found.symbol}** (No. {found.number}), {found.system}.{moved}")
-    refined = st.toggle(
-        "Show the refined cell",
-        key="refined",
+    symmetrized = st.toggle(
+        "Show the symmetrized cell",
+        key="symmetrized",
         disabled=found.number == 1,
         help=(
             "The conventional cell with every atom moved onto its site. The candidate itself stays"
@@ -165,9 +165,9 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
     )
     row = st.container(horizontal=True)
     pressed = row.button(
-        "Add the refined cell to the candidates",
+        "Add the symmetrized cell to the candidates",
         icon=":material/add:",
-        key="take_refined",
+        key="take_symmetrized",
         disabled=found.number == 1 or work.is_generating(run),
         help=(
             "As a candidate of its own, judged by the same rules; keep or reject it like any other."
@@ -175,8 +175,8 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
         ),
     )
     drawn = (
-        Drawn(found.refined, f"{identity}-refined")
-        if refined and found.number > 1
+        Drawn(found.refined, f"{identity}-symmetrized")
+        if symmetrized and found.number > 1
         else Drawn(structure, identity)
     )
     row.download_button(
@@ -192,13 +192,13 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
     )
     if pressed:
         with work.saying_errors():
-            take_refined(run, number, tolerance)
+            take_symmetrized(run, number, tolerance)
     return drawn
 
 
-def take_refined(run: Run, number: int, tolerance: float) -> None:
-    """Add the refined cell of a candidate to the run and show it."""
-    with st.spinner("Judging the refined cell ..."):
+def take_symmetrized(run: Run, number: int, tolerance: float) -> None:
+    """Add the symmetrized cell of a candidate to the run and show it."""
+    with st.spinner("Checking the symmetrized cell ..."):
         arguments = [
             "symmetrize",
             str(run.folder),

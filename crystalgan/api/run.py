@@ -109,7 +109,9 @@ def list_runs(root: Path | str = "runs") -> list[Run]:
     >>> [run.folder.name for run in list_runs(shipped().parent)]
     ['Pd-Ni-H_shipped']
     """
-    return [Run(found.folder) for found in folder.list_runs(root)]
+    from crystalgan.runs.listing import list_runs as found
+
+    return [Run(run.folder) for run in found(root)]
 
 
 def unpack_run(path: Path | str, root: Path | str = "runs", name: str = "run") -> Run:
@@ -122,7 +124,7 @@ def unpack_run(path: Path | str, root: Path | str = "runs", name: str = "run") -
     ...     len(unpack_run(zipped, place).candidates())
     200
     """
-    from crystalgan.runs.zipped import unpack_run as unpack
+    from crystalgan.runs.run_zip import unpack_run as unpack
 
     return Run(unpack(Path(path), Path(root), name).folder)
 

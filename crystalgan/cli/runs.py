@@ -149,7 +149,6 @@ def generate(
 ) -> None:
     """Make candidates, judge them, find duplicates and symmetry; they go into the run's
     candidates.db."""
-    from crystalgan.data import known as matching
     from crystalgan.runs import candidates
 
     with bar("candidates", n, kept=lambda: _made(run_folder, seed)) as shown:
@@ -158,61 +157,55 @@ def generate(
         )
         shown.to(n)
     lines = [
-        (
-            f"{counts['candidates']} candidates from {counts['drawn']} draws; {counts['unique']}"
-            " are unique"
-        )
+        f"{counts.candidates} candidates from {counts.drawn} draws; {counts.unique} are unique",
+        f"{counts.new} of them match no known structure",
+        *(counts.known.lines() if counts.known else ()),
+        f"{counts.ternary} of them hold all three elements",
+        *(f"{k} of them keep the rule {name}" for name, k in counts.passed.items()),
+        *(
+            f"{k} kept the rule {name} before repair"
+            for name, k in counts.passed_before_repair.items()
+        ),
     ]
-    lines += [
-        f"{counts['new']} of them match no known structure",
-        *matching.in_words(counts["known"]),
-    ]
-    lines += [f"{counts['ternary']} of them hold all three elements"]
-    lines += [f"{k} of them keep the rule {name}" for name, k in counts["passed"].items()]
-    lines += [
-        f"{k} kept the rule {name} before refinement"
-        for name, k in counts["passed_before_refine"].items()
-    ]
-    show(counts, lines, as_json)
+    show(counts.as_dict(), lines, as_json)
 
 
 @app.command()
 def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = False) -> None:
     """Compare a run's candidates with known structures again, after some were added; a match says
     which."""
-    from crystalgan.data import known as matching
     from crystalgan.runs import candidates
 
     with bar("compared", kept=lambda: AS_THEY_WERE) as shown:
         counts = candidates.compare_with_known(run_folder, known or [], shown.to)
-    lines = [f"{counts['new']} of {counts['candidates']} candidates match no known structure"]
-    show(counts, lines + matching.in_words(counts["known"]), as_json)
+    lines = [f"{counts.new} of {counts.candidates} candidates match no known structure"]
+    show(counts.as_dict(), lines + counts.known.lines(), as_json)
 
 
 @app.command()
 def symmetrize(
     run_folder: RunFolder,
-    number: Annotated[int, typer.Argument(metavar="ID", help="The candidate to refine.")],
+    number: Annotated[int, typer.Argument(metavar="ID", help="The candidate to symmetrize.")],
     tolerance: Annotated[
         float, typer.Option(help="How far an atom may be from its site, Å.")
     ] = 0.1,
     known: KnownFiles = None,
     as_json: Json = False,
 ) -> None:
-    """Add the refined cell of a candidate as a candidate of its own, each atom on its site; the
-    candidate stays as it is."""
-    from crystalgan.data import known as matching
-    from crystalgan.runs import candidates
+    """Add the symmetrized cell of a candidate, each atom on its site, as a candidate of its own;
+    the candidate stays as it is."""
+    from crystalgan.data.known import known_structures
+    from crystalgan.runs import symmetrizing
     from crystalgan.runs.folder import Run
 
     with keeping(lambda: AS_THEY_WERE):
         run = Run.open(run_folder)
-        compared = matching.known_structures(run.species, known or [])
-        new = candidates.symmetrize(run, number, tolerance, compared)
-    lines = [f"candidate {new} is the refined cell of candidate {number} at {tolerance} Å"]
+        compared = known_structures(run.species, known or [])
+        new = symmetrizing.symmetrize(run, number, tolerance, compared)
+    lines = [f"candidate {new} is the symmetrized cell of candidate {number} at {tolerance} Å"]
     show(
-        {"candidate": new, "known": compared.report()},
-        lines + matching.in_words(compared.report()),
+        {"candidate": new, "known": compared.report().as_dict()},
+        lines + compared.report().lines(),
         as_json,
     )
 
@@ -273,11 +266,10 @@ def _train_with_bar(run: Any) -> None:
     """Train a run. The first Ctrl-C or SIGTERM asks for a checkpoint at the end of an epoch, the
     next one ends it at once."""
     from crystalgan.errors import Stopped
-    from crystalgan.model.pair_potential import warning
     from crystalgan.runs import training
-    from crystalgan.runs.folder import stop
+    from crystalgan.runs.process import stop
 
-    warn(warning(run))
+    warn(training.untrained_warning(run))
     asked: list[int] = []
 
     def ask(name: int, *_: object) -> None:
@@ -318,10 +310,10 @@ def _train_with_bar(run: Any) -> None:
 
 
 def _print_trained(run: Any, seconds: float, as_json: bool) -> None:
-    from crystalgan.model.pair_potential import warning
+    from crystalgan.runs.training import untrained_warning
 
     status = run.status()
     result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}
-    result |= {"warnings": [words]} if (words := warning(run)) else {}
+    result |= {"warnings": [words]} if (words := untrained_warning(run)) else {}
     lines = [f"{run.folder}: {' + '.join(map(str, status['epochs']))} epochs in {seconds:.0f} s"]
     show(result, lines, as_json)

@@ -1,10 +1,8 @@
-"""`Cells`, a batch of crystals as tensors; pymatgen structures to and from it; the feature transfer
-between the two steps."""
+"""`Cells`, a batch of crystals as tensors, and pymatgen structures to and from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,22 +10,31 @@ import torch
 from torch import Tensor
 
 from crystalgan.crystal.canonical import canonical
-from crystalgan.crystal.symmetry import Symmetry, joined
+from crystalgan.crystal.symmetry import Symmetry
 from crystalgan.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pymatgen.core import Structure
 
 
+@dataclass(slots=True)
+class _Derived:
+    """What follows from the tensors of some cells, kept once it is made."""
+
+    features: Tensor | None = None
+    occupied: Tensor | None = None
+    swapped: Cells | None = None
+
+
 @dataclass(frozen=True)
 class Cells:
-    """Crystals of one system, padded to a common length, with leading axes of any number (`[runs,
-    batch]`, `[n]`).
+    """Crystals of one system, padded to a common length, with any leading axes (`[runs, batch]`).
 
     Slot 0 of the atoms is always the shared element, then come the metals; `species[s]` is the
-    element of slot s. Where `mask` is False the coordinates are zero and mean nothing.
+    element of slot s. Where `mask` is False the coordinates are zero and mean nothing. ValueError
+    for shapes that disagree.
     """
 
     lattice: Tensor  # [..., 3, 3], rows are the lattice vectors, Å
@@ -35,6 +42,7 @@ class Cells:
     mask: Tensor  # [..., slots, length], True where there is an atom
     species: tuple[str, ...]
     symmetry: Symmetry | None = None  # operations that keep each cell, where they are followed
+    derived: _Derived = field(default_factory=_Derived, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         lead, slots = self.lattice.shape[:-2], len(self.species)
@@ -65,27 +73,28 @@ class Cells:
 
     @property
     def features(self) -> Tensor:
-        """The paper's tensor, flattened: slot 0 the lattice, padded like the others; `[..., (1 +
-        slots) * length * 3]`."""
-        if "features" not in self.__dict__:
-            lattice = torch.nn.functional.pad(self.lattice, (0, 0, 0, self.mask.shape[-1] - 3))
-            features = torch.cat((lattice.unsqueeze(-3), self.frac), -3).flatten(-3)
-            if self.lattice.requires_grad or self.frac.requires_grad:
-                return features  # not kept: made where gradients are off, it would have none
-            self.__dict__["features"] = features
-        return self.__dict__["features"]
+        """The paper's tensor, flattened: `[..., (1 + slots) * length * 3]`.
 
-    @cached_property
+        Slot 0 is the lattice, padded like the atoms' slots.
+        """
+        if self.derived.features is not None:
+            return self.derived.features
+        lattice = torch.nn.functional.pad(self.lattice, (0, 0, 0, self.mask.shape[-1] - 3))
+        features = torch.cat((lattice.unsqueeze(-3), self.frac), -3).flatten(-3)
+        # not kept with gradients: made where they are off, it would have none
+        if not (self.lattice.requires_grad or self.frac.requires_grad):
+            self.derived.features = features
+        return features
+
+    @property
     def occupied(self) -> Tensor:
         """1 where `features` holds an entry of the cell and 0 in its padding, in the same shape."""
-        length = self.mask.shape[-1]
-        rows = (torch.arange(length) < 3).expand(*self.mask.shape[:-2], 1, length)
-        return (
-            torch.cat((rows, self.mask), -2)
-            .to(self.lattice.dtype)
-            .repeat_interleave(3, -1)
-            .flatten(-2)
-        )
+        if self.derived.occupied is None:
+            length = self.mask.shape[-1]
+            rows = (torch.arange(length) < 3).expand(*self.mask.shape[:-2], 1, length)
+            entries = torch.cat((rows, self.mask), -2).to(self.lattice.dtype)
+            self.derived.occupied = entries.repeat_interleave(3, -1).flatten(-2)
+        return self.derived.occupied
 
     @classmethod
     def from_features(
@@ -95,17 +104,34 @@ class Cells:
         species: tuple[str, ...],
         symmetry: Symmetry | None = None,
     ) -> Cells:
-        """Cells of a given occupancy from their `features`; lattice and coordinates are views of
-        them."""
+        """Cells of a given occupancy from `features`, of which lattice and positions are views."""
         stack = features.view(*mask.shape[:-2], 1 + mask.shape[-2], mask.shape[-1], 3)
         cells = cls(stack[..., 0, :3, :], stack[..., 1:, :, :], mask, species, symmetry)
-        cells.__dict__["features"] = features  # what the property would put together again
+        cells.derived.features = features  # what the property would put together again
         return cells
+
+    @classmethod
+    def cat(cls, every: Sequence[Cells], dim: int = 0) -> Cells:
+        """Batches one after the other along the leading axis `dim`, with the species of the first.
+
+        Symmetry is followed where it is followed in all of them.
+
+        >>> lattice, frac = torch.eye(3).repeat(2, 1, 1), torch.zeros(2, 2, 3, 3)
+        >>> cells = Cells(lattice, frac, torch.ones(2, 2, 3, dtype=torch.bool), ("H", "Pd"))
+        >>> len(Cells.cat([cells, cells[:1]])), Cells.stack([cells, cells]).lattice.shape[:2]
+        (3, torch.Size([2, 2]))
+        """
+        return _joined(every, lambda tensors: torch.cat(tensors, dim))
+
+    @classmethod
+    def stack(cls, every: Sequence[Cells], dim: int = 0) -> Cells:
+        """Batches of one shape along a new leading axis `dim`, otherwise as `cat`."""
+        return _joined(every, lambda tensors: torch.stack(tensors, dim))
 
     def with_features(self, features: Tensor) -> Cells:
         """Other cells of the same occupancy, and of the same symmetry where that is followed."""
         cells = Cells.from_features(features, self.mask, self.species, self.symmetry)
-        cells.__dict__["occupied"] = self.occupied
+        cells.derived.occupied = self.occupied
         return cells
 
     def gathered(self, rows: Tensor) -> Cells:
@@ -120,8 +146,24 @@ class Cells:
         cells = Cells.from_features(
             rows_of(self.features), rows_of(self.mask), self.species, symmetry
         )
-        cells.__dict__["occupied"] = rows_of(self.occupied)
+        cells.derived.occupied = rows_of(self.occupied)
         return cells
+
+    def swapped(self) -> Cells:
+        """The domains of `[runs, domains, batch]` in reverse order; kept where it has no gradient.
+
+        The names of the elements stay as they are.
+        """
+        if self.derived.swapped is not None:
+            return self.derived.swapped
+        symmetry = self.symmetry.map(lambda t: t.flip(1)) if self.symmetry else None
+        other = Cells.from_features(
+            self.features.flip(1), self.mask.flip(1), self.species, symmetry
+        )
+        other.derived.occupied = self.occupied.flip(1)
+        if not other.features.requires_grad:
+            self.derived.swapped = other
+        return other
 
     def to(self, dtype: torch.dtype) -> Cells:
         """The same cells in another floating-point type."""
@@ -155,6 +197,21 @@ class Cells:
             )
         frac = torch.nn.functional.pad(self.frac, (0, 0, 0, extra))
         return replace(self, frac=frac, mask=torch.nn.functional.pad(self.mask, (0, extra)))
+
+
+def _joined(every: Sequence[Cells], join: Callable[[list[Tensor]], Tensor]) -> Cells:
+    """Batches as one: `join` is applied to each tensor of all of them."""
+    symmetries = [cells.symmetry.tensors for cells in every if cells.symmetry]
+    symmetry = None
+    if len(symmetries) == len(every):
+        symmetry = Symmetry(*(join(list(tensors)) for tensors in zip(*symmetries, strict=True)))
+    features, mask = join([cells.features for cells in every]), join([c.mask for c in every])
+    cells = Cells.from_features(features, mask, every[0].species, symmetry)
+    known = [c.derived.occupied for c in every]
+    occupied = [tensor for tensor in known if tensor is not None]
+    if len(occupied) == len(every):
+        cells.derived.occupied = join(occupied)
+    return cells
 
 
 def encode(structures: Sequence[Structure], species: tuple[str, ...], length: int = 0) -> Cells:
@@ -206,35 +263,3 @@ def decode(cells: Cells) -> list[Structure]:
             Structure(lattice.detach().double().numpy(), symbols, (coords - coords.floor()).numpy())
         )
     return structures
-
-
-def stacked(domains: Sequence[Cells]) -> Cells:
-    """Batches `[runs, batch]` of one shape as `[runs, domains, batch]`; the names of the elements
-    are those of the first."""
-    every = [
-        torch.stack([getattr(cells, name) for cells in domains], 1)
-        for name in ("features", "mask", "occupied")
-    ]
-    symmetries = [cells.symmetry for cells in domains if cells.symmetry]
-    symmetry = (
-        joined(symmetries, lambda tensors: torch.stack(tensors, 1))
-        if len(symmetries) == len(domains)
-        else None
-    )
-    cells = Cells.from_features(every[0], every[1], domains[0].species, symmetry)
-    cells.__dict__["occupied"] = every[2]
-    return cells
-
-
-def swapped(cells: Cells) -> Cells:
-    """The domains of `[runs, domains, batch]` in reverse order; kept with cells that have no
-    gradient."""
-    if "swapped" in cells.__dict__:
-        kept: Cells = cells.__dict__["swapped"]
-        return kept
-    symmetry = cells.symmetry.map(lambda t: t.flip(1)) if cells.symmetry else None
-    other = Cells.from_features(cells.features.flip(1), cells.mask.flip(1), cells.species, symmetry)
-    other.__dict__["occupied"] = cells.occupied.flip(1)
-    if not other.features.requires_grad:
-        cells.__dict__["swapped"] = other
-    return other

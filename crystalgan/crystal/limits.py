@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -81,6 +81,16 @@ def learned_rule(a: Cells, b: Cells, shortest_shared: float = SHORTEST_SHARED) -
         math.inf,
     )
     return Rule("learned", limits)
+
+
+def with_learned_limits(rule: Rule, a: Cells, b: Cells) -> Rule:
+    """A rule with the limits that two classes teach (`learned_rule`) for pairs that it says nothing
+    of."""
+    shared, metals = a.species[0], (a.species[1], b.species[1])
+    pairs = {pair_name(x, y) for x in (shared, *metals) for y in (shared, *metals)}
+    if pairs <= rule.limits.keys():
+        return rule
+    return replace(rule, limits=learned_rule(a, b).limits | rule.limits)
 
 
 def class_limits(

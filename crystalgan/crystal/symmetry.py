@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
+    from collections.abc import Callable
 
 MOST_OPERATIONS = 48  # of a point group, and so of a primitive cell
 
@@ -34,11 +33,14 @@ class Symmetry:
     count: Tensor  # [...], how many of the operations are there
     lattice: Tensor  # [..., 3, 3], of the cells that were found to have them, Å
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All four, in the order of the fields."""
+        return self.rotation, self.image, self.count, self.lattice
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Symmetry:
         """The same with every tensor changed in its leading axes."""
-        return Symmetry(
-            *(change(tensor) for tensor in (self.rotation, self.image, self.count, self.lattice))
-        )
+        return Symmetry(*map(change, self.tensors))
 
     def project(self, x: Tensor, transposed: bool = False) -> Tensor:
         """The part of changes `[..., features]`, as `Cells.features`, that keeps all operations;
@@ -59,9 +61,3 @@ class Symmetry:
         arrays = (t.numpy() for t in (flat.rotation, flat.image, flat.count, flat.lattice))
         out = project(x.detach().reshape(-1, x.shape[-1]).contiguous().numpy(), *arrays, transposed)
         return torch.from_numpy(out).view(x.shape)
-
-
-def joined(every: Sequence[Symmetry], join: Callable[[list[Tensor]], Tensor]) -> Symmetry:
-    """Several as one, tensor by tensor: stacked, or one after the other."""
-    names = ("rotation", "image", "count", "lattice")
-    return Symmetry(*(join([getattr(one, name) for one in every]) for name in names))

@@ -1,5 +1,4 @@
-"""Asking databases for one chemical system: any OPTIMADE provider, or the Materials Project by API
-key.
+"""Asking databases for one chemical system: any OPTIMADE provider, or the Materials Project.
 
 Only the host that was asked is ever contacted, and each way in which an answer can fail is one
 sentence. Why requests and a page loop of our own: pymatgen's OptimadeRester logs a failure and goes
@@ -46,8 +45,10 @@ class Unusable(Exception):  # noqa: N818 - becomes a LeftOut
 
 @dataclass(frozen=True)
 class Record:
-    """One structure as it came; `make(raw)` builds it, and raises Unusable or whatever pymatgen
-    raises where it cannot."""
+    """One structure as it came.
+
+    `make(raw)` builds it; it raises Unusable, or whatever pymatgen raises, where it cannot.
+    """
 
     identifier: str
     url: str
@@ -68,8 +69,11 @@ class Answer:
 
 
 def base_url(source: str) -> str:
-    """The address of a provider given by its short name or its address, without `/v1` or a slash at
-    its end."""
+    """The address of a provider, given by its short name or address, without `/v1` at its end.
+
+    >>> base_url("https://Example.org/v1/")
+    'https://example.org'
+    """
     url = source
     if source == MATERIALS_PROJECT:
         # the variable is mp_api's own
@@ -108,8 +112,10 @@ def _addresses() -> dict[str, str]:
 
 
 def ask(source: str, symbols: list[str], api_key: str | None, progress: Progress) -> Answer:
-    """All structures of exactly these elements (sorted symbols); InputError when no usable answer
-    comes."""
+    """All structures of exactly these elements (sorted symbols).
+
+    Raises InputError when no usable answer comes.
+    """
     base = base_url(source)
     with _session() as session:
         if source == MATERIALS_PROJECT:
@@ -146,8 +152,10 @@ def _session() -> Session:
 
 
 def _get(session: Session, url: str, base: str) -> dict[str, Any]:
-    """The JSON object at `url`, which may redirect within the host of `base`; InputError says what
-    came instead."""
+    """The JSON object at `url`, which may redirect within the host of `base`.
+
+    Raises InputError that says what came instead.
+    """
     import requests
 
     body = bytearray()
@@ -296,8 +304,10 @@ def _licence(session: Session, base: str) -> str:
 
 
 def _optimade_cell(attributes: dict[str, Any]) -> Structure:
-    """A structure of OPTIMADE 1.x: lattice rows and Cartesian positions in Å, site names that
-    `species` explains."""
+    """A structure of OPTIMADE 1.x.
+
+    Lattice rows and Cartesian positions are in Å; `species` explains the names of sites.
+    """
     from pymatgen.core import Structure
 
     features = set(attributes.get("structure_features") or []) & {

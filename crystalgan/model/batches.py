@@ -1,36 +1,19 @@
-"""What a stage trains on: the two classes, their union, or transferred cells made by step 1; and
-the batches drawn from it."""
+"""Batches of a stage of training, and the random draws that cells and batches begin with."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from crystalgan.config import mixed
-from crystalgan.crystal.cells import Cells, swapped
-from crystalgan.crystal.distances import first_neighbours
-from crystalgan.crystal.limits import learned_rule, limits_of
-from crystalgan.crystal.symmetry import joined
-from crystalgan.errors import InputError
-from crystalgan.model import methods
-from crystalgan.model.methods import METHODS, Networks, Stage
-from crystalgan.model.transfer import Parents, atomic_volumes, fit_transfer, paper_transfer
+from crystalgan.crystal.cells import Cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from crystalgan.config import Config
-    from crystalgan.crystal.rules import Rule
-    from crystalgan.runs.folder import Run
-
-
-SHARED_LENGTH = 2.1  # Å, the Switendick distance: what shared atoms keep between them
 
 
 @dataclass(frozen=True)
@@ -69,24 +52,12 @@ class Data:
             else:
                 rows = torch.cat((of_x[..., part], of_y[..., part] + sizes[0]), 1)
                 start = perturb(self._both.gathered(rows), self.perturbation, rngs)
-                yield start, swapped(start)
+                yield start, start.swapped()
 
     @cached_property
     def _both(self) -> Cells:
-        """The cells of x and then those of y, which takes the names of x: one pool to draw both
-        from at once."""
-        parts = (
-            torch.cat((getattr(self.x, name), getattr(self.y, name)), 1)
-            for name in ("lattice", "frac", "mask")
-        )
-        lattice, frac, mask = parts
-        symmetries = [cells.symmetry for cells in (self.x, self.y) if cells.symmetry]
-        symmetry = (
-            joined(symmetries, lambda tensors: torch.cat(tensors, 1))
-            if len(symmetries) == 2
-            else None
-        )
-        return Cells(lattice, frac, mask, self.x.species, symmetry)
+        """The cells of x and then those of y: one pool to draw both from at once."""
+        return Cells.cat((self.x, self.y), 1)
 
 
 def shuffled(size: int, count: int, rng: torch.Generator) -> Tensor:
@@ -129,84 +100,6 @@ def perturb(cells: Cells, amount: float, rngs: Sequence[torch.Generator]) -> Cel
     )
 
 
-def stage_data(runs: list[Run], stage: Stage, config: Config) -> Data:
-    """The pools of a stage for a stack of runs on the same classes; step 2 needs step 1's
-    networks."""
-    a, b = class_tensors(runs[0])
-    larger = max(len(a), len(b))
-    if stage.domains == "ternary":
-        pools = []
-        for run in runs:
-            rng = torch.Generator().manual_seed(mixed(run.config.seed * 8))
-            order = pair_order(len(a), len(b), rng)
-            pools.append(_pool(run, order[torch.arange(larger) % len(order)], rng))
-        x, y = (_stack(pool) for pool in zip(*pools, strict=True))
-        return Data(x, y, larger, perturbation=config.noise)
-    if stage.domains == "noise":
-        both = union(a, b)
-        return Data(_repeat(both, len(runs)), _repeat(both, len(runs)), len(both), noise=True)
-    return Data(_repeat(a, len(runs)), _repeat(b, len(runs)), larger)
-
-
-def reference_of(a: Cells, b: Cells) -> Tensor:
-    """Usual lengths and volumes of two classes in the slots of the ternary, `[1 + slots, slots]`:
-    what cells are packed to.
-
-    The first rows are the lengths (Å) for each pair of slots: the medians of the distances to the
-    nearest metal, of both metals their mean, and the Switendick distance between shared atoms; the
-    last one the volumes (Å³) of the atoms.
-    """
-    lengths = []
-    for cells in (a, b):
-        near = first_neighbours(cells)
-        metal = near.other_slot == 1
-        lengths.append(
-            [float(near.distance[metal & (near.center_slot == slot)].median()) for slot in (0, 1)]
-        )
-    volumes = [atomic_volumes(cells).tolist() for cells in (a, b)]
-    (h_a, a_a), (h_b, b_b) = lengths
-    a_b, shared = (a_a + b_b) / 2, (volumes[0][0] + volumes[1][0]) / 2
-    rows = [
-        [SHARED_LENGTH, h_a, h_b],
-        [h_a, a_a, a_b],
-        [h_b, a_b, b_b],
-        [shared, volumes[0][1], volumes[1][1]],
-    ]
-    return torch.tensor(rows)
-
-
-def class_tensors(run: Run) -> tuple[Cells, Cells]:
-    """Both classes of a run as the networks take them: float32, padded to one length, with their
-    symmetry if that is followed."""
-    a, b = parents(run)
-    return a.cells, b.cells
-
-
-def parents(run: Run) -> tuple[Parents, Parents]:
-    """Both classes of a run, ready for step 1 and the transfer; kept, for they are asked for with
-    every block of candidates."""
-    follows = run.config.symmetry and (run.config.residual or run.config.generator == "graph")
-    return _parents(run.folder, follows, (run.folder / "classes.safetensors").stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=4)
-def _parents(folder: Path, symmetry: bool, _stamp: int) -> tuple[Parents, Parents]:
-    from crystalgan.runs.folder import Run
-
-    a, b = Run.open(folder).classes()
-    length = max(a.mask.shape[-1], b.mask.shape[-1])
-    of_a, of_b = (
-        replace(p, cells=p.cells.to(torch.float32))
-        for p in (Parents.of(c.padded(length), symmetry) for c in (a, b))
-    )
-    return of_a, of_b
-
-
-def completed(run: Run) -> Rule:
-    """The run's rule, with the learned limits for pairs of elements that it says nothing of."""
-    return replace(run.rule, limits=learned_rule(*run.classes()).limits | run.rule.limits)
-
-
 def union(a: Cells, b: Cells) -> Cells:
     """Both classes in the slots of the ternary, each with the other's metal slot empty."""
     species = (*a.species, b.species[1])
@@ -216,81 +109,7 @@ def union(a: Cells, b: Cells) -> Cells:
     return Cells(torch.cat((a.lattice, b.lattice)), frac, mask, species)
 
 
-@torch.no_grad()
-def transferred(
-    run: Run, pairs: Tensor, origins: Tensor, to_b: Tensor, whole: bool | None = None
-) -> tuple[Cells, Cells]:
-    """Transferred cells: AHB_g of the pairs of parents that are `to_b`, and BHA_g of the others;
-    they have gone through step 1.
-
-    Pairs are rows of both classes `[n, 2]`; `origins` `[n, k, 3]` are random fractional shifts that
-    `fit` chooses from. `whole` overrules whether the run puts the second parent in whole.
-    """
-    (a, b), nets, species = parents(run), load_networks(run, 1), run.species
-    i, j = pairs.T
-    in_b, in_a = methods.one_way(nets, a.cells[i], 0), methods.one_way(nets, b.cells[j], 1)
-    x, y = ((in_b[to_b], in_a[to_b]), (in_a[~to_b], in_b[~to_b]))
-    if run.config.transfer == "paper":
-        return paper_transfer(*x, 2, species), paper_transfer(*y, 1, species)
-    limits = limits_of(completed(run), species)
-    rows_x, rows_y = (i[to_b], j[to_b]), (j[~to_b], i[~to_b])
-    whole = run.config.incoming == "all" if whole is None else whole
-    return (
-        fit_transfer(*x, 2, species, (a, b), rows_x, limits, origins[to_b], whole),
-        fit_transfer(*y, 1, species, (b, a), rows_y, limits, origins[~to_b], whole),
-    )
-
-
-def _pool(run: Run, pairs: Tensor, rng: torch.Generator) -> tuple[Cells, Cells]:
-    """What step 2 of a run trains on: both ways of transferring each pair of parents."""
-    shifts = torch.rand(2, len(pairs), run.config.origins, 3, generator=rng)
-    to_b = torch.arange(2 * len(pairs)) < len(pairs)
-    return transferred(run, pairs.repeat(2, 1), shifts.flatten(0, 1), to_b)
-
-
 def pair_order(a: int, b: int, rng: torch.Generator) -> Tensor:
     """All pairs of a row of two classes of these sizes in random order, `[pairs, 2]`."""
     order = torch.randperm(a * b, generator=rng)
     return torch.stack((order // b, order % b), -1)
-
-
-def load_networks(run: Run, step: int) -> Networks:
-    """The networks of a step, their generators trained and ready to make cells, of other classes
-    too where these see crystals."""
-    stage = METHODS[run.config.method][step - 1]
-    a, b = run.classes()
-    slots, length = 2 if stage.domains == "binary" else 3, max(a.mask.shape[-1], b.mask.shape[-1])
-    if stage.domains == "ternary" and run.config.incoming == "all":
-        length *= 2
-    name = f"step{step}.safetensors"
-    tensors, _ = run.load(name)
-    nets = Networks(stage, run.config, slots, length, [torch.Generator()])
-    part = "generators."
-    try:
-        nets.generators.load_state_dict(
-            {key.removeprefix(part): t for key, t in tensors.items() if key.startswith(part)}
-        )
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()[:100]
-        raise InputError(
-            f"{run.folder / name}: does not fit config.json ({reason}); train the pair again."
-        ) from None
-    return nets.eval().requires_grad_(False)
-
-
-def _repeat(cells: Cells, runs: int) -> Cells:
-    return cells[None][[0] * runs]
-
-
-def _stack(cells: Sequence[Cells]) -> Cells:
-    lattice, frac, mask = (
-        torch.stack([getattr(c, name) for c in cells]) for name in ("lattice", "frac", "mask")
-    )
-    symmetries = [c.symmetry for c in cells if c.symmetry]
-    return Cells(
-        lattice,
-        frac,
-        mask,
-        cells[0].species,
-        joined(symmetries, torch.stack) if symmetries else None,
-    )

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from crystalgan.crystal.cells import swapped
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -140,7 +138,7 @@ class GraphGenerator(nn.Module):
     def forward(self, cells: Cells) -> tuple[Cells, Cells]:
         """New cells from `[runs, domains, batch]`, and their way back."""
         new = _along(cells, self.tables)
-        return new, _along(swapped(new), self.tables)
+        return new, _along(new.swapped(), self.tables)
 
     def one_way(self, cells: Cells, domain: int) -> Cells:
         """New cells from `[runs, 1, batch]` of one domain, without their way back."""

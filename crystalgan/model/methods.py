@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crystalgan.config import Config
     from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.limits import Limits
-    from crystalgan.model.pair_potential import PairEnergy
+    from crystalgan.model.pair_potential import PairPotential
 
 Terms = dict[str, Tensor]
 
@@ -51,15 +51,29 @@ METHODS: dict[str, tuple[Stage, ...]] = {
 }
 
 
+def needs_pair_potential(config: Config) -> bool:
+    """Whether settings ask for a pair potential: in the loss of step 2, or to prerelax new cells.
+
+    >>> from crystalgan import Config
+    >>> needs_pair_potential(Config()), needs_pair_potential(Config.paper())
+    (True, False)
+    """
+    asked = bool(config.lambda_energy or config.prerelax)
+    return asked and METHODS[config.method][-1].constrained
+
+
 class Networks(nn.Module):
     """The generators and discriminators of one stage, one of each for each domain; from noise there
-    is domain 0 alone."""
+    is domain 0 alone.
+
+    Cells have `slots` slots of `length` rows; there is one stack of networks for each of `rngs`.
+    """
 
     def __init__(
         self, stage: Stage, config: Config, slots: int, length: int, rngs: Sequence[torch.Generator]
     ) -> None:
         super().__init__()
-        # which has no neighbours, and stays noise if a correction is added to it
+        # noise has no neighbours, and stays noise where a correction is added to it
         noise = stage.domains == "noise"
         domains = 1 if noise else 2
         if noise or config.generator == "mlp":
@@ -70,6 +84,24 @@ class Networks(nn.Module):
             self.generators = GraphGenerator(config, slots, rngs, domains)
         self.discriminators = Discriminator(config, slots, length, rngs, domains)
 
+    @classmethod
+    def trained(
+        cls, stage: Stage, config: Config, length: int, tensors: dict[str, Tensor]
+    ) -> Networks:
+        """Networks whose generators have these trained weights, without gradients, for parents of
+        `length` rows.
+
+        RuntimeError, torch's, where the tensors are not those of the settings.
+        """
+        slots = 2 if stage.domains == "binary" else 3
+        if stage.domains == "ternary" and config.incoming == "all":
+            length *= 2
+        nets, part = cls(stage, config, slots, length, [torch.Generator()]), "generators."
+        nets.generators.load_state_dict(
+            {key.removeprefix(part): t for key, t in tensors.items() if key.startswith(part)}
+        )
+        return nets.eval().requires_grad_(False)
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -77,12 +109,12 @@ class Prior:
     asked for, an energy."""
 
     limits: Limits
-    energy: PairEnergy | None = None
+    energy: PairPotential | None = None
 
 
 @dataclass(frozen=True)
-class Made:
-    """What the generators make of a batch, and the round trips.
+class Translated:
+    """A batch translated by the generators, and translated back.
 
     Domain 0 of `back` is y again; None from noise.
     """
@@ -92,34 +124,34 @@ class Made:
 
     @property
     def b(self) -> Cells:
-        """Cells made for domain B, `[runs, batch]`."""
+        """Cells translated into domain B, `[runs, batch]`."""
         return self.new[:, 0]
 
     @property
     def a(self) -> Cells:
-        """Cells made for domain A, `[runs, batch]`; there are none from noise."""
+        """Cells translated into domain A, `[runs, batch]`; there are none from noise."""
         return self.new[:, 1]
 
 
-def forward(nets: Networks, start: Cells) -> Made:
+def forward(nets: Networks, start: Cells) -> Translated:
     """Eqs. 1, 2 (step 1) and 15, 16 (step 2); from noise x alone becomes a cell."""
-    return Made(*nets.generators(start))
+    return Translated(*nets.generators(start))
 
 
 def one_way(nets: Networks, cells: Cells, domain: int) -> Cells:
-    """What `forward` makes of cells with one leading axis as those of one domain, for networks of
-    one run and two domains."""
+    """Cells `[n]` of one domain translated into the other, by networks of one run and two
+    domains."""
     made: Cells = nets.generators.one_way(cells[None, None], domain)
     return made[0, 0]
 
 
-def discriminator_terms(nets: Networks, real: Cells, made: Made) -> Terms:
+def discriminator_terms(nets: Networks, real: Cells, made: Translated) -> Terms:
     """Eqs. 8, 9, 11 (step 1) and 23, 24, 26 (step 2)."""
     return _named("discriminator", losses.discriminator(*nets.discriminators.both(real, made.new)))
 
 
 def generator_terms(
-    nets: Networks, start: Cells, real: Cells, made: Made, config: Config, prior: Prior | None
+    nets: Networks, start: Cells, real: Cells, made: Translated, config: Config, prior: Prior | None
 ) -> Terms:
     """Eq. 10 (step 1) and eq. 25 (step 2, with `prior`): the terms of the full generative loss."""
     terms = _named("adversarial", losses.adversarial(nets.discriminators(made.new)))

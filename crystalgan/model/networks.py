@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from crystalgan.crystal.cells import Cells, swapped
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crystalgan.config import Config
+    from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.symmetry import Symmetry
 
 SMALL = 1e-2  # scale of a residual generator's first corrections
@@ -248,7 +247,7 @@ class Generator(nn.Module):
             made = self.mlp(cells.features) * cells.occupied
             return cells.with_features(cells.features + made if self.residual else made), None
         weights, biases = self.mlp.layers
-        other = swapped(cells)
+        other = cells.swapped()
         symmetries = (cells.symmetry, other.symmetry) if cells.symmetry and other.symmetry else None
         new, back = _RoundTrip.apply(
             cells.features,

@@ -1,10 +1,15 @@
-"""The feature transfer between the two steps (section III.B.2): two pseudo-binaries become one
-ternary sample."""
+"""The feature transfer between the two steps (section III.B.2 of the paper).
+
+Two pseudo-binaries of step 1 become one ternary cell: a `Host` gives the lattice, its shared atoms
+and its metal; the sublattice of the other metal comes in (`Incoming`). `paper_transfer` takes slots
+as they are. `fitted_transfer` gives atoms the volumes that they have in the classes and moves the
+incoming sublattice to another origin, for which it prefers those that keep symmetry of the host.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -15,24 +20,28 @@ from crystalgan.crystal.operations import find_symmetry, special_points
 from crystalgan.crystal.symmetry import Symmetry
 
 if TYPE_CHECKING:
+    from crystalgan.crystal.kernels.symmetry import Hosts, Points, Sublattices
     from crystalgan.crystal.limits import Limits
 
 # Å, of the parents: relaxed cells that spread no more than that are made exactly symmetric
 SYMPREC = 0.05
 # of a lower limit: atoms so near are on top of each other, and have no direction to be moved apart
-# in
 CROWDED = 0.5
+
+SpecialPoints = tuple[Tensor, Tensor]  # [cells, most, 3] fractional, and [cells] how many
 
 
 @dataclass(frozen=True)
 class Parents:
-    """A class as the transfer needs it: cells, volumes of atoms, and special points where symmetry
-    is followed."""
+    """A class with what the transfer needs of it: volumes of atoms, and special points.
+
+    Special points are there where symmetry is followed.
+    """
 
     cells: Cells
     volumes: Tensor  # [2], of an atom of the shared element and of the metal, Å³
-    points: tuple[Tensor, Tensor] | None  # of the cells
-    metal_points: tuple[Tensor, Tensor] | None  # of their metals alone
+    points: SpecialPoints | None  # of the cells
+    metal_points: SpecialPoints | None  # of their metals alone
 
     @classmethod
     def of(cls, cells: Cells, symmetry: bool) -> Parents:
@@ -45,8 +54,10 @@ class Parents:
 
 
 def atomic_volumes(cells: Cells) -> Tensor:
-    """Volumes `[2]` (Å³) of a shared atom and of a metal atom that add up to those of the cells, by
-    least squares."""
+    """Volumes `[2]` (Å³) of a shared atom and of a metal atom, by non-negative least squares.
+
+    Their sums over the atoms are the volumes of the cells `[n]`.
+    """
     from scipy.optimize import nnls
 
     volume = torch.linalg.det(cells.lattice.double()).abs()
@@ -55,119 +66,199 @@ def atomic_volumes(cells: Cells) -> Tensor:
     )
 
 
-def paper_transfer(into: Cells, other: Cells, slot: int, species: tuple[str, str, str]) -> Cells:
-    """The slots as they are: `into`'s lattice, shared atoms and metal, with `other`'s metal
-    positions added.
+@dataclass(frozen=True)
+class Host:
+    """Pseudo-binaries whose lattice, shared atoms and metal are kept. ValueError for other cells.
 
-    Both are pseudo-binaries of two slots with one leading axis and of one length, row by row;
-    `slot` (1 or 2) is where `into`'s own metal goes among `species`, the other metal takes the
-    remaining one.
+    `slot` (1 or 2) is where their metal goes among `species`, those of the ternary; the incoming
+    metal takes the remaining one.
     """
-    return _put_together(into, into.lattice, other.frac[:, 1:], other.mask[:, 1:], slot, species)
+
+    cells: Cells  # [n], two slots
+    volumes: Tensor  # [2], of an atom of the shared element and of the metal, Å³
+    points: SpecialPoints | None  # where symmetry is followed
+    slot: int
+    species: tuple[str, str, str]
+
+    def __post_init__(self) -> None:
+        _check_binaries(self.cells)
+        if self.slot not in {1, 2}:
+            raise ValueError(f"slot must be 1 or 2, not {self.slot}")
+        if len(self.species) != 3:
+            raise ValueError(f"a ternary has three elements, not {self.species}")
+
+    @classmethod
+    def of(
+        cls,
+        cells: Cells,
+        parents: Parents,
+        rows: Tensor,
+        slot: int,
+        species: tuple[str, str, str],
+    ) -> Host:
+        """`cells` `[n]` made from these rows of a class."""
+        return cls(cells, parents.volumes, _rows_of(parents.points, rows), slot, species)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def repeated(self, times: int) -> Host:
+        """Each cell so many times in a row, without what symmetry needs."""
+        rows = torch.arange(len(self)).repeat_interleave(times)
+        return replace(self, cells=replace(self.cells, symmetry=None)[rows], points=None)
 
 
-def _put_together(
-    into: Cells,
-    lattice: Tensor,
-    frac: Tensor,
-    mask: Tensor,
-    slot: int,
-    species: tuple[str, str, str],
-    symmetry: Symmetry | None = None,
+@dataclass(frozen=True)
+class Incoming:
+    """Sublattices that are put into hosts, moved as one; ValueError for shapes that disagree.
+
+    The first is the metal; the second, where whole pseudo-binaries come in, their shared atoms.
+    """
+
+    frac: Tensor  # [n, sublattices, rows, 3]
+    mask: Tensor  # [n, sublattices, rows]
+    volumes: Tensor  # [2], of an atom of the shared element and of the metal, Å³
+    points: SpecialPoints | None  # of these sublattices, where symmetry is followed
+
+    def __post_init__(self) -> None:
+        if self.frac.shape != (*self.mask.shape, 3) or self.mask.shape[1] not in {1, 2}:
+            raise ValueError(
+                f"frac {tuple(self.frac.shape)} and mask {tuple(self.mask.shape)} must be"
+                " [n, 1 or 2, rows, 3] and [n, 1 or 2, rows]"
+            )
+
+    @classmethod
+    def of(
+        cls, cells: Cells, parents: Parents, rows: Tensor, part: Literal["metal", "all"] = "metal"
+    ) -> Incoming:
+        """The metal or all atoms of pseudo-binaries `[n]` made from these rows of a class."""
+        _check_binaries(cells)
+        slots = [1, 0] if part == "all" else [1]
+        points = parents.points if part == "all" else parents.metal_points
+        return cls(
+            cells.frac[:, slots], cells.mask[:, slots], parents.volumes, _rows_of(points, rows)
+        )
+
+    @property
+    def with_shared(self) -> bool:
+        """Whether shared atoms come in with the metal."""
+        return self.mask.shape[1] > 1
+
+    def moved(self, shifts: Tensor) -> Incoming:
+        """The sublattices of each cell moved by `shifts` `[n, 3]`, fractional."""
+        return replace(self, frac=(self.frac + shifts[:, None, None]) * self.mask[..., None])
+
+    def repeated(self, times: int) -> Incoming:
+        """Each cell so many times in a row, without what symmetry needs."""
+        rows = torch.arange(len(self.mask)).repeat_interleave(times)
+        return replace(self, frac=self.frac[rows], mask=self.mask[rows], points=None)
+
+
+def _check_binaries(cells: Cells) -> None:
+    if cells.mask.ndim != 3 or cells.mask.shape[1] != 2:
+        raise ValueError(f"cells must be [n] and of two slots, not {tuple(cells.mask.shape)}")
+
+
+def _rows_of(points: SpecialPoints | None, rows: Tensor) -> SpecialPoints | None:
+    return points and (points[0][rows], points[1][rows])
+
+
+def paper_transfer(host: Host, incoming: Incoming) -> Cells:
+    """Ternary cells of the slots as they are: the host, and positions of the incoming metal."""
+    metal = replace(incoming, frac=incoming.frac[:, :1], mask=incoming.mask[:, :1])
+    return _ternary(host, metal, host.cells.lattice)
+
+
+def order_rng(shifts: Tensor) -> torch.Generator:
+    """A generator for `fitted_transfer` that is seeded by the first of `shifts` `[n, k, 3]`.
+
+    So cells depend on the random shifts alone that they were asked for with.
+    """
+    seed = int(shifts[0, 0, 0] * 2**30) if shifts.numel() else 0
+    return torch.Generator().manual_seed(seed)
+
+
+def fitted_transfer(
+    host: Host, incoming: Incoming, limits: Limits, shifts: Tensor, rng: torch.Generator
 ) -> Cells:
-    """Sublattices `[cells, sublattices, rows, 3]` put into cells: the other metal, and shared atoms
-    where they come too."""
-    slots = [0, slot, 3 - slot]
-    fracs, masks = (
+    """Ternary cells with the volume of their atoms, and the incoming sublattices at an origin.
+
+    The origin of a sublattice is arbitrary in a crystal. Of `shifts` `[n, k, 3]`, fractional and
+    random, each cell takes the first that puts no atoms on top of each other, or the one that
+    breaks `limits` least. Where symmetry is followed, shifts that bring special points of both
+    parents together, and so keep operations of the host, come in the place of random ones; `rng`
+    draws the order in which they are tried. Where shared atoms come in, the shared slot gets as
+    many rows again.
+    """
+    _check_pairs(host, incoming, shifts)
+    lattice = host.cells.lattice * _growth(host, incoming)[:, None, None]
+    symmetry = host.cells.symmetry
+    if symmetry and len(host):
+        shifts = _symmetric_shifts(host, symmetry, incoming, shifts, rng)
+    best = _best_trials(host, incoming, lattice, shifts, limits)
+    shift = shifts[torch.arange(len(host)), best]
+    kept = _kept(host, symmetry, incoming, shift, lattice) if symmetry else None
+    return _ternary(host, incoming.moved(shift), lattice, kept)
+
+
+def _check_pairs(host: Host, incoming: Incoming, shifts: Tensor) -> None:
+    n, length = len(host), host.cells.mask.shape[-1]
+    if len(incoming.mask) != n or incoming.mask.shape[-1] != length:
+        raise ValueError(
+            f"host {tuple(host.cells.mask.shape)} and incoming {tuple(incoming.mask.shape)} must"
+            " have as many cells and rows"
+        )
+    if shifts.ndim != 3 or shifts.shape[0] != n or shifts.shape[2] != 3:
+        raise ValueError(f"shifts must be [{n}, trials, 3], not {tuple(shifts.shape)}")
+
+
+def _ternary(
+    host: Host, incoming: Incoming, lattice: Tensor, symmetry: Symmetry | None = None
+) -> Cells:
+    """Hosts and the sublattices in them as cells of three slots."""
+    slots = [0, host.slot, 3 - host.slot]
+    frac, mask = (
         torch.cat((own, new[:, :1]), 1)[:, slots]
-        for own, new in ((into.frac, frac), (into.mask, mask))
+        for own, new in ((host.cells.frac, incoming.frac), (host.cells.mask, incoming.mask))
     )
-    if frac.shape[1] > 1:
-        fracs, masks = (torch.cat((t, torch.zeros_like(t)), 2) for t in (fracs, masks))
-        rows = into.mask.shape[-1]
-        fracs[:, 0, rows:], masks[:, 0, rows:] = frac[:, 1], mask[:, 1]
-    return Cells(lattice, fracs, masks, species, symmetry)
+    if incoming.with_shared:
+        frac, mask = (torch.cat((t, torch.zeros_like(t)), 2) for t in (frac, mask))
+        rows = host.cells.mask.shape[-1]
+        frac[:, 0, rows:], mask[:, 0, rows:] = incoming.frac[:, 1], incoming.mask[:, 1]
+    return Cells(lattice, frac, mask, host.species, symmetry)
 
 
-def fit_transfer(
-    into: Cells,
-    other: Cells,
-    slot: int,
-    species: tuple[str, str, str],
-    parents: tuple[Parents, Parents],
-    rows: tuple[Tensor, Tensor],
-    limits: Limits,
-    shifts: Tensor,
-    whole: bool = False,
-) -> Cells:
-    """As `paper_transfer`, but the lattice takes the volume of its atoms in both classes, and the
-    sublattice another origin.
+def _growth(host: Host, incoming: Incoming) -> Tensor:
+    """The factor of all lengths, `[n]`, with which atoms have the volumes of their parents.
 
-    The origin of the incoming sublattice is arbitrary in a crystal. Of `shifts` `[cells, k, 3]`,
-    fractional and random, it takes the first that puts no atoms on top of each other, or the one
-    that breaks `limits` least. Where symmetry is followed, shifts that bring special points of both
-    parents together, and so keep operations of `into`, come in the place of random ones. `parents`
-    and their `rows` are of `into` and of `other`. A `whole` parent comes in with its shared atoms
-    too, for which the shared slot gets as many rows again.
+    Shared atoms have the mean of both classes' volumes, weighted by the metals, where none comes
+    in.
     """
-    incoming = [1, 0] if whole else [1]
-    frac, mask = other.frac[:, incoming], other.mask[:, incoming]
-    lattice = into.lattice * _growth(into, mask, parents)[:, None, None]
-    if into.symmetry and len(into):
-        shifts = _symmetric_shifts(into, into.symmetry, frac, mask, parents, rows, shifts)
-    count, trials, _ = shifts.shape
-    repeated = torch.arange(count).repeat_interleave(trials)
-    trial = (frac[repeated] + shifts.flatten(0, 1)[:, None, None]) * mask[repeated, ..., None]
-    put = _put_together(
-        replace(into, symmetry=None)[repeated],
-        lattice[repeated],
-        trial,
-        mask[repeated],
-        slot,
-        species,
-    )
-    best = _preference(put, limits, trials)
-    shift = shifts[torch.arange(count), best]
-    symmetry = (
-        _kept(into, into.symmetry, frac, mask, shift, slot, lattice) if into.symmetry else None
-    )
-    return _put_together(
-        into,
-        lattice,
-        (frac + shift[:, None, None]) * mask[..., None],
-        mask,
-        slot,
-        species,
-        symmetry,
-    )
-
-
-def _growth(into: Cells, mask: Tensor, parents: tuple[Parents, Parents]) -> Tensor:
-    """By what every length grows, `[cells]`: atoms have the volumes of their parents.
-
-    Shared ones have the mean of their two volumes, weighted by the metals, where none comes in.
-    """
-    shared, own, new = into.mask[:, 0].sum(-1), into.mask[:, 1].sum(-1), mask[:, 0].sum(-1)
-    (shared_own, volume_own), (shared_new, volume_new) = (p.volumes for p in parents)
-    if mask.shape[1] > 1:
-        of_shared = shared * shared_own + mask[:, 1].sum(-1) * shared_new
+    cells = host.cells
+    shared, own = cells.mask.sum(-1).unbind(-1)
+    new = incoming.mask[:, 0].sum(-1)
+    (shared_own, volume_own), (shared_new, volume_new) = host.volumes, incoming.volumes
+    if incoming.with_shared:
+        of_shared = shared * shared_own + incoming.mask[:, 1].sum(-1) * shared_new
     else:
         of_shared = shared * (own * shared_own + new * shared_new) / (own + new)
     wanted = own * volume_own + new * volume_new + of_shared
-    return (
-        (wanted / torch.linalg.det(into.lattice).abs().clamp_min(1e-3))
-        .pow(1 / 3)
-        .to(into.lattice.dtype)
-    )
+    volume = torch.linalg.det(cells.lattice).abs().clamp_min(1e-3)
+    return (wanted / volume).pow(1 / 3).to(cells.lattice.dtype)
 
 
-def _preference(cells: Cells, limits: Limits, trials: int) -> Tensor:
-    """The number of the trial to take, `[cells]`: the first without atoms on top of each other,
-    else the one that breaks least.
+def _best_trials(
+    host: Host, incoming: Incoming, lattice: Tensor, shifts: Tensor, limits: Limits
+) -> Tensor:
+    """The number of the shift that each cell takes, `[n]`, of `shifts` `[n, k, 3]`.
 
-    Cells are `trials` in a row of each. The one that breaks least of all is often the same: taking
-    it costs variety, and what a first one breaks is mended later.
+    The first without atoms on top of each other, else the one that breaks the limits least. The one
+    that breaks least of all is often the same: taking it costs variety, and what a first one breaks
+    is mended later.
     """
+    trials = shifts.shape[1]
+    moved = incoming.repeated(trials).moved(shifts.flatten(0, 1))
+    cells = _ternary(host.repeated(trials), moved, lattice.repeat_interleave(trials, 0))
     with torch.no_grad():
         near = first_neighbours(cells, limits.cross)
         short, long, _ = limits.excess(near, 0.0)
@@ -176,89 +267,84 @@ def _preference(cells: Cells, limits: Limits, trials: int) -> Tensor:
         closest = closest.scatter_reduce(
             0, near.cell, near.distance / limits.of(near)[0].clamp_min(1e-3), "amin"
         )
-    order = torch.arange(trials, dtype=broken.dtype).repeat(len(cells) // trials) / trials
+    order = torch.arange(trials, dtype=broken.dtype).repeat(len(host)) / trials
     return torch.where(closest > CROWDED, order, 1 + broken).view(-1, trials).argmin(-1)
 
 
 def _symmetric_shifts(
-    into: Cells,
-    symmetry: Symmetry,
-    frac: Tensor,
-    mask: Tensor,
-    parents: tuple[Parents, Parents],
-    rows: tuple[Tensor, Tensor],
-    shifts: Tensor,
+    host: Host, symmetry: Symmetry, incoming: Incoming, shifts: Tensor, rng: torch.Generator
 ) -> Tensor:
-    """`shifts` with those in front replaced that bring special points together, as many as there
-    are."""
+    """`shifts` with as many of the first as there are replaced by those that keep symmetry."""
     from crystalgan.crystal.kernels.symmetry import symmetric_shifts
 
-    host, incoming = parents
-    assert host.points is not None
-    of_incoming = incoming.metal_points if frac.shape[1] == 1 else incoming.points
-    assert of_incoming is not None
-    host_points, points = (
-        [t[row] for t in p] for p, row in zip((host.points, of_incoming), rows, strict=True)
+    host_points, points = _points(host.points), _points(incoming.points)
+    most = host_points.frac.shape[1] * (points.frac.shape[1] + incoming.frac.shape[2])
+    order = torch.rand(len(shifts), most, generator=rng).argsort(-1).numpy()
+    out = shifts.double().clone().contiguous()
+    symmetric_shifts(
+        _hosts(host, symmetry), _sublattices(incoming), host_points, points, order, out.numpy()
     )
-    trials = host_points[0].shape[1] * (points[0].shape[1] + frac.shape[2])
-    # the caller's random numbers, spun out
-    own = torch.Generator().manual_seed(int(shifts[0, 0, 0] * 2**30))
-    order = torch.rand(len(shifts), trials, generator=own).argsort(-1)
-    out = shifts.double().clone()
-    arguments = (
-        *_of_host(into, symmetry),
-        frac.double(),
-        mask.sum(-1),
-        *host_points,
-        *points,
-        order,
-        out,
-    )
-    symmetric_shifts(*(t.contiguous().numpy() for t in arguments))
     return out.to(shifts.dtype)
 
 
-def _of_host(into: Cells, symmetry: Symmetry) -> tuple[Tensor, ...]:
-    """What the kernels ask of the host: operations, images, how many, coordinates, and the number
-    of an atom."""
-    first = into.mask.flatten(1).to(torch.int8).argmax(-1)
-    return (
-        symmetry.rotation,
-        symmetry.image,
-        symmetry.count,
-        into.frac.flatten(1, 2).double(),
-        first,
-    )
-
-
 def _kept(
-    into: Cells,
-    symmetry: Symmetry,
-    frac: Tensor,
-    mask: Tensor,
-    shift: Tensor,
-    slot: int,
-    lattice: Tensor,
+    host: Host, symmetry: Symmetry, incoming: Incoming, shift: Tensor, lattice: Tensor
 ) -> Symmetry:
-    """The operations of the host that also keep the incoming sublattices, those that are left
-    first."""
+    """The operations of the hosts that also keep the sublattices moved by `shift` `[n, 3]`.
+
+    Those that are kept come first.
+    """
     from crystalgan.crystal.kernels.symmetry import common_operations
 
-    arguments = (*_of_host(into, symmetry), frac.double(), mask.sum(-1), shift.double())
-    kept, incoming = (
-        torch.from_numpy(x) for x in common_operations(*(t.contiguous().numpy() for t in arguments))
+    kept, images = (
+        torch.from_numpy(x)
+        for x in common_operations(
+            _hosts(host, symmetry), _sublattices(incoming), shift.double().contiguous().numpy()
+        )
     )
-    rows = mask.shape[-1]
-    length, ops = rows * mask.shape[1], kept.shape[1]
-    image = torch.arange(3 * length, dtype=torch.int16).repeat(len(kept), ops, 1)
-    shared, own = symmetry.image.split(rows, -1)
-    image[..., :rows] = shared
-    for first, images in ((slot * length, own - rows), ((3 - slot) * length, incoming[:, :, 0])):
-        image[..., first : first + rows] = images + first
-    if mask.shape[1] > 1:
-        image[..., rows:length] = incoming[:, :, 1] + rows
+    image = _images(host, symmetry, incoming, images)
     order = kept.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
     rotation = symmetry.rotation.gather(1, order[..., None, None].expand_as(symmetry.rotation))
     return Symmetry(
         rotation, image.gather(1, order[..., None].expand_as(image)), kept.sum(-1), lattice
     )
+
+
+def _images(host: Host, symmetry: Symmetry, incoming: Incoming, images: Tensor) -> Tensor:
+    """Images of the atoms of a ternary `[n, ops, 3 * length]`, from those of host and incoming."""
+    rows, length = incoming.mask.shape[-1], incoming.mask.shape[1] * incoming.mask.shape[-1]
+    image = torch.arange(3 * length, dtype=torch.int16).repeat(*images.shape[:2], 1)
+    shared, own = symmetry.image.split(rows, -1)
+    image[..., :rows] = shared
+    if incoming.with_shared:
+        image[..., rows:length] = images[:, :, 1] + rows
+    for slot, of_metal in ((host.slot, own - rows), (3 - host.slot, images[:, :, 0])):
+        first = slot * length
+        image[..., first : first + rows] = of_metal + first
+    return image
+
+
+def _hosts(host: Host, symmetry: Symmetry) -> Hosts:
+    """What the kernels ask of the hosts."""
+    from crystalgan.crystal.kernels.symmetry import Hosts
+
+    operations = (t.contiguous().numpy() for t in symmetry.tensors[:3])
+    frac = host.cells.frac.flatten(1, 2).double().contiguous().numpy()
+    return Hosts(*operations, frac, host.cells.mask.flatten(1).to(torch.int8).argmax(-1).numpy())
+
+
+def _sublattices(incoming: Incoming) -> Sublattices:
+    """What the kernels ask of the sublattices."""
+    from crystalgan.crystal.kernels.symmetry import Sublattices
+
+    frac = incoming.frac.double().contiguous().numpy()
+    return Sublattices(frac, incoming.mask.sum(-1).contiguous().numpy())
+
+
+def _points(points: SpecialPoints | None) -> Points:
+    """Special points for the kernels; ValueError where there are none."""
+    from crystalgan.crystal.kernels.symmetry import Points
+
+    if points is None:
+        raise ValueError("the host follows symmetry, so both need the special points of parents")
+    return Points(*(t.contiguous().numpy() for t in points))

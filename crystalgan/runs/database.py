@@ -3,16 +3,15 @@ the app reads it at once."""
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError
 from crystalgan.runs.filedb import RunDatabase
 from crystalgan.runs.folder import Run
+from crystalgan.runs.table import passed_key as passed_key  # noqa: PLC0414 - part of this module
+from crystalgan.runs.table import refreshed
 from crystalgan.storage import locked
 
 if TYPE_CHECKING:
@@ -24,22 +23,13 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 DECISIONS = ("undecided", "kept", "rejected")
-READ = (
-    "SELECT mtime, id, numbers, natoms, volume, key_value_pairs, data FROM systems WHERE mtime >= ?"
-    " ORDER BY id"
-)
 VET_LOCK, LOCK_SECONDS = ".vet.lock", 20
 LARGEST_ID = 2**63 - 1  # that SQLite can hold
 
 
-def passed_key(rule: str) -> str:
-    """The column of the database that says whether a candidate keeps the rule of this name."""
-    return "passed_" + re.sub(r"\W", "_", rule)
-
-
 def rule_names(run: Run) -> list[str]:
     """The names of the rules that every candidate of a run is judged by."""
-    return list(dict.fromkeys(("paper", "learned", run.rule.name)))
+    return run.rule_names()
 
 
 def open_database(
@@ -74,7 +64,7 @@ def timed(run: Run) -> Iterator[None]:
 
 
 def compared_with(run: Run) -> dict[str, Any] | None:
-    """What a run's candidates were compared with (`matching.Known.report`); None where that was not
+    """What a run's candidates were compared with (`known.Compared`); None where that was not
     noted, as in old runs."""
     if not (run.folder / "candidates.db").exists():
         return None
@@ -127,50 +117,13 @@ def load_candidate(run: Run | Path | str, number: int) -> Structure:
 def candidates_table(run: Run | Path | str) -> pd.DataFrame:
     """All candidates of a run, one row each: formula, symmetry, verdicts, duplicates, shortest
     distances (Å), decision."""
-    import pandas as pd
-
-    return refreshed_table(run if isinstance(run, Run) else Run.open(run), pd.DataFrame(), 0.0)[0]
+    return (run if isinstance(run, Run) else Run.open(run)).candidates()
 
 
 def refreshed_table(run: Run, old: pd.DataFrame, since: float) -> tuple[pd.DataFrame, float]:
     """`old` with the rows that changed after `since` read again, and the time (ASE's) of the last
     change."""
-    import pandas as pd
-
-    database = open_database(run)
-    try:
-        changed = database.rows(READ, (since,))
-        new = pd.DataFrame([_as_row(*values) for _, *values in changed])
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(database.damaged(error)) from None
-    last = max((mtime for mtime, *_ in changed), default=since)
-    if new.empty or old.empty:
-        return (old if new.empty else new), last
-    kept = old[~old["id"].isin(new["id"])]
-    return pd.concat([kept, new]).sort_values("id", ignore_index=True), last
-
-
-def _as_row(
-    number: int, numbers: bytes, atoms: int, volume: float, pairs: str, data: bytes
-) -> dict[str, Any]:
-    """A row of the table, from the columns as ASE writes them: an `AtomsRow` of each would take ten
-    times as long."""
-    details = json.loads(data[int.from_bytes(data[:8], "little") :])
-    columns = {"id": number, "formula": _formula(numbers), "atoms": atoms, "volume": volume / atoms}
-    columns |= json.loads(pairs) | {
-        f"shortest {pair}": d for pair, d in details["shortest"].items()
-    }
-    return columns | {"note": details["note"], "matches": details.get("matches", "")}
-
-
-@lru_cache(maxsize=10_000)
-def _formula(numbers: bytes) -> str:
-    import numpy as np
-    from ase.symbols import Symbols
-
-    return str(Symbols(np.frombuffer(numbers, "<i4")).get_chemical_formula("metal"))
+    return refreshed(open_database(run), rule_names(run), old, since)
 
 
 class ChangedMeanwhileError(InputError):

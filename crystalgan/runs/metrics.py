@@ -63,9 +63,9 @@ METRICS = {
         " (Xie et al., ICLR 2022).",
     ),
     "raw": Metric(
-        "keep, unrefined",
+        "keep, unrepaired",
         "%",
-        "Kept the rule that the run was trained towards before gradient steps refined it.",
+        "Kept the rule that the run was trained towards before gradient steps repaired it.",
     ),
     "unique": Metric(
         "unique",
@@ -119,8 +119,8 @@ METRICS = {
     "making": Metric(
         "time for 1,000 good",
         "s",
-        "Time to make, refine, judge and compare as many candidates as hold 1,000 good ones, on the"
-        " machine that made them.",
+        "Time to sample, repair, check and compare as many candidates as hold 1,000 good ones, on"
+        " the machine that made them.",
     ),
 }
 
@@ -153,7 +153,7 @@ def measure(run: Run) -> dict[str, float | None]:
         rule_names,
         structure_of,
     )
-    from crystalgan.runs.zipped import class_structures
+    from crystalgan.runs.parents import class_structures
 
     table = candidates_table(run)
     # not those that were made from another candidate
@@ -270,14 +270,14 @@ def training_seconds(run: Run) -> float | None:
         try:
             with safe_open(path, "np") as file:
                 header = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
+            if "seconds" not in header:
+                return None
+            seconds += float(json.loads(header["seconds"]))
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: damaged ({error}); delete this file and resume the run, or train the pair"
                 " again."
             ) from None
-        if "seconds" not in header:
-            return None
-        seconds += float(json.loads(header["seconds"]))
     return seconds
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from crystalgan.config import Config, mixed
 from crystalgan.crystal.limits import learned_rule, limits_of
@@ -21,18 +20,33 @@ from crystalgan.crystal.repair import satisfies
 from crystalgan.crystal.rules import paper_rule, read_rule
 from crystalgan.errors import InputError, Stopped, TrainingError
 from crystalgan.model import methods
-from crystalgan.model import pair_potential as energy
-from crystalgan.model.batches import stage_data
-from crystalgan.model.methods import METHODS, Networks, Prior, Stage
+from crystalgan.model.methods import METHODS, Networks, Prior, needs_pair_potential
+from crystalgan.model.model import Model
+from crystalgan.model.pair_potential_fit import fit_pair_potential
+from crystalgan.model.stages import stage_data
+from crystalgan.potentials.registry import load_potential, unknown_elements, untrained
+from crystalgan.runs.checkpoint import (
+    CHECKPOINT,
+    Learner,
+    load_checkpoint,
+    of_run,
+    save_checkpoint,
+)
 from crystalgan.runs.folder import Run
+from crystalgan.runs.loading import POTENTIAL, load_networks, load_pair_potential, step_file
 from crystalgan.storage import COPY, problem, saying, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from torch import Tensor
+
     from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.rules import Rule
     from crystalgan.data.classes import BinaryClass
+    from crystalgan.model.batches import Data
+    from crystalgan.model.methods import Stage, Terms, Translated
+    from crystalgan.model.pair_potential import PairPotential
 
     Progress = Callable[[int, int, int, dict[str, float]], None]  # step, epoch, epochs, terms
 
@@ -108,7 +122,7 @@ def new_run(
             f" {config.shared}."
         )
     cells = a.cells(), b.cells()
-    sources = {name: c.provenance() for name, c in (("a", a), ("b", b))}
+    sources = {name: c.provenance().as_dict() for name, c in (("a", a), ("b", b))}
     return Run.create(Path(runs), config, *cells, resolve_rule(config.rule, *cells), sources)
 
 
@@ -126,14 +140,14 @@ def new_step2(source: Run, config: Config, runs: Path | str = "runs") -> Run:
         raise InputError(
             f"{source.folder}: only the methods of two steps have a step 2 to train anew."
         )
-    tensors, header = source.load("step1.safetensors")
+    tensors, header = source.load(step_file(1))
     config = replace(config, **{name: getattr(source.config, name) for name in STEP1_FIELDS})
     cells = source.classes()
     sources = source.about["classes"] | {"step1": {"run": source.folder.name}}
     lines = [json.dumps(line) + "\n" for line in source.metrics() if line["step"] == 1]
 
     def add(run: Run) -> None:
-        run.save("step1.safetensors", tensors, header)
+        run.save(step_file(1), tensors, header)
         write_whole(run.folder / "metrics.jsonl", "".join(lines))
 
     return Run.create(Path(runs), config, *cells, resolve_rule(config.rule, *cells), sources, add)
@@ -160,8 +174,7 @@ def _train(runs: list[Run], progress: Progress | None) -> None:
             if run.status().get("state") != "finished":
                 run.set_status("running", message="", epochs=total)
         try:
-            for stage in stages:
-                _train_stage(runs, stage, config, progress)
+            _train_stages(runs, stages, progress)
         except Stopped:
             _set_all(runs, "stopped", message="Stopped on request; resume goes on from here.")
             raise
@@ -183,21 +196,36 @@ def _train(runs: list[Run], progress: Progress | None) -> None:
         _set_all(runs, "finished", message="")
 
 
-def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progress | None) -> None:
-    if all((run.folder / f"step{stage.number}.safetensors").exists() for run in runs):
+def _train_stages(runs: list[Run], stages: Sequence[Stage], progress: Progress | None) -> None:
+    files = {stage: step_file(stage.number) for stage in stages}
+    left = [s for s in stages if not all((run.folder / files[s]).exists() for run in runs)]
+    if not left:
         return
-    data = stage_data(runs, stage, config)
-    rngs = [
-        torch.Generator().manual_seed(mixed(run.config.seed * 8 + stage.number)) for run in runs
-    ]
-    nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs)
-    optimizers = {
-        name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")
-    }
-    limits = limits_of(runs[0].rule, data.x.species)
-    prior = Prior(limits, energy.prepared(runs)) if stage.constrained else None
+    model = Model.of(runs[0].config, runs[0].rule, *runs[0].classes())
+    for stage in left:
+        models = [
+            replace(model, config=run.config, networks=load_networks(run, model.length))
+            for run in runs
+        ]
+        prior = None
+        if stage.constrained:
+            limits = limits_of(model.rule, model.species)
+            prior = Prior(limits, pair_potential_of(runs, model))
+        _train_stage(runs, models, stage, prior, progress)
+
+
+def _train_stage(
+    runs: list[Run],
+    models: list[Model],
+    stage: Stage,
+    prior: Prior | None,
+    progress: Progress | None,
+) -> None:
+    config, data = models[0].config, stage_data(models, stage)
+    learner = new_learner(stage, data, [run.config for run in runs])
+    limits = limits_of(models[0].rule, data.x.species)
     stops = [str(run.folder / "stop") for run in runs]
-    epoch, before = _load_checkpoint(runs, stage, nets, optimizers, rngs)
+    epoch, before = load_checkpoint(runs, learner)
     last, started, shown = epochs(config, stage), time.monotonic(), 0.0
 
     def seconds() -> float:
@@ -206,25 +234,10 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
     with ExitStack() as stack:
         files = [stack.enter_context((run.folder / "metrics.jsonl").open("a")) for run in runs]
         while epoch < last:
-            sums: methods.Terms = {}
-            for batch in data.batches(rngs, config.batch):
-                terms, made = _learn(nets, optimizers, batch, stage, config, prior)
-                sums = {k: sums.get(k, 0) + v for k, v in terms.items()}
-            means = dict(
-                zip(
-                    sums,
-                    (torch.stack(tuple(sums.values())) / data.updates(config.batch)).tolist(),
-                    strict=True,
-                )
-            )
+            means, made = _learn_epoch(learner, data, config, prior)
             if stage.number == 2 and epoch % WATCH_EVERY == 0:
-                means["valid"] = (
-                    satisfies(made.b.flattened(), limits)
-                    .view(len(runs), -1)
-                    .double()
-                    .mean(-1)
-                    .tolist()
-                )
+                kept = satisfies(made.b.flattened(), limits)
+                means["valid"] = kept.view(len(runs), -1).double().mean(-1).tolist()
             _check_finite(means, stage, epoch, config)
             epoch += 1
             for k, file in enumerate(files):
@@ -240,36 +253,51 @@ def _train_stage(runs: list[Run], stage: Stage, config: Config, progress: Progre
                 for file in files:
                     file.flush()
             if saving:
-                _save_checkpoint(runs, stage, epoch, seconds(), nets, optimizers, rngs)
+                save_checkpoint(runs, learner, epoch, seconds())
             if due:
                 _set_all(runs, "running", step=stage.number, epoch=epoch, seconds=seconds())
                 shown = time.monotonic()
             if progress:
-                progress(
-                    stage.number, epoch, last, {name: values[0] for name, values in means.items()}
-                )
+                first = {name: values[0] for name, values in means.items()}
+                progress(stage.number, epoch, last, first)
             if asked:
                 raise Stopped
+    about = {"seconds": seconds(), "epochs": epoch}
     for k, run in enumerate(runs):
-        run.save(
-            f"step{stage.number}.safetensors",
-            _slice(nets.state_dict(), k),
-            {"seconds": seconds(), "epochs": epoch},
-        )
-        (run.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        run.save(step_file(stage.number), of_run(learner.nets.state_dict(), k), about)
+        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def new_learner(stage: Stage, data: Data, configs: Sequence[Config]) -> Learner:
+    """Networks, optimizers and random state of a stage before its first epoch, one of each run's
+    settings."""
+    config = configs[0]
+    rngs = [torch.Generator().manual_seed(mixed(c.seed * 8 + stage.number)) for c in configs]
+    nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs)
+    optimizers = {
+        name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")
+    }
+    return Learner(stage, nets, optimizers, rngs)
+
+
+def _learn_epoch(
+    learner: Learner, data: Data, config: Config, prior: Prior | None
+) -> tuple[dict[str, list[float]], Translated]:
+    """One epoch: the mean of each loss by run, and the last batch translated."""
+    sums: Terms = {}
+    for batch in data.batches(learner.rngs, config.batch):
+        terms, made = _learn(learner, batch, config, prior)
+        sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
+    means = (torch.stack(tuple(sums.values())) / data.updates(config.batch)).tolist()
+    return dict(zip(sums, means, strict=True)), made
 
 
 def _learn(
-    nets: Networks,
-    optimizers: dict[str, torch.optim.Adam],
-    batch: tuple[Cells, Cells],
-    stage: Stage,
-    config: Config,
-    prior: Prior | None,
-) -> tuple[methods.Terms, methods.Made]:
-    """One step of the discriminators and one of the generators; the losses before them, and what
-    was made of the batch."""
-    start, real = batch
+    learner: Learner, batch: tuple[Cells, Cells], config: Config, prior: Prior | None
+) -> tuple[Terms, Translated]:
+    """One step of the discriminators and one of the generators; the losses before them, and the
+    translated batch."""
+    (start, real), nets, optimizers = batch, learner.nets, learner.optimizers
     made = methods.forward(nets, start)
     terms = methods.discriminator_terms(nets, real, made)
     _update(optimizers["discriminators"], terms.values(), [1.0] * len(terms), config.clip)
@@ -277,11 +305,59 @@ def _learn(
     for parameter in judges:
         parameter.requires_grad_(False)
     of_generators = methods.generator_terms(nets, start, real, made, config, prior)
-    weights = [config.weight(stage.number, name) for name in of_generators]
+    weights = [config.weight(learner.stage.number, name) for name in of_generators]
     _update(optimizers["generators"], of_generators.values(), weights, config.clip)
     for parameter in judges:
         parameter.requires_grad_(True)
     return {name: term.detach() for name, term in (terms | of_generators).items()}, made
+
+
+def pair_potential_of(runs: Sequence[Run], model: Model) -> PairPotential | None:
+    """The pair potential of the classes that these runs share, where their settings ask for it;
+    fitted and stored if it is not there yet.
+
+    InputError for elements that CHGNet does not know.
+    """
+    if not needs_pair_potential(model.config):
+        return None
+    if not all((run.folder / POTENTIAL).exists() for run in runs):
+        for run in runs:
+            run.set_status(
+                "running", message="CHGNet is asked for the energies that step 2 learns from"
+            )
+        energy, about = fit_to_chgnet(model)
+        for run in runs:
+            run.save(POTENTIAL, {"tables": energy.tables}, about)
+            run.set_status("running", message="")
+    return load_pair_potential(runs[0])
+
+
+def fit_to_chgnet(model: Model) -> tuple[PairPotential, dict[str, Any]]:
+    """A pair potential for a model's classes fitted to CHGNet, and how good it is.
+
+    InputError for elements that CHGNet does not know.
+    """
+    potential = load_potential("chgnet")
+    if unknown := unknown_elements(potential, model.species):
+        raise InputError(
+            f"CHGNet gives no energy for {', '.join(unknown)}; train without energies: --set"
+            " lambda_energy=0 --set prerelax=0."
+        )
+    full = limits_of(model.full_rule, model.species, torch.float64)
+    limits = limits_of(model.rule, model.species)
+    fit = fit_pair_potential(model.parents, limits, full, model.config, potential.calculator)
+    return fit.potential, {
+        "potential": f"{potential.name} {potential.version}",
+        "cells": fit.cells,
+        "force_at_minima": fit.force_at_minima,
+    }
+
+
+def untrained_warning(run: Run) -> str:
+    """A sentence where a run asks for energies of elements that CHGNet was hardly trained on;
+    otherwise empty."""
+    words = untrained("CHGNet", run.species) if needs_pair_potential(run.config) else ""
+    return words and f"{words} Train without them: --set lambda_energy=0 --set prerelax=0."
 
 
 def epochs(config: Config, stage: Stage) -> int:
@@ -327,76 +403,6 @@ def _check_finite(means: dict[str, list[float]], stage: Stage, epoch: int, confi
                 f" ({values}); what was written before is kept. Lower the learning rate"
                 f" ({config.learning_rate}) or the weight of this term."
             )
-
-
-def _save_checkpoint(
-    runs: list[Run],
-    stage: Stage,
-    epoch: int,
-    seconds: float,
-    nets: Networks,
-    optimizers: dict[str, torch.optim.Adam],
-    rngs: list[torch.Generator],
-) -> None:
-    tensors = {f"nets.{k}": v for k, v in nets.state_dict().items()}
-    for name, optimizer in optimizers.items():
-        for i, state in optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"{name}.{i}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq", "step")
-            }
-    for k, run in enumerate(runs):
-        mine = _slice({key: t for key, t in tensors.items() if t.ndim}, k)
-        mine |= {key: t for key, t in tensors.items() if not t.ndim} | {"rng": rngs[k].get_state()}
-        run.save(
-            "checkpoint.safetensors",
-            mine,
-            {"step": stage.number, "epoch": epoch, "seconds": seconds},
-        )
-
-
-def _load_checkpoint(
-    runs: list[Run],
-    stage: Stage,
-    nets: Networks,
-    optimizers: dict[str, torch.optim.Adam],
-    rngs: list[torch.Generator],
-) -> tuple[int, float]:
-    """Epoch and seconds of the checkpoint of this stage, loaded into place; (0, 0) where a run of
-    the stack has none."""
-    name = "checkpoint.safetensors"
-    found = [run.load(name) for run in runs if (run.folder / name).exists()]
-    headers = [header for _, header in found]
-    if len(found) < len(runs) or any(
-        (h["step"], h["epoch"]) != (stage.number, headers[0]["epoch"]) for h in headers
-    ):
-        for run in runs:
-            run.keep_metrics(stage.number, 0)
-        return 0, 0.0
-    tensors = {
-        key: torch.cat([t[key] for t, _ in found]) if t0.ndim else t0
-        for key, t0 in found[0][0].items()
-        if key != "rng"
-    }
-    nets.load_state_dict(
-        {key.removeprefix("nets."): t for key, t in tensors.items() if key.startswith("nets.")}
-    )
-    for name, optimizer in optimizers.items():
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, t in tensors.items():
-            if key.startswith(f"{name}."):
-                _, i, part = key.split(".")
-                state.setdefault(int(i), {})[part] = t
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    for rng, (mine, _) in zip(rngs, found, strict=True):
-        rng.set_state(mine["rng"])
-    for run in runs:
-        run.keep_metrics(stage.number, headers[0]["epoch"])
-    return headers[0]["epoch"], headers[0]["seconds"]
-
-
-def _slice(tensors: dict[str, Tensor], k: int) -> dict[str, Tensor]:
-    """Run k of every stacked tensor, its leading axis kept."""
-    return {key: tensor[k : k + 1] for key, tensor in tensors.items()}
 
 
 def _set_all(runs: list[Run], state: str, **more: Any) -> None:

@@ -17,7 +17,7 @@ from crystalgan.errors import InputError
 from crystalgan.potentials.registry import untrained
 from crystalgan.runs.database import LARGEST_ID, open_database, passed_key, rule_names, structure_of
 from crystalgan.runs.folder import Run
-from crystalgan.runs.zipped import member
+from crystalgan.runs.run_zip import member
 from crystalgan.stability.vasp import check_smearing, inputs, readme
 from crystalgan.storage import check_target, write_whole
 

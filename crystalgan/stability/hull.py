@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystalgan.data.classes import ASSETS, builtin_classes, load_class
+from crystalgan.data.known import builtin_binaries, builtin_elements, read_known
 from crystalgan.errors import InputError
 from crystalgan.runs.database import structure_of
 from crystalgan.stability.relaxations import potentials_of, relaxed_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -77,31 +77,16 @@ def diagram_of(phases: Sequence[Phase]) -> PhaseDiagram:
 def _builtin(species: tuple[str, ...]) -> list[tuple[str, Structure, dict[str, Any]]]:
     """Name, structure and what is known of each built-in element and binary of these elements (the
     shared one first)."""
-    from ase.io import read
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    elements = {str(atoms.symbols[0]): atoms for atoms in read(ASSETS / "elements.extxyz", ":")}
-    shared, *metals = species
+    elements = builtin_elements()
     if missing := [symbol for symbol in species if symbol not in elements]:
         raise InputError(
             f"There is no built-in phase of {', '.join(missing)}: no energy above the hull can be"
             " said."
         )
-    out = [
-        (
-            f"{s} {elements[s].info['prototype']}",
-            AseAtomsAdaptor.get_structure(elements[s]),
-            elements[s].info,
-        )
-        for s in species
-    ]
-    for metal in metals:
-        cells = load_class(metal, metal, shared).entries if metal in builtin_classes() else ()
-        out += [
-            (f"{metal}-{shared} {cell.info['prototype']}", cell.structure, cell.info)
-            for cell in cells
-        ]
-    return out
+    named = [(f"{s} {elements[s].info['prototype']}", elements[s]) for s in species]
+    for c in builtin_binaries(species):
+        named += [(f"{c.metal}-{c.shared} {cell.info['prototype']}", cell) for cell in c.entries]
+    return [(name, cell.structure, cell.info) for name, cell in named]
 
 
 def builtin_phases(species: tuple[str, ...]) -> list[Phase]:
@@ -142,33 +127,18 @@ def other_structures(
 
     `left` is told, in a sentence each, what of the files was left out.
     """
-    from crystalgan.data.readers import read_entries
-
+    system = "-".join(species)
     out: dict[str, Structure] = {}
-    for path in map(Path, paths):
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file or folder of phases.")
-        entries, left_out = read_entries(path)
-        mine = [e for e in entries if {site.specie.symbol for site in e.structure} <= set(species)]
-        if not mine:
-            why = (
-                left_out[0]
-                if left_out
-                else f"none of its {len(entries)} cells is of {'-'.join(species)} alone"
-            )
-            raise InputError(f"{path}: holds no phase that competes ({why}).")
-        above = f"{path if path.is_dir() else path.parent}/"
+    for path in paths:
+        file = read_known(
+            path, lambda structure: set(structure.symbol_set) <= set(species), "phases"
+        )
+        file.check("phase that competes", f"of {system} alone")
         out |= {
-            f"{e.where.removeprefix(above)} {short(e.structure.formula)}": e.structure for e in mine
+            f"{file.place(c.where)} {short(c.structure.formula)}": c.structure for c in file.cells
         }
-        if left:
-            for x in left_out:
-                left(str(x))
-            if strangers := len(entries) - len(mine):
-                left(
-                    f"{path}: {strangers} of its {len(entries)} cells hold other elements than"
-                    f" {'-'.join(species)}"
-                )
+        for words in file.not_used(f"hold other elements than {system}") if left else ():
+            left(words)
     return out
 
 

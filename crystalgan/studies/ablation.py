@@ -203,12 +203,15 @@ def assess(run: Run) -> Values:
     from crystalgan.crystal.canonical import space_group
     from crystalgan.crystal.cells import decode
     from crystalgan.crystal.matching import StructureIndex
-    from crystalgan.runs.candidates import BLOCK, SYMPREC, make, rules_of
+    from crystalgan.model.model import BLOCK
+    from crystalgan.runs.checking import SYMPREC, rules_of
+    from crystalgan.runs.loading import load_model
     from crystalgan.runs.metrics import NO_SYMMETRY, complete, valid
 
-    batches = [make(run, block, run.config.seed) for block in range(1000 // BLOCK)]
+    model = load_model(run)
+    batches = [model.draw(block, run.config.seed) for block in range(1000 // BLOCK)]
     blocks = [batch.cells for batch in batches]
-    rules = rules_of(run)
+    rules = rules_of(model.rule, *model.classes)
     kept = {
         name: (
             1000 * float(torch.cat([valid(cells, rules[name]) for cells in blocks]).double().mean())

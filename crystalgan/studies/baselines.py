@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from crystalgan.crystal.cells import Cells
-    from crystalgan.runs.folder import Run
+    from crystalgan.model.model import Model
 
 Composition = tuple[int, int, int]  # atoms of the shared element and of both metals
 Counts = Sequence[Sequence[int]]  # atoms of both elements of each cell of a class
@@ -65,47 +65,42 @@ class BaselineTask:
 # `Run`, imported late
 def compositions_of(run: Any, count: int, seed: int) -> tuple[Composition, ...]:
     """The compositions of the first cells that a run draws."""
-    from crystalgan.runs.candidates import BLOCK, make
+    from crystalgan.model.model import BLOCK
+    from crystalgan.runs.loading import load_model
 
+    model = load_model(run)
     blocks = [
-        make(run, block, seed).cells.mask.sum(-1).tolist() for block in range(-(-count // BLOCK))
+        model.draw(block, seed).cells.mask.sum(-1).tolist() for block in range(-(-count // BLOCK))
     ]
     return tuple((h, a, b) for h, a, b in itertools.chain(*blocks))[:count]
 
 
 def from_the_run(task: BaselineTask) -> Iterator[Structure | None]:
     """The run's own cells: those that keep its rule and repeat no earlier one."""
-    import torch
-
     from crystalgan.crystal.cells import decode
-    from crystalgan.crystal.limits import limits_of
     from crystalgan.crystal.matching import StructureIndex
     from crystalgan.crystal.repair import satisfies
-    from crystalgan.runs.candidates import make
-    from crystalgan.runs.folder import Run
+    from crystalgan.runs.loading import load_model
 
-    run, seen = Run.open(task.run), StructureIndex[int]()
-    limits = limits_of(run.rule, run.species, torch.float64)
-    every = (make(run, block, task.seed, CHOICE).cells for block in itertools.count())
-    for some in _targeted(run, task) if task.only else ([cells] for cells in every):
-        kept = [cells[satisfies(cells, limits)] for cells in some]
+    model, seen = load_model(task.run), StructureIndex[int]()
+    every = (model.draw(block, task.seed, CHOICE).cells for block in itertools.count())
+    for some in _targeted(model, task) if task.only else ([cells] for cells in every):
+        kept = [cells[satisfies(cells, model.limits)] for cells in some]
         made = [structure for cells in kept for structure in decode(cells)]
         if task.only:
-            made = [made[k] for k in _by_energy(run, kept)]
+            made = [made[k] for k in _by_energy(model, kept)]
         for structure in made:
             if seen.find_or_add(structure, 0) is None:
                 yield structure
         yield None
 
 
-def _by_energy(run: Run, some: Sequence[Cells]) -> list[int]:
-    """The rows of some cells of one composition, one after the other, by their energy of pairs
-    where the run knows one."""
+def _by_energy(model: Model, some: Sequence[Cells]) -> list[int]:
+    """The rows of some cells of one composition, one after the other, by the energy of the pair
+    potential where the model has one."""
     import torch
 
-    from crystalgan.model.pair_potential import load
-
-    energy = load(run)
+    energy = model.potential
     if not energy:
         return list(range(sum(map(len, some))))
     order: list[int] = torch.cat([energy(cells) for cells in some]).argsort().tolist()
@@ -131,7 +126,7 @@ def origins_of(
     return out
 
 
-def _targeted(run: Run, task: BaselineTask) -> Iterator[list[Cells]]:
+def _targeted(model: Model, task: BaselineTask) -> Iterator[list[Cells]]:
     """Cells of the task's composition, many at once, from all pairs of parents that give it, again
     and again.
 
@@ -140,21 +135,19 @@ def _targeted(run: Run, task: BaselineTask) -> Iterator[list[Cells]]:
     """
     import torch
 
-    from crystalgan.runs.candidates import make_from
-
-    (composition,) = task.compositions
-    fitting = origins_of(composition, *(cells.mask.sum(-1).tolist() for cells in run.classes()))
-    if run.config.generator == "mlp" or run.config.transfer == "paper":
-        fitting[run.config.incoming != "all"] = []
+    (composition,), config = task.compositions, model.config
+    fitting = origins_of(composition, *(cells.mask.sum(-1).tolist() for cells in model.classes))
+    if config.generator == "mlp" or config.transfer == "paper":
+        fitting[config.incoming != "all"] = []
     ways = {whole: torch.tensor(rows) for whole, rows in fitting.items() if rows}
     rng = torch.Generator().manual_seed(task.seed)
     while ways:
         some = []
         for whole, every in ways.items():
             rows = every[torch.randint(len(every), (SOME // len(ways),), generator=rng)]
-            some.append(
-                make_from(run, rows[:, :2], rows[:, 2] == 1, rng, choose=1, whole=whole).cells
-            )
+            incoming: Literal["metal", "all"] = "all" if whole else "metal"
+            batch = model.sample(rows[:, :2], rows[:, 2] == 1, rng, best_of=1, incoming=incoming)
+            some.append(batch.cells)
         yield some
 
 

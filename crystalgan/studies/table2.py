@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.config import Config
 from crystalgan.errors import TrainingError
-from crystalgan.runs.folder import write_json
+from crystalgan.storage import write_json
 from crystalgan.studies.results import StudyResult, read_results
 from crystalgan.studies.stacks import (
     Stack,
@@ -248,15 +248,17 @@ def _kept(
 
 def count(run: Run, samples: int) -> Values:
     """How many of a finished run's first `samples` cells are good by its rule (`metrics.valid`),
-    and of 1,000; the same before `refine`, as far as the method refines.
+    and of 1,000; the same before `repair`, as far as the method repairs its cells.
     """
     import torch
 
     from crystalgan.model.methods import METHODS
-    from crystalgan.runs.candidates import BLOCK, make
+    from crystalgan.model.model import BLOCK
+    from crystalgan.runs.loading import load_model
     from crystalgan.runs.metrics import complete, valid
 
-    blocks = [make(run, block, run.config.seed) for block in range(-(-max(samples, MANY) // BLOCK))]
+    model, count = load_model(run), -(-max(samples, MANY) // BLOCK)
+    blocks = [model.draw(block, run.config.seed) for block in range(count)]
     good = torch.cat([valid(batch.cells, run.rule) for batch in blocks])
     raw = torch.cat([complete(batch.cells) & torch.tensor(batch.raw) for batch in blocks])
     counts: Values = {"good": int(good[:samples].sum()), "good_1000": int(good[:MANY].sum())}

@@ -161,9 +161,9 @@ def count_trial(trial: Trial, run: Run, phases: Sequence[Phase]) -> TrialCounts:
     from crystalgan.crystal.matching import StructureIndex
     from crystalgan.crystal.repair import check
     from crystalgan.data.known import known_structures
-    from crystalgan.runs.candidates import rules_of
+    from crystalgan.runs.checking import rules_of
 
-    rule = rules_of(run)["learned"]
+    rule = rules_of(run.rule, *run.classes())["learned"]
     made = [cell.made for cell in trial.cells]
     valid = sum(check(encode([cell], run.species), rule)[0].passed for cell in made)
     converged = [cell for cell in trial.cells if cell.state == "converged"]

@@ -239,8 +239,8 @@ def score_fold(a: Cells, b: Cells, config: Config, folds: int, root: Path, fold:
 
     Good ones hold all three elements, keep the rule learned from both whole classes, and take up
     the volume of their atoms there within a quarter: all as the networks put them out, since
-    packing and `refine` mend nearly whatever they are given, and would make all settings alike. The
-    rule to train towards is learned without the held-out cells. The share is the product of the
+    `prerelax` and `repair` mend nearly whatever they are given, and would make all settings alike.
+    The rule to train towards is learned without the held-out cells. The share is the product of the
     good ones' and the unique ones'.
     """
     import torch
@@ -248,8 +248,8 @@ def score_fold(a: Cells, b: Cells, config: Config, folds: int, root: Path, fold:
     from crystalgan.crystal.cells import decode
     from crystalgan.crystal.limits import learned_rule
     from crystalgan.crystal.matching import StructureIndex
-    from crystalgan.model.batches import reference_of
-    from crystalgan.runs.candidates import make
+    from crystalgan.model.reference import reference_of
+    from crystalgan.runs.loading import load_model
     from crystalgan.runs.metrics import valid
     from crystalgan.runs.training import resolve_rule, resume
 
@@ -259,18 +259,11 @@ def score_fold(a: Cells, b: Cells, config: Config, folds: int, root: Path, fold:
         for cells, out in zip((a, b), kept_out, strict=True)
     )
     rule = resolve_rule(config.rule, left_a, left_b)
-    run = resume(Run.create(root, config, left_a, left_b, rule, {}))
-    maker = Run.create(
-        root,
-        replace(config, lambda_energy=0, prerelax=0, repair=0),
-        a[kept_out[0]],
-        b[kept_out[1]],
-        rule,
-        {},
-    )
-    for step in run.folder.glob("step?.safetensors"):
-        (maker.folder / step.name).write_bytes(step.read_bytes())
-    cells = make(maker, 0, config.seed).cells[:CELLS]
+    model = load_model(resume(Run.create(root, config, left_a, left_b, rule, {})))
+    model = model.with_classes(a[kept_out[0]], b[kept_out[1]])
+    # as the networks put cells out
+    model = replace(model, config=replace(config, prerelax=0, repair=0), potential=None)
+    cells = model.draw(0, config.seed).cells[:CELLS]
     usual = (cells.mask.sum(-1) * reference_of(a, b)[-1]).sum(-1)
     packed = (torch.linalg.det(cells.lattice).abs() / usual).log().abs() < math.log(VOLUMES)
     seen = StructureIndex[int]()

@@ -21,8 +21,9 @@ from crystalgan import Config, generate, train
 from crystalgan.errors import InputError
 from crystalgan.progress import Progress, ProgressFile
 from crystalgan.runs.database import decide, get_row, load_candidate, open_database
-from crystalgan.runs.folder import SHIPPED, Run, list_runs
-from crystalgan.runs.zipped import known_folder
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.listing import list_runs
+from crystalgan.runs.run_zip import known_folder
 from crystalgan.stability.relaxations import relaxed_rows
 from crystalgan.studies import table2
 from crystalgan.studies.stacks import load_pair
@@ -71,7 +72,7 @@ def open_page(monkeypatch, root, page="pair", **address):
 
 
 def without_shipped(monkeypatch, tmp_path):
-    monkeypatch.setattr("crystalgan.runs.SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr("crystalgan.runs.listing.SHIPPED", tmp_path / "nothing")
 
 
 def wait_for(done):
@@ -485,24 +486,28 @@ def test_comparing_says_how_far_it_is(monkeypatch, tmp_path, finished):
         worker.wait()
 
 
-def test_a_refined_cell_is_added_shown_and_rejected_like_any_other(monkeypatch, tmp_path, finished):
+def test_a_symmetrized_cell_is_added_shown_and_rejected_like_any_other(
+    monkeypatch, tmp_path, finished
+):
     folder = copied(finished, tmp_path)
     for number in (2, 3):
         put_in(Run(folder), number, nearly_symmetric()[1])
     app = open_page(monkeypatch, tmp_path, "explore", run=folder.name, candidate="2")
     app.segmented_control(key="detail").set_value("Symmetry").run()
     app.select_slider(key="tolerance").set_value(0.001).run()
-    assert app.button(key="take_refined").disabled
+    assert app.button(key="take_symmetrized").disabled
     app.select_slider(key="tolerance").set_value(0.1)
     app.button(key="next").click().run()
-    app.button(key="take_refined").click().run()
+    app.button(key="take_symmetrized").click().run()
     assert not app.exception
     assert not app.error
     assert any(text.value.startswith("**21: ") and "P4/mmm" in text.value for text in app.markdown)
-    assert [note.value for note in app.toast] == ["Candidate 21 is the refined cell."]
-    assert any("The refined cell of candidate 3, at 0.1 Å" in text.value for text in app.caption)
-    app.button(key="take_refined").click().run()
-    assert "Candidate 21 is its own refined cell" in app.error[0].value
+    assert [note.value for note in app.toast] == ["Candidate 21 is the symmetrized cell."]
+    assert any(
+        "The symmetrized cell of candidate 3, at 0.1 Å" in text.value for text in app.caption
+    )
+    app.button(key="take_symmetrized").click().run()
+    assert "Candidate 21 is its own symmetrized cell" in app.error[0].value
     app.button(key="decide_rejected").click().run()
     assert decisions(folder) == {21: "rejected"}
     app.button(key="undo").click().run()

@@ -1,4 +1,4 @@
-"""Ways beside the journey: a class from a database, a cleaned copy, known structures, a refined
+"""Ways beside the journey: a class from a database, a cleaned copy, known structures, a symmetrized
 cell."""
 
 import io
@@ -14,7 +14,8 @@ from test_sources import Server as Optimade
 from crystalgan.data.classes import load_class
 from crystalgan.data.doctor import examine
 from crystalgan.runs.database import candidates_table, load_candidate
-from crystalgan.runs.folder import Run, list_runs
+from crystalgan.runs.folder import Run
+from crystalgan.runs.listing import list_runs
 from ui.databases import EXTRA
 
 from .conftest import Server
@@ -71,24 +72,24 @@ def test_a_class_from_a_database_is_trained_on(page, server):
 
 def test_a_cleaned_copy_is_taken_and_given_back(page, server):
     report = examine("Pd")
-    left = report["cells"] - len(report["proposals"])
+    left = report.cells - len(report.proposals)
     page.goto(f"{server.url}/?a=Pd&b=Ni")
     settled(page)
     page.get_by_text("Data doctor", exact=True).click()
     expect(
-        page.get_by_text(f"The doctor would leave out {len(report['proposals'])}").first
+        page.get_by_text(f"The doctor would leave out {len(report.proposals)}").first
     ).to_be_visible()
     settled(page)
     picture(page, "pair-doctor")
     page.get_by_role("button", name="Use a copy without").first.click()
-    expect(page.get_by_text(f"{left} of {report['cells']} cells of Pd-H: a copy")).to_be_visible()
+    expect(page.get_by_text(f"{left} of {report.cells} cells of Pd-H: a copy")).to_be_visible()
     expect(page.get_by_text("The doctor would keep every cell")).to_be_visible()
     settled(page)
     picture(page, "pair-cleaned")
     (copy,) = server.runs.glob(".uploads/*/Pd-H_cleaned.extxyz")
     assert len(load_class(str(copy), "Pd")) == left
     page.get_by_role("button", name="Take the whole class again").click()
-    expect(page.get_by_text(f"{report['cells']} cells of Pd-H, prototypes relaxed")).to_be_visible()
+    expect(page.get_by_text(f"{report.cells} cells of Pd-H, prototypes relaxed")).to_be_visible()
 
 
 def test_candidates_are_compared_with_known_structures_that_go_along(page, server):
@@ -124,7 +125,7 @@ def test_candidates_are_compared_with_known_structures_that_go_along(page, serve
         assert archive.read("Pd-Ni-H_shipped/known/known.zip") == packed.getvalue()
 
 
-def test_a_refined_cell_is_added_once_and_rejected_like_any_other(page, server):
+def test_a_symmetrized_cell_is_added_once_and_rejected_like_any_other(page, server):
     page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=40")
     settled(page)
     run = Run.open(server.runs / "Pd-Ni-H_shipped")
@@ -135,22 +136,22 @@ def test_a_refined_cell_is_added_once_and_rejected_like_any_other(page, server):
     page.keyboard.press("n")
     expect(page.get_by_text("Space group P4/mmm")).to_be_visible()
     settled(page)
-    page.get_by_text("Show the refined cell", exact=True).click()
+    page.get_by_text("Show the symmetrized cell", exact=True).click()
     drawn(page)
     settled(page)
-    add = page.get_by_role("button", name="Add the refined cell to the candidates")
+    add = page.get_by_role("button", name="Add the symmetrized cell to the candidates")
     add.click()
     page.wait_for_url(f"**candidate={count + 1}")
-    expect(page.get_by_text(f"Candidate {count + 1} is the refined cell.")).to_be_visible()
-    expect(page.get_by_text("The refined cell of candidate 41, at 0.1 Å")).to_be_visible()
+    expect(page.get_by_text(f"Candidate {count + 1} is the symmetrized cell.")).to_be_visible()
+    expect(page.get_by_text("The symmetrized cell of candidate 41, at 0.1 Å")).to_be_visible()
     drawn(page)
     settled(page)
-    picture(page, "explore-refined")
+    picture(page, "explore-symmetrized")
     add.click()
-    expect(page.get_by_text(f"Candidate {count + 1} is its own refined cell")).to_be_visible()
+    expect(page.get_by_text(f"Candidate {count + 1} is its own symmetrized cell")).to_be_visible()
     page.mouse.move(1, 1)  # no words over the page
     settled(page)
-    picture(page, "explore-refined-twice")
+    picture(page, "explore-symmetrized-twice")
     page.keyboard.press("x")
     expect(page.get_by_text(f"1 of {count + 1} decided: 0 kept, 1 rejected")).to_be_visible()
     settled(page)

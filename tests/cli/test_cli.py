@@ -93,7 +93,7 @@ def test_candidates_are_compared_with_what_is_known(crystalgan, tmp_path):
     assert (code, len(err.splitlines())) == (2, 1)
 
 
-def test_a_refined_cell_is_added_once(crystalgan, small_run, tmp_path):
+def test_a_symmetrized_cell_is_added_once(crystalgan, small_run, tmp_path):
     run = Run(shutil.copytree(small_run.folder, tmp_path / "run"))
     put_in(run, 3, nearly_symmetric()[1])
     words = ("symmetrize", run.folder, 3, "--tolerance", 0.1)
@@ -102,7 +102,8 @@ def test_a_refined_cell_is_added_once(crystalgan, small_run, tmp_path):
     code, out, err = crystalgan(*words)
     assert (code, out) == (2, "")
     assert (
-        err == "crystalgan: At 0.1 Å the refined cell of candidate 3 is the cell of candidate 41.\n"
+        err
+        == "crystalgan: At 0.1 Å the symmetrized cell of candidate 3 is the cell of candidate 41.\n"
     )
 
 
@@ -138,7 +139,7 @@ def test_a_users_own_table_is_target_and_judge(crystalgan, tmp_path):
     table.unlink()  # the run keeps its own copy
     counts = json.loads(crystalgan("generate", run, "-n", 20, "--json")[1])
     assert counts["passed"]["mine"] >= 15
-    assert counts["passed_before_refine"]["mine"] <= counts["passed"]["mine"]
+    assert counts["passed_before_repair"]["mine"] <= counts["passed"]["mine"]
 
 
 def test_classes_and_check(crystalgan, tmp_path):
@@ -172,7 +173,9 @@ def test_every_command_has_help(crystalgan):
         "build-classes",
         "table2",
         "ablation",
-        "search",
+        "tune",
+        "benchmark",
+        "rediscover",
         "metrics",
     ):
         assert command in out
@@ -440,7 +443,7 @@ def test_relaxed_candidates_and_their_hull(crystalgan, tmp_path):
 def test_a_terminated_worker_says_so_and_resumes(tmp_path):
     """A real process, as the app starts it."""
     from crystalgan.config import Config
-    from crystalgan.runs.folder import start
+    from crystalgan.runs.process import start
     from crystalgan.runs.training import new_run
 
     run = new_run("Pd", "Ni", Config(epochs1=2000, epochs2=2, checkpoint_every=5), tmp_path)

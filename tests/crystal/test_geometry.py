@@ -15,7 +15,8 @@ from crystalgan.crystal.limits import learned_rule, limits_of
 from crystalgan.crystal.repair import check, repair, rescale, satisfies
 from crystalgan.crystal.rules import Rule, paper_rule, read_rule
 from crystalgan.errors import InputError
-from crystalgan.model.batches import perturb, reference_of
+from crystalgan.model.batches import perturb
+from crystalgan.model.reference import reference_of
 
 
 def by_pymatgen(structure, reach):

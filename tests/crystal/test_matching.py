@@ -8,7 +8,7 @@ import ase.io
 import pytest
 
 from crystalgan.config import Config
-from crystalgan.data.known import in_words, known_structures
+from crystalgan.data.known import known_structures
 from crystalgan.errors import InputError
 from crystalgan.runs.candidates import compare_with_known, generate
 from crystalgan.runs.database import candidates_table, compared_with, load_candidate, open_database
@@ -39,7 +39,7 @@ def test_built_in_cells_are_known_by_their_name(palladium):
 def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nickel):
     run = train(palladium, nickel, Config(epochs1=2, epochs2=2), tmp_path / "runs")
     counts = generate(run, 12)
-    assert counts["new"] == 12
+    assert counts.new == 12
     table = candidates_table(run)
     assert table["new"].all()
     assert set(table["matches"]) == {""}
@@ -51,24 +51,24 @@ def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nicke
         tmp_path / "known.extxyz", [atoms, palladium.structures[0].to_ase_atoms()], format="extxyz"
     )
     note = open_database(run).get(id=1).data
-    built_in = counts["known"]["structures"]
-    assert counts["known"] == {
+    built_in = counts.known["structures"]
+    assert counts.known == {
         "structures": built_in,
         "ternary": 0,
         "files": [],
         "not_compared": [],
     }
     assert built_in == len(palladium) + len(nickel)
-    assert compared_with(run) == counts["known"]
+    assert compared_with(run) == counts.known
     compared = compare_with_known(run, [tmp_path / "known.extxyz"])
-    assert (compared["candidates"], compared["new"]) == (12, 11)
-    assert compared["known"] == {
+    assert (compared.candidates, compared.new) == (12, 11)
+    assert compared.known == {
         "structures": built_in + 2,
         "ternary": 1,
         "files": ["known.extxyz"],
         "not_compared": [],
     }
-    assert compared_with(run) == compared["known"]
+    assert compared_with(run) == compared.known
     table = candidates_table(run).set_index("id")
     assert not table.loc[1, "new"]
     assert table.loc[1, "matches"] == "some-database ref-17"
@@ -78,11 +78,11 @@ def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nicke
     }
 
     again = generate(run, 13, known=[tmp_path / "known.extxyz"])
-    assert (again["candidates"], again["new"]) == (13, 12)
-    assert compared_with(run) == again["known"] == compared["known"]
-    assert generate(run, 13)["known"]["ternary"] == 0
+    assert (again.candidates, again.new) == (13, 12)
+    assert compared_with(run) == again.known == compared.known
+    assert generate(run, 13).known["ternary"] == 0
     # nothing was made, so what they were compared with is as before
-    assert compared_with(run) == compared["known"]
+    assert compared_with(run) == compared.known
     generate(run, 14)
     assert compared_with(run)["ternary"] == 0  # one of them was compared with less
     export(run, tmp_path / "all.zip", "all")
@@ -127,19 +127,19 @@ def test_what_could_not_be_compared_is_told_without_folders(tmp_path, palladium,
     report = known_structures(
         ("H", "Pd", "Mg"), [folder, tmp_path / "all.extxyz", tmp_path / "ni.extxyz"]
     ).report()
-    assert report["ternary"] == 0
-    assert report["files"] == ["known", "all.extxyz", "ni.extxyz"]
-    assert [tuple(pair) for pair in report["not_compared"]] == [
+    assert report.ternary == 0
+    assert report.files == ("known", "all.extxyz", "ni.extxyz")
+    assert list(report.not_compared) == [
         ("old/cut.vasp", "cut short at line 8: 3 atoms announced, 0 positions found"),
         ("old/ternary.vasp~", "is a backup of ternary.vasp; give it another name to read it"),
         ("known", "all of its 3 structures hold other elements (Ni)"),
         ("all.extxyz", "1 of its 2 structures hold other elements (Ni)"),
         ("ni.extxyz", "all of its 1 structures hold other elements (Ni)"),
     ]
-    assert str(tmp_path) not in " ".join(in_words(report))
-    assert "not compared: old/cut.vasp: cut short" in "\n".join(in_words(report))
+    assert str(tmp_path) not in " ".join(report.lines())
+    assert "not compared: old/cut.vasp: cut short" in "\n".join(report.lines())
     report = known_structures(("H", "Pd", "Ni"), [folder]).report()
-    assert (report["ternary"], len(report["not_compared"])) == (1, 2)
+    assert (report.ternary, len(report.not_compared)) == (1, 2)
 
 
 def test_a_run_that_noted_nothing_is_compared_with_nobody_knows_what(tmp_path, palladium, nickel):

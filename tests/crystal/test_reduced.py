@@ -21,9 +21,11 @@ from crystalgan.crystal import lattice
 from crystalgan.crystal.cells import decode
 from crystalgan.errors import InputError
 from crystalgan.plot.scene import build_scene
-from crystalgan.runs.candidates import generate, make, symmetrize
+from crystalgan.runs.candidates import generate
 from crystalgan.runs.database import get_row, load_candidate, structure_of
 from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.loading import load_model
+from crystalgan.runs.symmetrizing import symmetrize
 from crystalgan.stability.export import export
 from crystalgan.stability.relaxations import (
     frame_of,
@@ -303,7 +305,7 @@ def test_an_old_run_is_shown_and_exported_reduced_and_its_database_stays(shipped
 def test_a_new_run_is_stored_reduced_and_its_crystals_are_those_that_were_drawn(shipped):
     (shipped.folder / "candidates.db").unlink()
     generate(shipped, 20)
-    drawn = decode(make(shipped, 0, 0).cells)
+    drawn = decode(load_model(shipped).draw(0, 0).cells)
     assert sum(bool(violations(cell.lattice.matrix)) for cell in drawn[:20]) > 10
     stored = raw(shipped)
     assert len(stored) == 20
@@ -314,7 +316,7 @@ def test_a_new_run_is_stored_reduced_and_its_crystals_are_those_that_were_drawn(
         np.testing.assert_allclose(distances(cell), distances(before), atol=1e-6)
 
 
-def test_a_refined_candidate_is_stored_reduced(shipped):
+def test_a_symmetrized_candidate_is_stored_reduced(shipped):
     new = symmetrize(shipped, 3, 0.1)
     assert_reduced(raw(shipped)[new])
     made = lattice.conventional(load_candidate(shipped, new))

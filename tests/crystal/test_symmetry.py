@@ -9,7 +9,7 @@ from crystalgan.crystal.limits import limits_of
 from crystalgan.crystal.operations import find_symmetry, special_points
 from crystalgan.crystal.repair import repair, rescale, satisfies
 from crystalgan.crystal.rules import paper_rule
-from crystalgan.model.batches import reference_of
+from crystalgan.model.reference import reference_of
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 import spglib
 from pymatgen.core import Lattice
 
-from crystalgan.data.cif import read_cif
+from crystalgan.data.cif.reader import read_cif
+from crystalgan.data.cif.space_groups import AXES, OLD_SYMBOLS, settings
 from crystalgan.data.files import Unreadable
-from crystalgan.data.formats import Source
-from crystalgan.data.space_groups import AXES, OLD_SYMBOLS, settings
+from crystalgan.data.formats.source import Source
 
 SETTINGS = range(1, 531)
 KEY = "_symmetry_space_group_name_H-M"

@@ -9,10 +9,11 @@ import torch
 from conftest import random_crystals, raw_cells
 
 from crystalgan.config import Config
-from crystalgan.crystal.cells import Cells, decode, stacked
+from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.operations import find_symmetry
-from crystalgan.model.batches import reference_of, union
+from crystalgan.model.batches import union
 from crystalgan.model.graph import Edges, GraphGenerator
+from crystalgan.model.reference import reference_of
 
 
 def rngs(*seeds):
@@ -23,7 +24,7 @@ def rngs(*seeds):
 def start(palladium, nickel):
     """Cells of both classes in the slots of the ternary, `[1, 2, 30]`."""
     both = union(*(c.cells().padded(10) for c in (palladium, nickel)))
-    return stacked([both[:30][None], both[40:70][None]])
+    return Cells.stack([both[:30][None], both[40:70][None]], 1)
 
 
 def generator(scale=0.3, **settings):
@@ -37,7 +38,7 @@ def generator(scale=0.3, **settings):
 def test_edges_are_pymatgens_neighbours(cutoff):
     structures = random_crystals(np.random.default_rng(3), 120)
     cells = raw_cells(structures)
-    edges = Edges.of(cells.features[None, None], stacked([cells[None]]), cutoff)
+    edges = Edges.of(cells.features[None, None], Cells.stack([cells[None]], 1), cutoff)
     found = Counter(edges.who[:, 0].tolist())
     tested = 0
     for c, structure in enumerate(structures):
@@ -128,7 +129,7 @@ def test_one_way_is_the_first_half_of_the_round_trip(start):
 
 def test_generator_keeps_symmetry_and_run_k_is_what_it_is_alone(palladium):
     cells = find_symmetry(palladium.cells(), 0.05)
-    both = stacked([cells[None], cells[None]])
+    both = Cells.stack([cells[None], cells[None]], 1)
     net = GraphGenerator(Config(), 2, rngs(1), 2).double()
     with torch.no_grad():
         net.tables.mul_(300)

@@ -9,7 +9,7 @@ import torch
 from conftest import random_crystals, raw_cells
 
 from crystalgan.config import Config
-from crystalgan.crystal.cells import stacked
+from crystalgan.crystal.cells import Cells
 from crystalgan.model.methods import METHODS, Networks
 from crystalgan.model.networks import MLP, Generator
 
@@ -72,7 +72,7 @@ def test_residual_generator_starts_near_its_input_and_keeps_the_padding():
 def test_the_round_trip_is_two_generators_one_after_the_other(residual):
     """Values and every gradient against plain torch, generator 0 from A to B and 1 back."""
     cells = raw_cells(random_crystals(np.random.default_rng(1), 12))
-    start = stacked([cells[:6][None], cells[6:][None]])
+    start = Cells.stack([cells[:6][None], cells[6:][None]], 1)
     generator = Generator(replace(Config(), width=20), 3, 24, rngs(3), 2, residual).double()
     parameters = list(generator.parameters())
 

@@ -10,7 +10,15 @@ from crystalgan.crystal.cells import decode
 from crystalgan.crystal.distances import first_neighbours
 from crystalgan.crystal.limits import learned_rule, limits_of
 from crystalgan.model.batches import perturb
-from crystalgan.model.transfer import CROWDED, Parents, atomic_volumes, fit_transfer, paper_transfer
+from crystalgan.model.transfer import (
+    CROWDED,
+    Host,
+    Incoming,
+    Parents,
+    atomic_volumes,
+    fitted_transfer,
+    paper_transfer,
+)
 
 SPECIES = ("H", "Pd", "Ni")
 
@@ -27,20 +35,23 @@ def pairs(classes, count=60):
     return tuple(torch.randint(len(c), (count,), generator=rng) for c in classes)
 
 
-def fitted(classes, symmetry, trials=16, whole=False):
-    parents = tuple(Parents.of(c, symmetry) for c in classes)
-    i, j = pairs(classes)
-    a, b = parents[0].cells[i], parents[1].cells[j]
+def fitted(classes, symmetry, trials=16, part="metal"):
+    (a, b), (i, j) = (Parents.of(c, symmetry) for c in classes), pairs(classes)
     limits = limits_of(learned_rule(*classes), SPECIES, torch.float64)
-    shifts = torch.rand(
-        len(i), 16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )[:, :trials]
-    return fit_transfer(a, b, 1, SPECIES, parents, (i, j), limits, shifts, whole), limits
+    rng = torch.Generator().manual_seed(0)
+    shifts = torch.rand(len(i), 16, 3, dtype=torch.float64, generator=rng)[:, :trials]
+    host = Host.of(a.cells[i], a, i, 1, SPECIES)
+    incoming = Incoming.of(b.cells[j], b, j, part)
+    return fitted_transfer(host, incoming, limits, shifts, rng), limits
 
 
 def test_paper_transfer_puts_slots_together_as_they_are(classes):
     a, b = (c[:5] for c in classes)
-    x = paper_transfer(b, a, 2, SPECIES)
+    rows, (of_a, of_b) = torch.arange(5), (Parents.of(c, symmetry=False) for c in (a, b))
+    host = Host.of(b, of_b, rows, 2, SPECIES)
+    x = paper_transfer(host, Incoming.of(a, of_a, rows))
+    whole = paper_transfer(host, Incoming.of(a, of_a, rows, "all"))
+    assert torch.equal(x.features, whole.features)  # the paper takes the metal alone
     assert torch.equal(x.lattice, b.lattice)
     assert torch.equal(x.frac[:, 0], b.frac[:, 0])
     assert torch.equal(x.frac[:, 1], a.frac[:, 1])
@@ -71,7 +82,7 @@ def test_fit_gives_every_atom_its_volume(classes, symmetry):
 
 @pytest.mark.parametrize("symmetry", [False, True])
 def test_a_whole_parent_comes_in_with_its_hydrogen(classes, symmetry):
-    x, _ = fitted(classes, symmetry, whole=True)
+    x, _ = fitted(classes, symmetry, part="all")
     atoms_a, atoms_b = (
         c.mask.sum(-1)[rows] for c, rows in zip(classes, pairs(classes), strict=True)
     )
@@ -116,9 +127,9 @@ def test_fit_takes_the_first_origin_that_puts_no_atoms_on_top_of_each_other(clas
     assert (closest(taken) > CROWDED).double().mean() > same.double().mean() + 0.1
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_most_samples_keep_operations_of_a_parent_and_spglib_finds_them(classes, whole):
-    x, _ = fitted(classes, symmetry=True, whole=whole)
+@pytest.mark.parametrize("part", ["metal", "all"])
+def test_most_samples_keep_operations_of_a_parent_and_spglib_finds_them(classes, part):
+    x, _ = fitted(classes, symmetry=True, part=part)
     assert (x.symmetry.count > 1).double().mean() > 0.6
     for images, count in zip(x.symmetry.image.long(), x.symmetry.count.tolist(), strict=True):
         every = torch.arange(images.shape[-1]).expand(count, -1)
@@ -130,6 +141,24 @@ def test_most_samples_keep_operations_of_a_parent_and_spglib_finds_them(classes,
     )
     for structure, count in zip(decode(x), x.symmetry.count.tolist(), strict=True):
         assert len(SpacegroupAnalyzer(structure, 0.01).get_symmetry_operations()) >= count
+
+
+def test_hosts_and_incoming_sublattices_check_themselves(classes):
+    a, b = (Parents.of(c, symmetry=False) for c in classes)
+    rows = torch.arange(5)
+    host, incoming = Host.of(a.cells[:5], a, rows, 1, SPECIES), Incoming.of(b.cells[:5], b, rows)
+    limits = limits_of(learned_rule(*classes), SPECIES, torch.float64)
+    rng = torch.Generator()
+    with pytest.raises(ValueError, match="slot must be 1 or 2, not 0"):
+        Host.of(a.cells[:5], a, rows, 0, SPECIES)
+    with pytest.raises(ValueError, match="two slots"):
+        Host.of(paper_transfer(host, incoming), a, rows, 1, SPECIES)
+    with pytest.raises(ValueError, match="rows"):
+        Incoming(incoming.frac, incoming.mask[..., 1:], incoming.volumes, None)
+    with pytest.raises(ValueError, match="as many cells"):
+        fitted_transfer(host, Incoming.of(b.cells[:4], b, rows[:4]), limits, rows, rng)
+    with pytest.raises(ValueError, match=r"shifts must be \[5, trials, 3\]"):
+        fitted_transfer(host, incoming, limits, torch.zeros(5, 3), rng)
 
 
 def test_noise_is_as_large_as_said_and_keeps_volume_and_symmetry(classes):

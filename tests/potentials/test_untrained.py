@@ -15,10 +15,10 @@ import pytest
 from pymatgen.core import Element, Lattice, Structure
 from test_app import _not_the_first_visit, open_page  # noqa: F401 - a fixture of every test
 
-from crystalgan.model import pair_potential as energy
 from crystalgan.potentials.registry import LEFT_OUT, untrained
 from crystalgan.runs.database import load_candidate
 from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.training import untrained_warning
 from crystalgan.stability.export import export
 from crystalgan.stability.relaxations import open_relaxed
 from ui import cached
@@ -103,7 +103,7 @@ def test_it_is_said_before_anything_is_relaxed_and_beside_what_comes_out(
     assert json.loads(out)["warnings"] == [WORDS]
     _, out, err = crystalgan("stability", run.folder)
     assert WORDS in err
-    assert energy.warning(run).startswith(WORDS)
+    assert untrained_warning(run).startswith(WORDS)
     _, out, err = crystalgan("relax", SHIPPED / "Pd-Ni-H_shipped", "--select", "1", "--json")
     assert "warning" not in err + out
 

@@ -12,6 +12,7 @@ import ase.io
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors
 import torch
 from conftest import nearly_symmetric, put_in
 from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -22,8 +23,9 @@ from test_geometry import independent_paper_verdict
 from crystalgan.config import Config, mixed
 from crystalgan.crystal.matching import StructureIndex
 from crystalgan.errors import InputError
+from crystalgan.model.model import Model
 from crystalgan.runs import candidates
-from crystalgan.runs.candidates import generate, make_from, symmetrize
+from crystalgan.runs.candidates import generate
 from crystalgan.runs.database import (
     candidates_table,
     decide,
@@ -33,6 +35,8 @@ from crystalgan.runs.database import (
     structure_of,
 )
 from crystalgan.runs.folder import Run
+from crystalgan.runs.loading import load_model
+from crystalgan.runs.symmetrizing import symmetrize
 from crystalgan.runs.training import train
 from crystalgan.stability.export import export, select
 
@@ -40,14 +44,24 @@ from crystalgan.stability.export import export, select
 def test_counts_are_those_of_the_database(small_run):
     counts = generate(small_run, 40)
     table = candidates_table(small_run)
-    assert counts["candidates"] == len(table) == 40
-    assert counts["passed"] == {
+    assert counts.candidates == len(table) == 40
+    assert counts.passed == {
         "paper": table.passed_paper.sum(),
         "learned": table.passed_learned.sum(),
     }
-    assert counts["unique"] == table.unique.sum()
-    assert counts["ternary"] == 40
+    assert counts.unique == table.unique.sum()
+    assert counts.ternary == 40
     assert {"H", "Pd", "Ni"} == set(load_candidate(small_run, 1).symbol_set)
+
+
+def test_results_show_themselves_in_a_line_and_a_table(small_run):
+    counts = generate(small_run, 40)
+    assert repr(counts).startswith("Generated(40 candidates from ")
+    assert len(repr(counts)) < 160
+    (table,) = pd.read_html(io.StringIO(counts._repr_html_()))
+    shown = dict(table.itertuples(index=False))
+    assert (shown["candidates"], shown["unique"]) == (counts.candidates, counts.unique)
+    assert shown["keep paper unrepaired"] == counts.passed_before_repair["paper"]
 
 
 def test_table_is_what_ase_reads(small_run):
@@ -73,7 +87,7 @@ def test_table_is_what_ase_reads(small_run):
 def test_asking_for_more_extends_and_never_repeats(small_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(small_run.folder, folder)
-    assert generate(folder, 300)["candidates"] == 300  # into a second block
+    assert generate(folder, 300).candidates == 300  # into a second block
     before = [structure_of(r) for r in open_database(small_run).select(sort="number")]
     after = [
         structure_of(r)
@@ -82,7 +96,34 @@ def test_asking_for_more_extends_and_never_repeats(small_run, tmp_path):
     assert before == after
     numbers = [r.number for r in open_database(small_run.__class__(folder)).select()]
     assert sorted(numbers) == list(range(300))
-    assert generate(folder, 20)["candidates"] == 20
+    assert generate(folder, 20).candidates == 20
+
+
+def test_files_of_a_run_are_read_once_for_many_blocks(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "BLOCK", 6)
+    run = small_run.__class__(shutil.copytree(small_run.folder, tmp_path / "run"))
+    opened, draws = Counter(), []
+    safe_open, draw = safetensors.safe_open, Model.draw
+
+    def counted(path, *arguments):
+        opened[path.name] += 1
+        return safe_open(path, *arguments)
+
+    monkeypatch.setattr(safetensors, "safe_open", counted)
+    monkeypatch.setattr(
+        Model, "draw", lambda self, *a, **more: draws.append(a) or draw(self, *a, **more)
+    )
+    generate(run, 18, seed=2)
+    assert len(draws) >= 3
+    assert opened == dict.fromkeys(
+        (
+            "classes.safetensors",
+            "energy.safetensors",
+            "step1.safetensors",
+            "step2.safetensors",
+        ),
+        1,
+    )
 
 
 def test_another_seed_makes_others(small_run, tmp_path):
@@ -104,7 +145,7 @@ def test_seeds_that_are_equal_as_floats_make_candidates_of_their_own(
     seeds = [2**62, 2**62 + 1, 2**63 - 1]
     assert len({float(seed) for seed in seeds[:2]}) == 1
     for seed in seeds:
-        assert generate(run, 2, seed)["candidates"] == 2
+        assert generate(run, 2, seed).candidates == 2
     rows = [row for row in open_database(run).select() if row.seed in seeds]
     assert sorted(row.seed for row in rows) == sorted([*seeds, *seeds])
     assert len({tuple(row.positions.ravel()) for row in rows}) == 6
@@ -215,15 +256,14 @@ def test_an_export_that_cannot_be_done_says_so_and_keeps_the_old_file(
 
 
 @pytest.mark.parametrize("to_b", [True, False])
-@pytest.mark.parametrize("whole", [True, False])
-def test_cells_of_one_way_alone_have_the_atoms_of_their_parents(small_run, to_b, whole):
-    a, b = (cells.mask.sum(-1) for cells in small_run.classes())
-    pairs = torch.tensor([[0, 0], [3, 5], [7, 2]])
-    batch = make_from(
-        small_run, pairs, torch.tensor([to_b] * 3), torch.Generator().manual_seed(0), whole=whole
-    )
+@pytest.mark.parametrize("incoming", ["all", "metal"])
+def test_cells_of_one_way_alone_have_the_atoms_of_their_parents(small_run, to_b, incoming):
+    model = load_model(small_run)
+    a, b = (cells.mask.sum(-1) for cells in model.classes)
+    pairs, rng = torch.tensor([[0, 0], [3, 5], [7, 2]]), torch.Generator().manual_seed(0)
+    batch = model.sample(pairs, torch.tensor([to_b] * 3), rng, incoming=incoming)
     (h_a, m_a), (h_b, m_b) = a[pairs[:, 0]].T, b[pairs[:, 1]].T
-    shared = h_a + h_b if whole else h_a if to_b else h_b
+    shared = h_a + h_b if incoming == "all" else h_a if to_b else h_b
     # each parent is one of the other metal now
     assert torch.equal(batch.cells.mask.sum(-1), torch.stack((shared, m_b, m_a), -1))
 
@@ -232,7 +272,7 @@ def test_cells_of_one_way_alone_have_the_atoms_of_their_parents(small_run, to_b,
 def test_methods_without_a_second_step_make_no_ternary(tmp_path, palladium, nickel, method):
     run = train(palladium, nickel, Config(method=method, epochs1=2), tmp_path)
     counts = generate(run, 30)
-    assert counts["ternary"] == 0
+    assert counts.ternary == 0
     systems = Counter(
         structure_of(row).composition.chemical_system for row in open_database(run).select()
     )
@@ -257,7 +297,7 @@ def with_near_symmetry(small_run, tmp_path):
     return run, exact, near
 
 
-def test_a_refined_cell_becomes_a_candidate_of_its_own(with_near_symmetry):
+def test_a_symmetrized_cell_becomes_a_candidate_of_its_own(with_near_symmetry):
     run, exact, near = with_near_symmetry
     before = candidates_table(run)
     new = symmetrize(run, 3, 0.1)
@@ -283,15 +323,15 @@ def test_a_refined_cell_becomes_a_candidate_of_its_own(with_near_symmetry):
     assert load_candidate(run, 3).matches(near, stol=1e-6, ltol=1e-6, scale=False)
 
 
-def test_a_refined_cell_is_taken_once(with_near_symmetry):
+def test_a_symmetrized_cell_is_taken_once(with_near_symmetry):
     run, *_ = with_near_symmetry
     new = symmetrize(run, 3, 0.1)
     for tolerance in (0.1, 0.2):
         with pytest.raises(
-            InputError, match=f"the refined cell of candidate 3 is the cell of candidate {new}"
+            InputError, match=f"the symmetrized cell of candidate 3 is the cell of candidate {new}"
         ):
             symmetrize(run, 3, tolerance)
-    with pytest.raises(InputError, match=f"Candidate {new} is its own refined cell"):
+    with pytest.raises(InputError, match=f"Candidate {new} is its own symmetrized cell"):
         symmetrize(run, new, 0.1)
     with pytest.raises(InputError, match=r"Candidate 3 has no symmetry at 0\.001 Å"):
         symmetrize(run, 3, 0.001)
@@ -300,10 +340,12 @@ def test_a_refined_cell_is_taken_once(with_near_symmetry):
     assert len(candidates_table(run)) == new
 
 
-def test_a_refined_cell_is_no_drawn_one_and_says_so_in_every_export(with_near_symmetry, tmp_path):
+def test_a_symmetrized_cell_is_no_drawn_one_and_says_so_in_every_export(
+    with_near_symmetry, tmp_path
+):
     run, *_ = with_near_symmetry
     new = symmetrize(run, 3, 0.1)
-    assert generate(run, 45)["candidates"] == 45
+    assert generate(run, 45).candidates == 45
     assert sorted(row.number for row in open_database(run).select(seed=0)) == list(range(45))
     decide(run, [new], "rejected", "too dense")
     assert get_row(run, new).data["history"][-1]["note"] == "too dense"

@@ -18,12 +18,13 @@ from ase import Atoms
 from crystalgan.config import Config
 from crystalgan.errors import InputError
 from crystalgan.runs.database import candidates_table, get_row, open_database
-from crystalgan.runs.folder import SHIPPED, Run, copy_shipped, list_runs
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.listing import copy_shipped, find_runs, list_runs
+from crystalgan.runs.run_zip import pack_run, unpack_run
 from crystalgan.runs.training import new_run
-from crystalgan.runs.zipped import pack_run, unpack_run
 from crystalgan.stability.export import select
 from crystalgan.stability.relaxations import potentials_of
-from ui.work import keep, open_runs
+from ui.work import keep
 
 SHIPPED_RUN = SHIPPED / "Pd-Ni-H_shipped"
 EARLY = ("holds no candidates yet", "holds no candidate 1", "no candidate is selected")
@@ -59,7 +60,7 @@ def look(run):
         lambda: select(run, "kept"),
         lambda: potentials_of(run),
         run.metrics,
-        lambda: open_runs(run.folder.parent)[1] and pytest.fail("a run was left out"),
+        lambda: find_runs(run.folder.parent).broken and pytest.fail("a run was left out"),
     ):
         try:
             reader()

@@ -22,8 +22,10 @@ from crystalgan.runs.database import (
     take_back,
     write_note,
 )
-from crystalgan.runs.folder import SHIPPED, Run, copy_shipped
-from crystalgan.runs.zipped import class_structures, known_folder, pack_run, unpack_run
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.listing import copy_shipped
+from crystalgan.runs.parents import class_structures
+from crystalgan.runs.run_zip import known_folder, pack_run, unpack_run
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_known_structures_go_along(shipped, tmp_path, monkeypatch):
         "Pd-Ni-H MP.cif": "data_a",
         "b.extxyz": "",
     }
-    monkeypatch.setattr("crystalgan.runs.zipped.MOST_KNOWN", 5)
+    monkeypatch.setattr("crystalgan.runs.run_zip.MOST_KNOWN", 5)
     assert not known_folder(
         unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "in", "a.zip")
     ).exists()
@@ -122,7 +124,7 @@ def test_what_is_no_run_is_refused_and_leaves_nothing(tmp_path, content, words):
 
 
 def test_too_large_a_run_is_refused(tmp_path, monkeypatch, shipped):
-    monkeypatch.setattr("crystalgan.runs.zipped.MOST_BYTES", 1000)
+    monkeypatch.setattr("crystalgan.runs.run_zip.MOST_BYTES", 1000)
     with pytest.raises(InputError, match="a run may have"):
         unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "in", "x.zip")
 

@@ -27,8 +27,8 @@ from crystalgan.studies.trials import (
 
 
 @pytest.fixture(scope="module")
-def task(studied_run, palladium, nickel):
-    return task_of(studied_run, palladium, nickel, (), 0)
+def task(small_run, palladium, nickel):
+    return task_of(small_run, palladium, nickel, (), 0)
 
 
 def composition(structure, species):
@@ -66,8 +66,8 @@ def test_a_source_that_makes_nothing_ends_with_its_time(task, source):
     assert trial.cpu_minutes < 0.1
 
 
-def test_hits_are_new_unique_converged_ternaries_near_the_hull(studied_run, palladium):
-    diagram = diagram_of(builtin_phases(studied_run.species))
+def test_hits_are_new_unique_converged_ternaries_near_the_hull(small_run, palladium):
+    diagram = diagram_of(builtin_phases(small_run.species))
 
     def row(structure, above, state="converged"):
         energy = diagram.get_hull_energy_per_atom(structure.composition) + above
@@ -89,15 +89,15 @@ def test_hits_are_new_unique_converged_ternaries_near_the_hull(studied_run, pall
         row(two, 0.3, "failed"),
         row(binary, 0.0),
     ]
-    phases = builtin_phases(studied_run.species)
+    phases = builtin_phases(small_run.species)
     trial = Trial(tuple(rows), 2.0)
-    found = count_trial(trial, studied_run, phases)
+    found = count_trial(trial, small_run, phases)
     assert (found.relaxed, found.converged, found.unique, found.new) == (4, 4, 3, 2)
     assert (found.hits, found.rate()) == ({0.1: 2, 0.05: 1}, 1.0)
     assert TrialCounts.of(json.loads(json.dumps(found.as_dict()))) == found
     formulas = [cell.composition.reduced_formula for cell in (one, two)]
     assert found.best == pytest.approx(dict(zip(formulas, (0.08, 0.04), strict=True)), abs=1e-6)
-    competing = count_trial(trial, studied_run, [*phases, Phase("NiPd CsCl", "NiPd", -20.0)])
+    competing = count_trial(trial, small_run, [*phases, Phase("NiPd CsCl", "NiPd", -20.0)])
     assert (competing.new, competing.hits[0.1]) == (2, 0)
 
 

@@ -38,9 +38,9 @@ def atoms_of(c):
 
 
 def test_the_run_makes_cells_of_one_composition_and_says_where_it_cannot(
-    studied_run, palladium, nickel
+    small_run, palladium, nickel
 ):
-    task = task_of(studied_run, palladium, nickel, (), 0)
+    task = task_of(small_run, palladium, nickel, (), 0)
     wanted = task.compositions[0]
     only = replace(task, compositions=(wanted,), only=True)
     for method in SOURCES:

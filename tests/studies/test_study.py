@@ -16,8 +16,9 @@ from crystalgan.config import Config
 from crystalgan.crystal.repair import check
 from crystalgan.errors import InputError
 from crystalgan.plot.studies import ablation_figure, table2_figure, validity_figure
-from crystalgan.runs.candidates import make
-from crystalgan.runs.folder import Run, list_runs
+from crystalgan.runs.folder import Run
+from crystalgan.runs.listing import list_runs
+from crystalgan.runs.loading import load_model
 from crystalgan.runs.training import new_step2, train
 from crystalgan.studies import ablation as ablation_module
 from crystalgan.studies.ablation import ablation, differences, variants
@@ -25,14 +26,26 @@ from crystalgan.studies.stacks import RESULT, load_pair, mean_and_spread, study_
 from crystalgan.studies.table2 import Table2Result, count, paper_counts, results, table2
 from crystalgan.studies.tuning import held_out, suggested, tune
 
-FEW = {"epochs1": 2, "epochs2": 2, "rule": "paper"}
+# without a pair potential, whose fit would take longer than all trainings
+NO_POTENTIAL = {"lambda_energy": 0, "prerelax": 0}
+FEW = {"epochs1": 2, "epochs2": 2, "rule": "paper"} | NO_POTENTIAL
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """Table II of Pd-Ni with two seeds of 2 + 2 epochs: the folder of runs, the one of the study in
+    it, and the result."""
+    root = tmp_path_factory.mktemp("studied")
+    (result,) = table2([load_pair("Pd-Ni")], Config(**FEW), 2, root)
+    (folder,) = root.glob("table2/*")
+    return root, folder, result
 
 
 def test_counts_are_those_of_the_judge(studied):
     """The count is quick and in bulk; the judge says the same of every cell, one by one."""
     _, folder, result = studied
     (run,) = [run for run in list_runs(folder / "unconstrained") if run.config.seed == 1]
-    cells = make(run, 0, 1).cells
+    cells = load_model(run).draw(0, 1).cells
     verdicts = [
         v.passed and bool(c)
         for v, c in zip(check(cells, run.rule), cells.mask.any(-1).all(-1), strict=True)
@@ -162,8 +175,9 @@ def test_the_papers_counts_belong_to_its_pairs():
 def test_text_and_figure_show_ours_and_the_papers(studied):
     _, _, result = studied
     lines = result.lines()
-    assert "2 seeds of 2 + 2 epochs, settings default" in lines[0]
-    assert "one's own" in replace(result, config=result.config | {"width": 40}).title
+    assert "2 seeds of 2 + 2 epochs, settings of one's own" in lines[0]
+    assert "settings default" in replace(result, config=vars(Config())).title
+    assert "settings paper" in replace(result, config=vars(Config.paper())).title
     assert lines[1].split()[-1] == "paper"
     assert lines[5].split()[-1] == "9"
     assert "not repaired" in lines[6]
@@ -207,7 +221,7 @@ def test_ablation_measures_each_variant_and_tells_of_those_that_fail(tmp_path, m
     monkeypatch.setattr(ablation_module, "MEASURED", 20)
     configs = {
         "default": Config(**FEW, best_of=1),
-        "as made": Config(**FEW, best_of=1, prerelax=0, repair=0),
+        "as made": Config(**FEW, best_of=1, repair=0),
         "too fast": Config.paper(
             epochs1=4, epochs2=30, learning_rate=1e25, geometric_loss="interval"
         ),
@@ -300,7 +314,7 @@ def test_tuning_leaves_alone_what_it_does_not_tune():
 def test_tuning_begins_with_the_settings_it_is_given_and_goes_on(tmp_path):
     pytest.importorskip("optuna")
     pair, seen = load_pair("Pd-Ni"), []
-    config = Config(epochs1=1, epochs2=1, width=40, repair=5)
+    config = Config(epochs1=1, epochs2=1, width=40, repair=5, **NO_POTENTIAL)
     first = tune(*pair, config, 1, 2, tmp_path, 1, lambda *words: seen.append(words))
     assert first.settings["width"] == 40
     assert first.settings["lambda_geo1"] == config.lambda_geo1
@@ -317,7 +331,11 @@ def test_tuning_begins_with_the_settings_it_is_given_and_goes_on(tmp_path):
 
 def test_json_has_the_form_that_others_read(crystalgan, studied, tmp_path):
     root, _, _ = studied
+    settings = [
+        word for name, value in NO_POTENTIAL.items() for word in ("--set", f"{name}={value}")
+    ]
     words = ("table2", "--pairs", "Pd-Ni", "--seeds", 2, "--epochs", 2, "--jobs", 1, "--runs", root)
+    words += tuple(settings)
     code, out, _ = crystalgan(*words, "--out", tmp_path / "t.html", "--json")
     assert code == 0
     found = json.loads(out)
@@ -332,10 +350,10 @@ def test_json_has_the_form_that_others_read(crystalgan, studied, tmp_path):
     assert "paper" in crystalgan(*words)[1]
 
 
-def test_metrics_of_a_run_in_words_and_json(crystalgan, studied_run):
-    found = json.loads(crystalgan("metrics", studied_run.folder, "--json")[1])
+def test_metrics_of_a_run_in_words_and_json(crystalgan, small_run):
+    found = json.loads(crystalgan("metrics", small_run.folder, "--json")[1])
     assert found["candidates"] == 40
-    lines = crystalgan("metrics", studied_run.folder)[1].splitlines()
+    lines = crystalgan("metrics", small_run.folder)[1].splitlines()
     assert len(lines) == len(found)
     assert any("Wasserstein" in line and "H-Pd" in line and " Å " in line for line in lines)
 
@@ -344,6 +362,7 @@ def test_metrics_of_a_run_in_words_and_json(crystalgan, studied_run):
 def test_the_authors_files_are_one_pair(crystalgan, tmp_path):
     own = ("--a", AUTHORS_DATA / "PdH_dataset.mat", "--b", AUTHORS_DATA / "NiH_dataset.mat")
     words = ("--seeds", 1, "--epochs", 1, "--jobs", 1, "--runs", tmp_path, "--json")
+    words += ("--set", "lambda_energy=0", "--set", "prerelax=0")
     code, out, _ = crystalgan("table2", "Pd-Ni", *own, *words)
     assert code == 0
     assert list(json.loads(out)) == ["Pd-Ni"]

@@ -8,12 +8,38 @@ cache beside this file.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from crystalgan.crystal.kernels.compiled import compiled
 from crystalgan.crystal.kernels.distances import _step, first_neighbours
 
 TOLERANCE = 2e-3  # of fractional coordinates that are the same
+
+
+class Hosts(NamedTuple):
+    """Cells with operations, into which sublattices are put."""
+
+    rotation: np.ndarray  # [cells, ops, 3, 3]
+    image: np.ndarray  # [cells, ops, atoms], int16
+    count: np.ndarray  # [cells], how many of the operations are there
+    frac: np.ndarray  # [cells, atoms, 3]
+    first: np.ndarray  # [cells], the number of an atom that is there
+
+
+class Sublattices(NamedTuple):
+    """Atoms that are put into each host, as one."""
+
+    frac: np.ndarray  # [cells, sublattices, rows, 3]
+    atoms: np.ndarray  # [cells, sublattices], how many of the rows are there
+
+
+class Points(NamedTuple):
+    """Special points of cells."""
+
+    frac: np.ndarray  # [cells, most, 3]
+    count: np.ndarray  # [cells], how many of them are there
 
 
 @compiled()
@@ -242,100 +268,75 @@ def _keeps(
 
 @compiled()
 def common_operations(
-    rotation: np.ndarray,
-    image: np.ndarray,
-    count: np.ndarray,
-    host: np.ndarray,
-    first: np.ndarray,
-    frac: np.ndarray,
-    atoms: np.ndarray,
-    shift: np.ndarray,
+    hosts: Hosts, incoming: Sublattices, shift: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which operations of each host also keep sublattices that are put into it, and their images
-    under them.
+    """Which operations of each host also keep the sublattices shifted by `shift` `[cells, 3]`.
 
-    Host coordinates `[cells, slots * length, 3]`, `first` `[cells]` one of their atoms; sublattices
-    `[cells, sublattices, rows, 3]` of which the first `atoms` `[cells, sublattices]` are there,
-    shifted by `shift` `[cells, 3]`. Returns masks `[cells, ops]` and images `[cells, ops,
-    sublattices, rows]`.
+    Returns masks `[cells, ops]` and the images of the sublattices' atoms under the operations that
+    are kept, `[cells, ops, sublattices, rows]`.
     """
-    cells, ops = rotation.shape[:2]
-    parts, rows = frac.shape[1:3]
+    cells, ops = hosts.rotation.shape[:2]
+    parts, rows = incoming.frac.shape[1:3]
     kept, images = np.zeros((cells, ops), np.bool_), np.zeros((cells, ops, parts, rows), np.int16)
     turned, mine = np.empty((parts, rows, 3)), np.empty((parts, rows), np.int64)
     for c in range(cells):
-        for g in range(count[c]):
+        frac, atoms = incoming.frac[c], incoming.atoms[c]
+        here = (shift[c, 0], shift[c, 1], shift[c, 2])
+        for g in range(hosts.count[c]):
+            turn = hosts.rotation[c, g]
             for s in range(parts):
-                _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c, s], turned[s])
-            kept[c, g] = _keeps(
-                rotation[c, g],
-                turned,
-                frac[c],
-                atoms[c],
-                (shift[c, 0], shift[c, 1], shift[c, 2]),
-                mine,
-            )
+                _turned(turn, hosts.image[c, g], hosts.frac[c], hosts.first[c], frac[s], turned[s])
+            kept[c, g] = _keeps(turn, turned, frac, atoms, here, mine)
             if kept[c, g]:
                 for s in range(parts):
                     for i in range(rows):
-                        images[c, g, s, i] = mine[s, i] if i < atoms[c, s] else i
+                        images[c, g, s, i] = mine[s, i] if i < atoms[s] else i
     return kept, images
 
 
 @compiled()
 def symmetric_shifts(
-    rotation: np.ndarray,
-    image: np.ndarray,
-    count: np.ndarray,
-    host: np.ndarray,
-    first: np.ndarray,
-    frac: np.ndarray,
-    atoms: np.ndarray,
-    host_points: np.ndarray,
-    host_count: np.ndarray,
-    points: np.ndarray,
-    points_count: np.ndarray,
+    hosts: Hosts,
+    incoming: Sublattices,
+    host_points: Points,
+    points: Points,
     order: np.ndarray,
     shifts: np.ndarray,
 ) -> None:
-    """Write into `shifts` `[cells, k, 3]` origins of sublattices that keep at least two operations
-    of the host.
+    """Write into `shifts` `[cells, k, 3]` origins that keep at least two operations of the host.
 
-    A special point of the sublattices, `points` `[cells, q, 3]`, or an atom of the first of them
-    comes onto a special point of the host, `host_points` `[cells, p, 3]`; combinations are tried in
-    the order of the numbers `order` `[cells, p * (q + rows)]`, and what is not found stays as it
-    was. Other arguments as in `common_operations`.
+    A special point of the sublattices or an atom of the first of them comes onto a special point of
+    the host. Combinations are tried in the order of the numbers `order` `[cells, host points *
+    (points + rows)]`; a shift that is not found stays as it was.
     """
-    parts, rows = frac.shape[1:3]
+    parts, rows = incoming.frac.shape[1:3]
     mine, shift = np.empty((parts, rows), np.int64), np.empty(3)
-    wanted, q_most = shifts.shape[1], points.shape[1]
-    turned = np.empty((rotation.shape[1], parts, rows, 3))
-    for c in range(len(rotation)):
-        for g in range(count[c]):
+    wanted, q_most = shifts.shape[1], points.frac.shape[1]
+    turned = np.empty((hosts.rotation.shape[1], parts, rows, 3))
+    for c in range(len(hosts.rotation)):
+        turns, frac, atoms = hosts.rotation[c], incoming.frac[c], incoming.atoms[c]
+        for g in range(hosts.count[c]):
             for s in range(parts):
-                _turned(rotation[c, g], image[c, g], host[c], first[c], frac[c, s], turned[g, s])
+                _turned(
+                    turns[g],
+                    hosts.image[c, g],
+                    hosts.frac[c],
+                    hosts.first[c],
+                    frac[s],
+                    turned[g, s],
+                )
         found = 0
         for n in order[c]:
             p, q = n // (q_most + rows), n % (q_most + rows)
-            if (
-                p >= host_count[c]
-                or (q < q_most and q >= points_count[c])
-                or q - q_most >= atoms[c, 0]
-            ):
+            if p >= host_points.count[c] or (points.count[c] <= q < q_most):
+                continue
+            if q - q_most >= atoms[0]:
                 continue
             for k in range(3):
-                shift[k] = host_points[c, p, k] - (
-                    points[c, q, k] if q < q_most else frac[c, 0, q - q_most, k]
-                )
-            for g in range(1, count[c]):  # after identity
-                if _keeps(
-                    rotation[c, g],
-                    turned[g],
-                    frac[c],
-                    atoms[c],
-                    (shift[0], shift[1], shift[2]),
-                    mine,
-                ):
+                own = points.frac[c, q, k] if q < q_most else frac[0, q - q_most, k]
+                shift[k] = host_points.frac[c, p, k] - own
+            for g in range(1, hosts.count[c]):  # after identity
+                if _keeps(turns[g], turned[g], frac, atoms, (shift[0], shift[1], shift[2]), mine):
                     for k in range(3):
                         shifts[c, found, k] = shift[k]
                     found += 1
