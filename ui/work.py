@@ -34,6 +34,7 @@ STOPPED = (-signal.SIGTERM, 130)  # before a command could say so itself, and af
 COMMAND = [sys.executable, "-m", "crystalgan"]
 FOLDERS = re.compile(r"(?<![\w/:.~])~?/(?:[^\s/'\"`<>:]+/)+(?=[^\s/])")  # that lead to a file
 OWN_FOLDERS = re.compile(r"(?:runs/)?\.(?:uploads|rules)/\w+/?")
+RUN_FOLDER = re.compile(r"^run folder: (.+)\n", re.MULTILINE)  # a whole line
 PROGRESS = re.compile(r"(\d+)(?:/(\d+))? \[")  # of a bar on stderr, whose total may not be known
 
 
@@ -109,7 +110,7 @@ def start_training(arguments: Sequence[str], root: Path) -> Path:
         raise InputError(refused(error, root, "set CRYSTALGAN_RUNS", writing=True)) from None
     while True:
         ended = process.poll() is not None
-        if found := re.search(r"^run folder: (.+)$", log.read_text(errors="replace"), re.MULTILINE):
+        if found := RUN_FOLDER.search(log.read_text(errors="replace")):
             folder = Path(found[1])
             log.rename(folder / "worker.log")
             return folder
