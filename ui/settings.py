@@ -16,6 +16,7 @@ from crystalgan.config import Config
 from crystalgan.crystal.rules import read_rule
 from crystalgan.errors import InputError
 from crystalgan.plot.classes import distance_figure, pairs_of
+from crystalgan.storage import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -182,7 +183,8 @@ def keep_rule(limits: dict[str, tuple[float, float]], root: Path) -> Path:
     path = root / ".rules" / hashlib.sha256(text.encode()).hexdigest()[:12] / "own.toml"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        if not path.exists():  # another session may be reading the same table
+            write_whole(path, text, "set CRYSTALGAN_RUNS")
     except OSError as error:
         raise InputError(
             f"{root}: rules cannot be kept here ({error.strerror}); set CRYSTALGAN_RUNS."
