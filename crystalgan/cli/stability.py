@@ -12,7 +12,7 @@ import typer
 from crystalgan.cli.common import (
     Json,
     RunFolder,
-    keeping,
+    bar,
     naming_options,
     path_of,
     renamed,
@@ -79,8 +79,6 @@ def relax(
 ) -> None:
     """Relax cell and positions of candidates with a machine-learned potential; the candidates stay
     as they are."""
-    from tqdm import tqdm
-
     from crystalgan.potentials.registry import untrained
     from crystalgan.runs.folder import Run
     from crystalgan.stability import relaxations
@@ -94,17 +92,7 @@ def relax(
     warnings: dict[str, Any] = {}
     warn(untrained(potential, Run.open(run_folder).species), warnings)  # before anything is relaxed
     kept = "what was relaxed is kept; the same command goes on with the rest."
-    with (
-        naming_options(),
-        keeping(lambda: kept),
-        tqdm(desc="relaxed", unit="", file=sys.stderr) as bar,
-    ):
-
-        def progress(done: int, total: int, what: str) -> None:
-            bar.total = total
-            bar.set_postfix_str(what[:60])
-            bar.update(done - bar.n)
-
+    with bar("relaxed", kept=lambda: kept) as shown:
         done = relaxations.relax_candidates(
             run_folder,
             select,
@@ -114,7 +102,7 @@ def relax(
             references,
             phases or [],
             raise_symmetry,
-            progress,
+            shown.to,
             say_left_out,
         )
     show(done.as_dict() | warnings, [str(done)], as_json)

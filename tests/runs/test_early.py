@@ -39,7 +39,7 @@ from crystalgan.runs.database import open_database
 from crystalgan.stability.relaxations import open_relaxed
 from crystalgan.runs.folder import Run
 run = Run.open(sys.argv[1])
-COLUMNS = {"potential": "EMT", "version": "1", "settings": "", "state": "failed", "candidate": 1,
+COLUMNS = {"potential": "EMT", "version": "v1", "settings": "", "state": "failed", "candidate": 1,
            "phase": "", "decision": "kept", "seed": 0, "number": 0, "draw": 0, "spacegroup": 1,
            "spacegroup_symbol": "P1", "ternary": False, "raw_passed": False, "unique": True,
            "duplicate_of": -1, "parent_a": 0, "parent_b": 0, "passed_paper": True,
