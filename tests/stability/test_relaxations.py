@@ -308,9 +308,7 @@ def test_a_damaged_database_is_a_sentence(simple_run):
 def test_other_phases_compete_and_what_is_missing_is_said(relaxed_run, tmp_path, monkeypatch):
     simple_run = relaxed_run
     compounds = {"NiPd CsCl", "NiPd3 Cu3Au", "Ni3Pd Cu3Au"}  # three of eighteen, for the time
-    of_both = {
-        name: cell for name, cell in compounds_of("Pd", "Ni").items() if name in compounds
-    }
+    of_both = {name: cell for name, cell in compounds_of("Pd", "Ni").items() if name in compounds}
     assert set(of_both) == compounds
     monkeypatch.setattr("crystalgan.data.prototypes.compounds_of", lambda *_: of_both)
     with pytest.raises(
