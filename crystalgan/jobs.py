@@ -1,7 +1,7 @@
 """A pool of processes that work for this one: how they start, how they end, how many there may be.
 
 `Pool` is the one way to run functions in other processes. `at_least_one` checks a number that the
-user gave. The other functions are what `Pool` is made of.
+user gave.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, parent_process
+from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -151,14 +151,3 @@ class _Spawning(SpawnContext):
         process = _Quiet(*args, **options)
         self.processes.append(process)
         return process
-
-
-def spawning() -> SpawnContext:
-    """How to start processes that work for this one."""
-    return _Spawning()
-
-
-def end_children() -> None:
-    """End all processes that this one started."""
-    for process in active_children():
-        process.terminate()

@@ -216,7 +216,7 @@ def relax_candidates(
 ) -> Any:
     """Relax the candidates that `select` names, those that are not relaxed like this yet.
 
-    `how` goes to `stability.relaxations.relax_candidates`: `jobs`, `references`, `others`,
+    `how` goes to `stability.relaxations.relax_candidates`: `jobs`, `references`, `phases`,
     `raise_symmetry`. Returns counts.
 
     >>> relax_candidates("runs/my_run", "1,2,3", progress=True)  # doctest: +SKIP
@@ -235,7 +235,8 @@ def hull(run: folder.Run | Path | str, potential: str = "CHGNet") -> pd.DataFram
 
     >>> hull("runs/my_run")[["formula", "above_hull"]]  # doctest: +SKIP
     """
-    from crystalgan.stability.hull import diagram_of, phases_of, table_of, with_trust
+    from crystalgan.stability.hull import diagram_of
+    from crystalgan.stability.table import phases_of, table_of, with_trust
 
     opened = run if isinstance(run, folder.Run) else folder.Run.open(run)
     diagram = diagram_of(phases_of(opened, potential))
