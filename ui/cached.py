@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
 
-    from crystalgan.crystal.describe import Symmetry
+    from crystalgan.crystal.describe import FoundSymmetry
     from crystalgan.runs.metrics import Measured
 
 MANY_CELLS = 300  # of a run, that a histogram is made of
@@ -245,7 +245,7 @@ def _run_distances(folder: str, count: int, known_as: str) -> dict[str, list[flo
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
-def symmetry(_structure: Structure, identity: str, tolerance: float) -> Symmetry:
+def symmetry(_structure: Structure, identity: str, tolerance: float) -> FoundSymmetry:
     """Symmetry of a cell, Å."""
     from crystalgan.crystal.describe import symmetry as find
 

@@ -87,7 +87,7 @@ def _cells(kept: Sequence[Cell], metal: str, shared: str) -> dict[str, Any]:
     return {
         "duplicates": _duplicates(kept),
         "close": _close(kept, shortest, metal, shared),
-        "shortest": _shortest(kept, shortest),
+        "shortest": _closest_cells(kept, shortest),
         "keep_paper_rule": sum(verdict.passed for verdict in verdicts),
         "large": _large(kept, cells),
         "prototypes": _prototypes(kept, metal, shared),
@@ -105,7 +105,8 @@ def _duplicates(kept: Sequence[Cell]) -> list[list[str]]:
     return [[first, second] for first, second in pairs if first is not None]
 
 
-def _shortest(kept: Sequence[Cell], distances: list[dict[str, float]]) -> dict[str, Any]:
+def _closest_cells(kept: Sequence[Cell], distances: list[dict[str, float]]) -> dict[str, Any]:
+    """The cell with the shortest first-neighbour distance of each pair of elements."""
     found: dict[str, Any] = {}
     for entry, by_pair in zip(kept, distances, strict=True):
         for pair, distance in by_pair.items():

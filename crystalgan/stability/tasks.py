@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgan.crystal.describe import symmetry
+from crystalgan.crystal.describe import shortest_distance, symmetry
 from crystalgan.crystal.lattice import reduced
 from crystalgan.errors import InputError
 
@@ -122,7 +122,7 @@ def raised(potential: str, tolerance: float, task: Task, seconds: float = SECOND
     if found.number <= before.number:
         return failure(task, f"No symmetry above {before.symbol} within {tolerance} Å")
     try:
-        cell = found.refined.get_primitive_structure()
+        cell = found.symmetrized.get_primitive_structure()
         result = relax(
             cell, _for_one(potential), FMAX, STEPS, in_time(cell, seconds), keep_symmetry=TIGHT
         )
@@ -196,18 +196,12 @@ def runaway(start: Structure, structure: Structure) -> str | None:
     change = structure.volume / start.volume
     if not SHRUNK < change < SWOLLEN:
         return f"the volume became {change:.1f} times that at the start"
-    now = nearest_hydrogen(structure)
-    if now < MOLECULE < nearest_hydrogen(start):  # solid hydrogen is of molecules from the start
+    now = shortest_distance(structure, "H", "H")
+    if (
+        now < MOLECULE < shortest_distance(start, "H", "H")
+    ):  # solid hydrogen is of molecules from the start
         return f"hydrogen became a molecule, H-H {now:.2f} Å"
     return None
-
-
-def nearest_hydrogen(structure: Structure) -> float:
-    """The shortest distance of two hydrogen atoms, Å; infinite where there are not two in the
-    cell."""
-    hydrogen = [i for i, site in enumerate(structure) if site.specie.symbol == "H"]
-    distance = structure.distance_matrix[np.ix_(hydrogen, hydrogen)]
-    return float(min(distance[~np.eye(len(hydrogen), dtype=bool)], default=np.inf))
 
 
 def shaken(structure: Structure, seed: int) -> Structure:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.crystal.canonical import space_group
+from crystalgan.crystal.describe import shortest_distance
 from crystalgan.data.prototypes import (
     ELEMENTS,
     MAX_ATOMS_PER_KIND,
@@ -112,7 +114,10 @@ def drop_unphysical(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if "dropped" not in record:
             structure = Structure.from_dict(record["structure"])
             for pair, limit in (("H-H", MIN_H_H), ("M-H", MIN_M_H)):
-                shortest = _shortest(structure, pair)
+                others = ["H"] if pair == "H-H" else set(structure.symbol_set) - {"H"}
+                shortest = min(
+                    (shortest_distance(structure, x, "H") for x in others), default=math.inf
+                )
                 if shortest < limit:
                     record["dropped"] = f"{pair} {shortest:.2f} Å, shorter than {limit} Å"
     return marked
@@ -121,21 +126,8 @@ def drop_unphysical(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _molecular(structure: Structure) -> str | None:
     """Hydrogen that has become a molecule on the way does not come back; its relaxation would only
     take long."""
-    distance = _shortest(structure, "H-H")
+    distance = shortest_distance(structure, "H", "H")
     return f"H-H {distance:.2f} Å, shorter than {MIN_H_H} Å" if distance < MOLECULE else None
-
-
-def _shortest(structure: Structure, pair: str) -> float:
-    centers, others, _, distances = structure.get_neighbor_list(3.0)
-    hydrogen = [site.specie.symbol == "H" for site in structure]
-    return min(
-        (
-            float(d)
-            for i, j, d in zip(centers, others, distances, strict=True)
-            if hydrogen[j] and hydrogen[i] == (pair == "H-H")
-        ),
-        default=float("inf"),
-    )
 
 
 def drop_collapsed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

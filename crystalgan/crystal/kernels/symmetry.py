@@ -1,5 +1,4 @@
-"""Symmetry operations on many small cells, compiled with numba: projections, special points, common
-operations; numpy arrays.
+"""Symmetry operations on many small cells: projections, special points, common operations.
 
 An operation takes the fractional coordinates x to R x + t, and the atom i to the atom image[i]; its
 translation follows from both and is not stored. Everything is compiled on first use and kept in the
@@ -146,8 +145,7 @@ def _same(x: float, y: float) -> bool:
 def special_points(
     rotation: np.ndarray, translation: np.ndarray, grid: np.ndarray, most: int
 ) -> np.ndarray:
-    """The points of a grid `[points, 3]` that most operations leave where they are, those with most
-    first, at most `most`.
+    """At most `most` special points of a grid `[points, 3]`, those that most operations fix first.
 
     Of points that the operations turn into each other the first stays; only points that some
     operation beside identity keeps.
@@ -360,8 +358,9 @@ def descend(
     strain: float,
     growth: float,
 ) -> None:
-    """Steps down the sum of squares by which first neighbours break their limits, for each cell
-    until none is broken; in place.
+    """Gradient steps on the sum of squares by which first neighbours break limits, in place.
+
+    A cell takes steps until no limit is broken, at most `steps`.
 
     Features `[cells, features]`, mask `[cells, slots, length]`, limits `[slots, slots]` in Å,
     operations as in `project`. A step moves atoms by `move` Å and strains the cell by `strain` /
