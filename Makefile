@@ -21,8 +21,9 @@ lint: .venv/dev.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Some sections only: make bench ONLY=step1,neighbours
 bench: .venv/dev.done
-	@$(BIN)/python -m benchmarks.speed
+	@$(BIN)/python -m benchmarks.speed $(if $(ONLY),--only $(ONLY))
 
 bench-app: .venv/dev.done chromium
 	@$(BIN)/python -m benchmarks.app

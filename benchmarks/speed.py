@@ -1,8 +1,10 @@
-"""Speed and memory on one core, as one JSON object: `make bench`.
+"""Speed and memory on one core, section by section: `make bench`, or some with `ONLY=step1,memory`.
 
-Every ratio is of two times measured in turn in one process, so that a busy machine slows both.
-Training is the real loop at the paper's settings, 35 cells a class; the bare matrix products are
-those of its passes, with weights and inputs of the same shapes.
+Each section's result is a line of JSON on stdout as soon as it is there, a bar on stderr says how
+far it is, and `--out` keeps all as one object. Every ratio is of two CPU times measured in turn in
+one process, so that a busy machine changes little. Training is the real loop at the paper's
+settings, 35 cells a class; the bare matrix products are those of its passes, with weights and
+inputs of the same shapes.
 """
 
 from __future__ import annotations
@@ -24,29 +26,29 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from crystalgan.config import Config
 from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.distances import first_neighbours
 from crystalgan.data.classes import BinaryClass, load_class
 from crystalgan.model.batches import pair_order
+from crystalgan.runs.folder import SHIPPED, Run
 from crystalgan.runs.loading import load_model
-from crystalgan.runs.training import train, train_seeds
+from crystalgan.runs.training import train_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pymatgen.core import Structure
 
-    from crystalgan.runs.folder import Run
-
+SHIPPED_RUN = "Pd-Ni-H_shipped"
 BATCH, CELLS, WIDTH, LAYERS = 35, 35, 100, 5
 Network = list[tuple[Tensor, Tensor]]
 
 
 def classes() -> tuple[BinaryClass, BinaryClass]:
-    """35 cells of Pd-H and of Ni-H, as many as the paper trains on; those with most atoms are among
-    them."""
+    """35 cells of Pd-H and of Ni-H, as many as the paper trains on, with the largest among them."""
     pair = (load_class("Pd"), load_class("Ni"))
     a, b = (
         replace(c, entries=tuple(sorted(c.entries, key=lambda e: -len(e.structure))[:CELLS]))
@@ -56,8 +58,7 @@ def classes() -> tuple[BinaryClass, BinaryClass]:
 
 
 def bare_update(runs: int, size: int) -> Callable[[], None]:
-    """The matrix products of one update: forward passes, gradients of weights, gradients of inputs,
-    nothing else."""
+    """The matrix products of one update: forward passes and gradients, nothing else."""
 
     def network(*sizes: int) -> Network:
         return [(torch.randn(runs, n, m) / 10, torch.randn(runs, 1, m)) for n, m in pairwise(sizes)]
@@ -97,80 +98,76 @@ def bare_update(runs: int, size: int) -> Callable[[], None]:
     return update
 
 
-def training(runs: int, epochs: int) -> dict[str, Any]:
-    """Seconds an epoch and run of both steps beside the bare products, measured in turn epoch by
-    epoch."""
+class Stopwatch:
+    """CPU times of several calls that are measured in turn, in this one thread.
+
+    A clock on the wall would count other processes' turns too, and more of them in longer calls.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count, self.times = count, dict[str, list[float]]()
+
+    def time(self, name: str, call: Callable[[], object]) -> None:
+        """Measure one call, for each of `count` things."""
+        start = time.process_time()
+        call()
+        self.times.setdefault(name, []).append((time.process_time() - start) / self.count)
+
+    def seconds(self) -> dict[str, float]:
+        """The median time of each call."""
+        return {name: statistics.median(values) for name, values in self.times.items()}
+
+
+def training(step: int, runs: int, epochs: int) -> dict[str, Any]:
+    """Seconds an epoch and run of one step beside the bare products, in turn epoch by epoch."""
     a, b = classes()
     length = max(c.cells().mask.shape[-1] for c in (a, b))
-    bare = {step: bare_update(runs, (2 + step) * length * 3) for step in (1, 2)}
-    times: dict[str, list[float]] = {
-        f"{what}{step}": [] for what in ("epoch", "bare") for step in (1, 2)
-    }
-    last = [time.perf_counter()]
+    bare = bare_update(runs, (2 + step) * length * 3)
+    watch = Stopwatch(runs)
+    epochs_taken: list[float] = []
+    last = [time.process_time()]
 
-    def measure(step: int, epoch: int, _epochs: int, _terms: dict[str, float]) -> None:
-        now = time.perf_counter()
+    def measure(trained: int, epoch: int, _epochs: int, _terms: dict[str, float]) -> None:
+        now = time.process_time()
         # this epoch followed on another one, not on the bare products
-        if epoch > 5 and epoch % 2 == 0:
-            times[f"epoch{step}"].append(now - last[0])
-            for _ in range(2):  # the first warms the caches, as the epochs do for each other
-                start = time.perf_counter()
-                bare[step]()
-                elapsed = time.perf_counter() - start
-            times[f"bare{step}"].append(elapsed)
-        last[0] = time.perf_counter()
+        if trained == step and epoch > 5 and epoch % 2 == 0:
+            epochs_taken.append((now - last[0]) / runs)
+            bare()  # warms the caches, as the epochs do for each other
+            watch.time("bare", bare)
+        last[0] = time.process_time()
 
-    config = Config.paper(epochs1=epochs, epochs2=epochs)
+    config = Config.paper(epochs1=epochs, method="discogan")
+    if step == 2:
+        config = Config.paper(epochs1=1, epochs2=epochs)
     with tempfile.TemporaryDirectory() as folder:
         train_seeds(a, b, config, range(runs), folder, measure)
-    out: dict[str, Any] = {"runs": runs}
-    for step in (1, 2):
-        epoch, products = (
-            statistics.median(times[f"{what}{step}"]) / runs for what in ("epoch", "bare")
-        )
-        out[f"step{step}"] = {
-            "seconds_per_epoch_and_run": epoch,
-            "bare_products": products,
-            "ratio": epoch / products,
-        }
-    return out
+    epoch, products = statistics.median(epochs_taken), watch.seconds()["bare"]
+    return {
+        "runs": runs,
+        "seconds_per_epoch_and_run": epoch,
+        "bare_products": products,
+        "ratio": epoch / products,
+    }
 
 
 def candidate_like(count: int, atoms: int) -> Cells:
     """Transferred Pd-Ni-H cells with this many atoms, as step 2 meets them."""
-    with tempfile.TemporaryDirectory() as folder:
-        run: Run = train("Pd", "Ni", Config(epochs1=1, epochs2=1, origins=2), folder)
-        rng = torch.Generator().manual_seed(0)
-        a, b = run.classes()
-        pairs = pair_order(len(a), len(b), rng)
-        x, _ = load_model(run).transferred(
-            pairs,
-            torch.rand(len(pairs), 2, 3, generator=rng),
-            torch.ones(len(pairs), dtype=torch.bool),
-        )
+    model = load_model(Run.open(SHIPPED / SHIPPED_RUN))
+    rng = torch.Generator().manual_seed(0)
+    a, b = model.classes
+    pairs = pair_order(len(a), len(b), rng)
+    x, _ = model.transferred(
+        pairs,
+        torch.rand(len(pairs), 2, 3, generator=rng),
+        torch.ones(len(pairs), dtype=torch.bool),
+    )
     x = x[x.mask.sum((1, 2)) == atoms]
     return x[torch.arange(count) % len(x)]
 
 
-def geometry(count: int = 256, atoms: int = 12) -> dict[str, Any]:
-    """First-neighbour distances of a batch, with and without their gradients, against pymatgen's
-    `get_all_neighbors`.
-
-    pymatgen is asked twice: up to 3 Å, which is enough for the paper's verdict, and up to the
-    largest first-neighbour distance of each cell, which is what it takes to find the same
-    distances.
-    """
-    cells = candidate_like(count, atoms)
-    structures = decode(cells)
-    near = first_neighbours(cells)
-    reach = torch.zeros(count).scatter_reduce(0, near.cell, near.distance, "amax") + 1e-3
-    pairs = list(zip(structures, reach.tolist(), strict=True))
-    times: dict[str, list[float]] = {}
-
-    def timed(name: str, call: Callable[[], object]) -> None:
-        start = time.perf_counter()
-        call()
-        times.setdefault(name, []).append((time.perf_counter() - start) / count)
+def neighbours(count: int = 256, atoms: int = 12, rounds: int = 25) -> dict[str, Any]:
+    """First-neighbour distances of a batch, with and without their gradients."""
+    cells, watch = candidate_like(count, atoms), Stopwatch(count)
 
     def with_gradients() -> None:
         wanted = replace(
@@ -180,38 +177,43 @@ def geometry(count: int = 256, atoms: int = 12) -> dict[str, Any]:
         )
         first_neighbours(wanted).distance.sum().backward()
 
-    for _ in range(5):
+    for _ in range(rounds):
+        watch.time("forward", partial(first_neighbours, cells))
+        watch.time("forward_and_backward", with_gradients)
+    seconds = watch.seconds()
+    ratio = seconds["forward_and_backward"] / seconds["forward"]
+    return {"cells": count, "atoms": atoms, "seconds_per_cell": seconds, "gradients_ratio": ratio}
+
+
+def pymatgen(count: int = 64, atoms: int = 12, rounds: int = 5) -> dict[str, Any]:
+    """First-neighbour distances of a batch against pymatgen's `get_all_neighbors`.
+
+    pymatgen is asked twice: up to 3 Å, which is enough for the paper's verdict, and up to the
+    largest first-neighbour distance of each cell, which is what it takes to find the same
+    distances.
+    """
+    cells, watch = candidate_like(count, atoms), Stopwatch(count)
+    structures = decode(cells)
+    near = first_neighbours(cells)
+    reach = torch.zeros(count).scatter_reduce(0, near.cell, near.distance, "amax") + 1e-3
+    pairs = list(zip(structures, reach.tolist(), strict=True))
+    for _ in range(rounds):
         for _ in range(5):
-            timed("forward", lambda: first_neighbours(cells))
-            timed("forward_and_backward", with_gradients)
-        timed("get_all_neighbors_3A", lambda: [s.get_all_neighbors(3.0) for s in structures])
-        timed(
-            "get_all_neighbors_same_distances", lambda: [s.get_all_neighbors(r) for s, r in pairs]
-        )
-    seconds = {name: statistics.median(values) for name, values in times.items()}
-    faster = {
-        name: seconds[name] / seconds["forward"] for name in seconds if name.startswith("get")
-    }
+            watch.time("forward", partial(first_neighbours, cells))
+        watch.time("3A", lambda: [s.get_all_neighbors(3.0) for s in structures])
+        watch.time("same_distances", lambda: [s.get_all_neighbors(r) for s, r in pairs])
+    seconds = watch.seconds()
+    faster = {name: seconds[name] / seconds["forward"] for name in ("3A", "same_distances")}
     return {"cells": count, "atoms": atoms, "seconds_per_cell": seconds, "times_faster": faster}
 
 
-def memory(epochs: int) -> dict[str, Any]:
+def memory(epochs: int = 100) -> dict[str, Any]:
     """Peak memory of a training process with the default preset, and its time."""
+    words = ["train", "Pd", "Ni", "--rule", "paper", "--epochs", str(epochs)]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        command = [
-            sys.executable,
-            "-m",
-            "crystalgan",
-            "train",
-            "Pd",
-            "Ni",
-            "--rule",
-            "paper",
-            "--epochs",
-            str(epochs),
-        ]
-        subprocess.run([*command, "--runs", folder], check=True, capture_output=True)
+        command = [sys.executable, "-m", "crystalgan", *words, "--runs", folder]
+        subprocess.run(command, check=True, capture_output=True)
         seconds = time.perf_counter() - start
     # kB; the largest of all children, and this is the only one
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -223,143 +225,113 @@ def evaluation(
 ) -> dict[str, Any]:
     """Energies with forces and stress from CHGNet, the package's and ours, in turn.
 
-    The structures are the first candidates of the shipped run. A batch is what many relaxations
-    side by side ask for at a step.
+    The structures are the first candidates of the shipped run.
     """
     from chgnet.model import CHGNet
 
     from crystalgan.potentials.chgnet import ChgnetEnergy
 
-    structures = shipped(count)
+    structures, watch = shipped(count), Stopwatch(count)
     atoms = [structure.to_ase_atoms() for structure in structures]
     with contextlib.redirect_stdout(sys.stderr):  # it greets; stdout is the JSON's
         package, ours = (
             CHGNet.load(verbose=False, use_device="cpu"),
             ChgnetEnergy(CHGNet.load(verbose=False, use_device="cpu")),
         )
-    times: dict[str, list[float]] = {}
 
-    def timed(name: str, evaluate: Callable[[], object]) -> None:
-        start = time.perf_counter()
-        evaluate()
-        times.setdefault(name, []).append((time.perf_counter() - start) / count)
+    def packaged(batch: int) -> None:
+        package.predict_structure(structures, task="efs", batch_size=batch)
 
     def evaluated(batch: int) -> None:
         for k in range(0, count, batch):
             ours.with_derivatives(atoms[k : k + batch])
 
     for _ in range(rounds):
-        timed(
-            "package_one_by_one",
-            lambda: package.predict_structure(structures, task="efs", batch_size=1),
-        )
-        timed(
-            "package_16_at_once",
-            lambda: package.predict_structure(structures, task="efs", batch_size=16),
-        )
+        watch.time("package_one_by_one", partial(packaged, 1))
+        watch.time("package_16_at_once", partial(packaged, 16))
         for batch in batches:
-            timed(f"{batch}_at_once" if batch > 1 else "one_by_one", partial(evaluated, batch))
-    seconds = {name: statistics.median(spent) for name, spent in times.items()}
+            watch.time(f"{batch}_at_once" if batch > 1 else "one_by_one", partial(evaluated, batch))
+    seconds = watch.seconds()
+    faster = {name: seconds["package_one_by_one"] / value for name, value in seconds.items()}
     return {
         "structures": count,
         "atoms": statistics.mean(map(len, structures)),
         "seconds_per_evaluation": seconds,
-        "times_faster": {
-            name: seconds["package_one_by_one"] / value for name, value in seconds.items()
-        },
+        "times_faster": faster,
     }
 
 
-def relaxation(
-    count: int = 16, batches: tuple[int, ...] = (2, 4, 8), rounds: int = 3
-) -> dict[str, Any]:
-    """Structures relaxed a minute of CPU time: by the package's calculator, by ours, by ours side
-    by side; in turn.
+def relaxation(count: int = 6, rounds: int = 2) -> dict[str, Any]:
+    """Structures relaxed a minute of CPU time with the package's calculator and with ours, in turn.
 
-    All through `perform`, so with one optimizer. The structures are those of `evaluation`. Steps
-    differ a little between batches, whose sums are rounded otherwise; a step costs what it costs.
+    Both through `perform`, so with one optimizer. The structures are those of `evaluation`.
     """
-    from crystalgan.stability.tasks import Outcome, Settings, Task, advance, perform
+    from crystalgan.stability.tasks import Settings, Task, perform
 
     tasks = [Task(number, "", structure) for number, structure in enumerate(shipped(count))]
-    ways = {"package_one_by_one": ("chgnet.model.CHGNetCalculator", 1), "one_by_one": ("chgnet", 1)}
-    ways |= {f"{batch}_at_once": ("chgnet", batch) for batch in batches}
-
-    def relaxed(potential: str, batch: int) -> list[Outcome]:
-        work, out, waiting, under_way = (
-            partial(perform, potential, Settings()),
-            dict[int, Outcome](),
-            list(tasks),
-            0,
-        )
-        if batch == 1:
-            return [work(task) for task in tasks]
-        while len(out) < count:
-            new, waiting = waiting[: batch - under_way], waiting[batch - under_way :]
-            done = advance(work, {task.candidate: task for task in new})
-            out |= done
-            under_way += len(new) - len(done)
-        return list(out.values())
-
-    minutes: dict[str, list[float]] = {name: [] for name in ways}
-    steps: dict[str, list[float]] = {name: [] for name in ways}
+    potentials = {"package": "chgnet.model.CHGNetCalculator", "ours": "chgnet"}
+    minutes: dict[str, list[float]] = {name: [] for name in potentials}
+    steps: dict[str, float] = {}
     with contextlib.redirect_stdout(sys.stderr):
-        for potential in ("chgnet", "chgnet.model.CHGNetCalculator"):
+        for potential in potentials.values():
             perform(potential, Settings(steps=1), tasks[0])  # loads it
         for _ in range(rounds):
-            for name, (potential, batch) in ways.items():
+            for name, potential in potentials.items():
                 start = time.process_time()
-                outcomes = relaxed(potential, batch)
+                outcomes = [perform(potential, Settings(), task) for task in tasks]
                 minutes[name].append((time.process_time() - start) / 60)
                 assert all(outcome.columns["state"] == "converged" for outcome in outcomes)
-                steps[name].append(
-                    statistics.mean(outcome.columns["steps"] for outcome in outcomes)
-                )
+                steps[name] = statistics.mean(outcome.columns["steps"] for outcome in outcomes)
     rate = {name: count / statistics.median(spent) for name, spent in minutes.items()}
-    per_step = {
-        name: statistics.median(m / s for m, s in zip(minutes[name], steps[name], strict=True))
-        for name in ways
-    }
     return {
         "structures": count,
-        "steps": {name: statistics.mean(values) for name, values in steps.items()},
+        "steps": steps,
         "relaxed_per_core_minute": rate,
-        "times_the_package": {
-            name: value / rate["package_one_by_one"] for name, value in rate.items()
-        },
-        "times_one_by_one": {name: value / rate["one_by_one"] for name, value in rate.items()},
-        "times_one_by_one_by_step": {
-            name: per_step["one_by_one"] / value for name, value in per_step.items()
-        },
+        "times_the_package": rate["ours"] / rate["package"],
     }
 
 
 def shipped(count: int) -> list[Structure]:
     """The first candidates of the shipped run."""
     from crystalgan.runs.database import open_database, structure_of
-    from crystalgan.runs.folder import SHIPPED, Run
 
-    return [
-        structure_of(row)
-        for row in open_database(Run.open(SHIPPED / "Pd-Ni-H_shipped")).select(limit=count)
-    ]
+    rows = open_database(Run.open(SHIPPED / SHIPPED_RUN)).select(limit=count)
+    return [structure_of(row) for row in rows]
+
+
+SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+    "step1": partial(training, 1, runs=1, epochs=200),
+    "step2": partial(training, 2, runs=1, epochs=200),
+    "step1_stacked": partial(training, 1, runs=16, epochs=40),
+    "step2_stacked": partial(training, 2, runs=16, epochs=40),
+    "neighbours": neighbours,
+    "pymatgen": pymatgen,
+    "evaluation": evaluation,
+    "relaxation": relaxation,
+    "memory": memory,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="also write the JSON here")
-    parser.add_argument(
-        "--epochs", type=int, default=1000, help="of the run whose memory is measured"
-    )
+    parser.add_argument("--only", help=f"sections, parted by commas: {','.join(SECTIONS)}")
+    parser.add_argument("--out", type=Path, help="also write all results here, as one JSON object")
     options = parser.parse_args()
-    result: dict[str, Any] = {"memory": memory(options.epochs), "torch": torch.__version__}
+    names = [name.strip() for name in options.only.split(",")] if options.only else list(SECTIONS)
+    if unknown := [name for name in names if name not in SECTIONS]:
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     torch.set_num_threads(1)
-    result |= {"training": [training(1, 200), training(16, 60)], "geometry": geometry()}
-    result |= {"evaluation": evaluation(), "relaxation": relaxation()}
-    text = json.dumps(result, indent=1)
-    print(text)
+    result: dict[str, Any] = {"torch": torch.__version__}
+    with tqdm(names, desc="bench", unit="section", file=sys.stderr) as bar:
+        for name in bar:
+            bar.set_postfix_str(name)
+            start = time.perf_counter()
+            result[name] = SECTIONS[name]()
+            result[name] |= {"section_seconds": round(time.perf_counter() - start, 1)}
+            bar.clear()  # stdout may be the same terminal
+            print(json.dumps({"section": name} | result[name]), flush=True)
     if options.out:
-        Path(options.out).write_text(text + "\n")
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

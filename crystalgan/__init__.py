@@ -52,7 +52,7 @@ _PUBLIC = {
     "examine": "data.doctor",
     "loss_figure": "plot.training",
     "distance_figure": "plot.classes",
-    "structure_figure": "plot.training",
+    "structure_figure": "plot.structure",
 }
 __all__ = ["InputError", "Interrupted", *_PUBLIC]  # noqa: PLE0604
 

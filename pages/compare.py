@@ -1,30 +1,29 @@
-"""Compare runs: every metric side by side, their distances against the parents, and Table II where
-it was made."""
+"""Compare runs: every metric side by side, distances against the parents, results of studies."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 import streamlit as st
 
 from crystalgan.errors import InputError
 from crystalgan.plot.classes import distance_figure, pairs_of
-from crystalgan.plot.studies import race_figure, table2_figure, validity_figure
+from crystalgan.plot.studies import benchmark_figure, table2_figure, validity_figure
 from crystalgan.runs.metrics import metric
-from crystalgan.studies import benchmark as race
-from crystalgan.studies import table2
+from crystalgan.studies import benchmark, table2
+from crystalgan.studies.benchmark import BenchmarkResult
+from crystalgan.studies.table2 import Table2Result
 from ui import cached, known, state, work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from crystalgan.runs.folder import Run
     from crystalgan.runs.metrics import Measured
 
 MOST = 6  # as many colours as there are
 AT_FIRST = 3
 PLAIN = {"displaylogo": False}
+Result = TypeVar("Result", Table2Result, BenchmarkResult)
 
 
 def choose(runs: list[Run]) -> list[Run]:
@@ -95,13 +94,7 @@ def show_distances(runs: list[Run]) -> None:
         st.plotly_chart(figure, key=f"distances_{'-'.join(species)}", config=PLAIN)
 
 
-def chosen(
-    results: list[dict[str, Any]],
-    title: Callable[[dict[str, Any]], str],
-    key: str,
-    about: str,
-    command: str,
-) -> dict[str, Any] | None:
+def chosen(results: list[Result], key: str, about: str, command: str) -> Result | None:
     """The result that is chosen; where there is none, what it would be and the command that makes
     it."""
     if not results:
@@ -110,11 +103,9 @@ def chosen(
             f" `crystalgan {command} --runs RUNS`"
         )
         return None
-    return results[
-        st.selectbox(
-            "Result", range(len(results)), format_func=lambda k: title(results[k]), key=key
-        )
-    ]
+    titles = [result.title for result in results]
+    number = st.selectbox("Result", range(len(results)), format_func=titles.__getitem__, key=key)
+    return results[number]
 
 
 def show_table2() -> None:
@@ -123,33 +114,20 @@ def show_table2() -> None:
         "The four methods on the same cells, counted by the same rule, beside the paper's counts."
         " It takes minutes; have it made"
     )
-    result = chosen(
-        table2.results(cached.runs_folder()), table2.title, "table2", about, "table2 --pairs Pd-Ni"
-    )
+    results = table2.results(cached.runs_folder())
+    result = chosen(results, "table2", about, "table2 --pairs Pd-Ni")
     if result is None:
         return
-    paper = table2.paper_counts(result["pair"])
-    rows = [
-        {
-            "method": method,
-            "mean": found["mean"],
-            "spread": found["std"],
-            "of 1,000": found["per_1000"],
-            "mean, not refined": found.get("raw"),
-            "paper": paper.get(method),
-        }
-        for method, found in result["methods"].items()
-    ]
     left, right = st.columns(2, gap="medium")
     left.plotly_chart(table2_figure([result]), key="table2_figure", config=PLAIN)
     right.dataframe(
-        pd.DataFrame(rows).dropna(axis="columns", how="all"),
+        result.table().dropna(axis="columns", how="all"),
         hide_index=True,
         column_config={
             "mean": st.column_config.NumberColumn(
                 format="%.1f",
                 help=(
-                    f"Cells of {result['samples']}, as many as both classes have, with all three"
+                    f"Cells of {result.samples}, as many as both classes have, with all three"
                     " elements, that keep the rule. Mean over seeds."
                 ),
             ),
@@ -159,7 +137,7 @@ def show_table2() -> None:
             "of 1,000": st.column_config.NumberColumn(
                 format="%.1f", help="Good cells of 1,000, mean over seeds."
             ),
-            "mean, not refined": st.column_config.NumberColumn(
+            "mean, not repaired": st.column_config.NumberColumn(
                 format="%.1f", help="The same before gradient steps on the rule."
             ),
             "paper": st.column_config.NumberColumn(
@@ -169,35 +147,20 @@ def show_table2() -> None:
     )
 
 
-def show_race() -> None:
-    st.subheader("The race", anchor=False)
+def show_benchmark() -> None:
+    st.subheader("Benchmark", anchor=False)
     about = (
         "Candidates against random structures, swapped metals and random search, relaxed alike in"
         " the same CPU time. Have it run"
     )
-    result = chosen(
-        race.results(cached.runs_folder()), race.title, "race", about, "race Pd Ni --minutes 10"
-    )
+    results = benchmark.results(cached.runs_folder())
+    result = chosen(results, "benchmark", about, "benchmark Pd Ni --minutes 10")
     if result is None:
         return
     left, right = st.columns(2, gap="medium")
-    left.plotly_chart(race_figure([result]), key="race_figure", config=PLAIN)
-    names = (
-        "relaxed",
-        "converged",
-        "valid",
-        "unique",
-        "new",
-        "hits_0.1",
-        "hits_0.05",
-        "cpu_minutes",
-    )
-    rows = [
-        {"method": method} | {name: found[name] for name in names}
-        for method, found in result["methods"].items()
-    ]
+    left.plotly_chart(benchmark_figure([result]), key="benchmark_figure", config=PLAIN)
     right.dataframe(
-        pd.DataFrame(rows),
+        result.table(),
         hide_index=True,
         column_config={
             "valid": st.column_config.NumberColumn(help="Keep the learned rule as they were made."),
@@ -218,7 +181,7 @@ def show_race() -> None:
             ),
         },
     )
-    right.caption(f"The run took {result['training_minutes']:.1f} CPU minutes to train.")
+    right.caption(f"The run took {result.training_minutes:.1f} CPU minutes to train.")
 
 
 @work.saying_errors()
@@ -255,7 +218,7 @@ def page() -> None:
         else:
             st.info("Choose runs that hold candidates; they are generated on the page Explore.")
     show_table2()
-    show_race()
+    show_benchmark()
 
 
 state.through_app()

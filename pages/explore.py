@@ -42,13 +42,13 @@ def show_generating(run: Run) -> None:
     """A bar while candidates are made; the page is refreshed when they are there."""
     if not work.is_generating(run):
         st.rerun()
-    done, total = work.counted(run) or (0, 0)
-    share = done / total if total else 0.0
+    made = work.counted(run)
+    count = f"{made.done} of {made.of}"
     if work.is_comparing(run):
-        words = f"{share:.0%}: {done} of {total} compared" if done else "Reading what is known ..."
+        words = f"{made.share:.0%}: {count} compared" if made.done else "Reading what is known ..."
     else:
-        words = f"{done} of {total} candidates" if done else "Starting ..."
-    st.progress(share, words)
+        words = f"{count} candidates" if made.done else "Starting ..."
+    st.progress(made.share, words)
 
 
 def generate_more(run: Run, count: int, place: Any) -> None:

@@ -139,12 +139,10 @@ def show_progress(run: Run) -> None:
     """A bar while candidates are relaxed; the page is refreshed when they are."""
     if not work.is_relaxing(run):
         st.rerun()
-    done, total = work.counted(run, work.RELAX_LOG) or (0, 0)
+    relaxed = work.counted(run, work.RELAX_LOG)
+    words = f"{relaxed.done} of {relaxed.of} relaxed" if relaxed.of else "Loading the potential ..."
     left, right = st.columns([5, 1], vertical_alignment="center")
-    left.progress(
-        done / total if total else 0.0,
-        f"{done} of {total} relaxed" if total else "Loading the potential ...",
-    )
+    left.progress(relaxed.share, words)
     if right.button(
         "Stop", icon=":material/stop_circle:", key="stop_relaxing", help="What is done is kept."
     ):

@@ -14,12 +14,13 @@ import time
 import uuid
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from crystalgan.errors import InputError
+from crystalgan.progress import VARIABLE, Progress, read_progress
 from crystalgan.runs.folder import Run, hidden_folder, list_runs
 from crystalgan.runs.zipped import known_folder
 from crystalgan.storage import problem as refused
@@ -28,17 +29,22 @@ from crystalgan.storage import saying, write_whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-LOG, RELAX_LOG = "generate.log", "relax.log"
+LOG, RELAX_LOG = "generate.log", "relax.log"  # what the two kinds of work on candidates say
+PROGRESS = "progress.json"
 STOPPED = (-signal.SIGTERM, 130)  # before a command could say so itself, and afterwards
 COMMAND = [sys.executable, "-m", "crystalgan"]
 FOLDERS = re.compile(r"(?<![\w/:.~])~?/(?:[^\s/'\"`<>:]+/)+(?=[^\s/])")  # that lead to a file
 OWN_FOLDERS = re.compile(r"(?:runs/)?\.(?:uploads|rules)/\w+/?")
-PROGRESS = re.compile(r"(\d+)(?:/(\d+))? \[")  # of a bar on stderr, whose total may not be known
+ANNOUNCED = "run folder: "  # before the name of the folder that a training has made
 
 
-def _environment() -> dict[str, str]:
-    """One thread a process: the matrices are small, and several processes may be at work."""
-    return os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+def _environment(progress: Path | None = None) -> dict[str, str]:
+    """One thread a process: the matrices are small, and several processes may be at work.
+
+    A command writes into `progress` how far it is.
+    """
+    more = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    return os.environ | more | ({VARIABLE: str(progress)} if progress else {})
 
 
 @contextmanager
@@ -125,8 +131,7 @@ def start_training(arguments: Sequence[str], root: Path) -> Path:
         raise InputError(refused(error, root, "set CRYSTALGAN_RUNS", writing=True)) from None
     while True:
         ended = process.poll() is not None
-        if found := re.search(r"^run folder: (.+)$", log.read_text(errors="replace"), re.MULTILINE):
-            folder = Path(found[1])
+        if folder := _announced(log.read_text(errors="replace")):
             log.rename(folder / "worker.log")
             return folder
         if ended:
@@ -137,6 +142,14 @@ def start_training(arguments: Sequence[str], root: Path) -> Path:
                 or f"The training did not start (exit code {process.returncode})."
             )
         time.sleep(0.1)
+
+
+def _announced(log: str) -> Path | None:
+    """The folder that a training names once it is there, in a line that is complete."""
+    lines = [line for line in log.splitlines(keepends=True) if line.startswith(ANNOUNCED)]
+    if not lines or not lines[0].endswith("\n"):
+        return None
+    return Path(lines[0].removeprefix(ANNOUNCED).rstrip("\n"))
 
 
 def _last_sentence(log: str) -> str:
@@ -167,22 +180,22 @@ def carried_out(
     """What a command with `--json` says, run in a process of its own that ends when the page is
     left.
 
-    `show(done, total)` hears of its progress bar. Raises InputError with the sentence that it ended
+    `show(done, total)` hears of its progress. Raises InputError with the sentence that it ended
     with.
     """
-    with TemporaryFile() as out, NamedTemporaryFile() as log:
-        environment = _environment() | (environment or {})
+    with TemporaryFile() as out, NamedTemporaryFile() as log, TemporaryDirectory() as folder:
+        progress = Path(folder) / PROGRESS
         process = subprocess.Popen(  # noqa: S603 - our own module
             [*COMMAND, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=log,
-            env=environment,
+            env=_environment(progress) | (environment or {}),
         )
         try:
             while process.poll() is None:
-                if show and (found := PROGRESS.findall(_text(Path(log.name)))):
-                    show(int(found[-1][0]), int(found[-1][1]) if found[-1][1] else None)
+                if show and (found := read_progress(progress)):
+                    show(found.done, found.of)
                 time.sleep(0.1)
         finally:  # the page was left
             process.kill()
@@ -259,18 +272,22 @@ def _start(run: Run, arguments: Sequence[str], log: str = LOG) -> None:
     if _is_at_work(run, log):
         return
     run.check_it_is_there()
-    with (
-        saying(run.folder, "work on a copy of the run folder", writing=True),
-        (run.folder / log).open("wb") as out,
-    ):
-        _processes()[str(run.folder / log)] = subprocess.Popen(  # noqa: S603 - our own module
-            [*COMMAND, *arguments, "--json"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=out,
-            start_new_session=True,
-            env=_environment(),
-        )
+    with saying(run.folder, "work on a copy of the run folder", writing=True):
+        progress_of(run, log).unlink(missing_ok=True)  # that of the last work
+        with (run.folder / log).open("wb") as out:
+            _processes()[str(run.folder / log)] = subprocess.Popen(  # noqa: S603 - our own module
+                [*COMMAND, *arguments, "--json"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=out,
+                start_new_session=True,
+                env=_environment(progress_of(run, log)),
+            )
+
+
+def progress_of(run: Run, log: str = LOG) -> Path:
+    """The file in which work on candidates says how far it is."""
+    return run.folder / f"{Path(log).stem}.{PROGRESS}"
 
 
 def start_generate(run: Run, number: int) -> None:
@@ -318,11 +335,9 @@ def _is_at_work(run: Run, log: str) -> bool:
     return process is not None and process.poll() is None
 
 
-def counted(run: Run, log: str = LOG) -> tuple[int, int] | None:
-    """Candidates that are done, and of how many, from the process's progress bar; None before the
-    first."""
-    found = re.findall(r"(\d+)/(\d+) \[", _text(run.folder / log))
-    return (int(found[-1][0]), int(found[-1][1])) if found else None
+def counted(run: Run, log: str = LOG) -> Progress:
+    """Candidates that are done, and of how many; none of none before the work has said so."""
+    return read_progress(progress_of(run, log)) or Progress(0, None)
 
 
 def problem(run: Run, log: str = LOG) -> str | None:

@@ -5,16 +5,23 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from crystalgan.errors import InputError, Interrupted
+from crystalgan.progress import Progress, progress_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# What arguments of the core are called in a shell; its errors name them in backticks.
+OPTIONS = {
+    "root": "--runs",
+    "processes": "--jobs",
+}
 
 
 def path_of(text: str) -> Path:
@@ -87,3 +94,78 @@ def keeping(words: Callable[[], str]) -> Iterator[None]:
         if not Interrupted.is_behind(error):
             raise
         raise Interrupted(words()) from None
+
+
+def in_options(words: str) -> str:
+    """An error's sentence with the options of the shell in place of the core's arguments.
+
+    >>> in_options("runs: no permission to write it; choose another `root`.")
+    'runs: no permission to write it; choose another --runs.'
+    """
+    for argument, option in OPTIONS.items():
+        words = words.replace(f"`{argument}`", option)
+    return words
+
+
+def renamed(old: str, new: str) -> None:
+    """Say on stderr that a command has another name now; the old one works for one version."""
+    print(f"note: `crystalgan {old}` is `crystalgan {new}` now.", file=sys.stderr, flush=True)
+
+
+class Bar:
+    """Progress of a command: a bar on stderr, or the file that another process reads.
+
+    With a `total` it says at once that nothing is done; without one it says nothing before the
+    first step.
+    """
+
+    def __init__(self, what: str, total: int | None = None, unit: str = "") -> None:
+        from tqdm import tqdm
+
+        self._what, self._file = what, progress_file()
+        self._bar: Any = tqdm(
+            total=total,
+            desc=what,
+            unit=unit,
+            file=sys.stderr,
+            delay=0 if total else 0.001,
+            disable=self._file is not None,
+        )
+        self.done, self.total = 0, total
+        if total is not None:
+            self.to(0)
+
+    def to(self, done: int, total: int | None = None, words: str = "") -> None:
+        """So much is done, of a `total` that may be known only now; with a word about the last."""
+        self._bar.update(done - self.done)
+        self.done, self.total = done, self.total if total is None else total
+        self._bar.total = self.total
+        if words:
+            self._bar.set_postfix_str(words[:60])
+        if self._file:
+            self._file.tell(Progress(self.done, self.total, self._what))
+
+    def step(self, words: str = "") -> None:
+        """One more is done."""
+        self.to(self.done + 1, words=words)
+
+    def close(self) -> None:
+        """The end, whether all is done or not."""
+        self._bar.close()
+        if self._file:
+            self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def bar(
+    what: str, total: int | None = None, unit: str = "", kept: Callable[[], str] | None = None
+) -> Iterator[Bar]:
+    """A progress bar; work that is stopped within says what is `kept`, where that is given."""
+    with keeping(kept) if kept else nullcontext(), Bar(what, total, unit) as shown:
+        yield shown

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan.cli.common import Json, keeping, path_of, show, warn
+from crystalgan.cli.common import Json, bar, path_of, show, warn
 from crystalgan.errors import InputError
 
 app = typer.Typer()
@@ -185,8 +185,6 @@ def fetch(
 ) -> None:
     """Fetch all structures of exactly these elements from a database; prints the file, for `train
     --a FILE`."""
-    from tqdm import tqdm
-
     from crystalgan.data import fetch as sources
     from crystalgan.storage import check_target, write_whole
 
@@ -194,13 +192,8 @@ def fetch(
         check_target(out, "give another path with --out")
     if out and out.suffix not in (".extxyz", ".xyz"):
         raise InputError(f"{out}: is to hold extended XYZ; let its name end in .extxyz.")
-    with tqdm(desc="structures", unit="", file=sys.stderr) as bar:
-
-        def progress(done: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        fetched = sources.fetch(elements, source, cache, refresh, max_atoms, progress=progress)
+    with bar("structures") as shown:
+        fetched = sources.fetch(elements, source, cache, refresh, max_atoms, progress=shown.to)
     if out:
         write_whole(out, fetched.path.read_bytes(), "give another path with --out")
     for x in fetched.left_out:
@@ -242,22 +235,14 @@ def build_classes(
 ) -> None:
     """Relax the prototypes of metal hydrides for these metals with CHGNet and write them as
     classes."""
-    from tqdm import tqdm
-
     from crystalgan.potentials.registry import untrained
     from crystalgan.studies import builtin as build
 
     warnings: dict[str, Any] = {}
     warn(untrained("CHGNet", metals), warnings)
     kept = "finished cells are kept; the same command goes on with the rest."
-    with keeping(lambda: kept), tqdm(desc="cells", unit="", file=sys.stderr) as bar:
-
-        def progress(done: int, total: int, what: str) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-            bar.set_postfix_str(what[:60])
-
-        counts = build.build_classes(metals, out, work, jobs, progress)
+    with bar("cells", kept=lambda: kept) as shown:
+        counts = build.build_classes(metals, out, work, jobs, shown.to)
     lines = [
         f"{metal}: {c['kept']} cells kept, {c['dropped']} left out" for metal, c in counts.items()
     ]

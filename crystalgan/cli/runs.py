@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan.cli.common import Json, RunFolder, config_of, keeping, path_of, show, warn
+from crystalgan.cli.common import Bar, Json, RunFolder, bar, config_of, keeping, path_of, show, warn
 from crystalgan.errors import Interrupted
 
 app = typer.Typer()
@@ -150,19 +150,14 @@ def generate(
 ) -> None:
     """Make candidates, judge them, find duplicates and symmetry; they go into the run's
     candidates.db."""
-    from tqdm import tqdm
-
     from crystalgan.data import known as matching
     from crystalgan.runs import candidates
 
-    with (
-        keeping(lambda: _made(run_folder, seed)),
-        tqdm(total=n, desc="candidates", unit="", file=sys.stderr) as bar,
-    ):
+    with bar("candidates", n, kept=lambda: _made(run_folder, seed)) as shown:
         counts = candidates.generate(
-            run_folder, n, seed, lambda done, _: bar.update(done - bar.n), known or []
+            run_folder, n, seed, lambda done, _: shown.to(done), known or []
         )
-        bar.update(n - bar.n)
+        shown.to(n)
     lines = [
         f"{counts.candidates} candidates from {counts.drawn} draws; {counts.unique} are unique",
         f"{counts.new} of them match no known structure",
@@ -181,21 +176,11 @@ def generate(
 def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = False) -> None:
     """Compare a run's candidates with known structures again, after some were added; a match says
     which."""
-    from tqdm import tqdm
-
     from crystalgan.data import known as matching
     from crystalgan.runs import candidates
 
-    with (
-        keeping(lambda: AS_THEY_WERE),
-        tqdm(desc="compared", unit="", file=sys.stderr, delay=0.001) as bar,
-    ):  # none before there is something to compare
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        counts = candidates.compare_with_known(run_folder, known or [], progress)
+    with bar("compared", kept=lambda: AS_THEY_WERE) as shown:
+        counts = candidates.compare_with_known(run_folder, known or [], shown.to)
     lines = [f"{counts.new} of {counts.candidates} candidates match no known structure"]
     show(asdict(counts), lines + matching.in_words(counts.known), as_json)
 
@@ -283,8 +268,6 @@ def _made(run_folder: Path, seed: int) -> str:
 def _train_with_bar(run: Any) -> None:
     """Train a run. The first Ctrl-C or SIGTERM asks for a checkpoint at the end of an epoch, the
     next one ends it at once."""
-    from tqdm import tqdm
-
     from crystalgan.errors import Stopped
     from crystalgan.runs import training
     from crystalgan.runs.fitting import untrained_warning
@@ -300,15 +283,13 @@ def _train_with_bar(run: Any) -> None:
         stop(run)
 
     before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
-    bars: dict[int, Any] = {}
+    bars: dict[int, Bar] = {}
 
     def progress(step: int, epoch: int, epochs: int, terms: dict[str, float]) -> None:
-        bar = bars.get(step) or bars.setdefault(
-            step, tqdm(total=epochs, desc=f"step {step}", unit="epoch", file=sys.stderr)
-        )
-        bar.update(epoch - bar.n)
-        if "valid" in terms:
-            bar.set_postfix_str(f"{terms['valid']:.0%} keep the rule")
+        if step not in bars:
+            bars[step] = Bar(f"step {step}", epochs, "epoch")
+        words = f"{terms['valid']:.0%} keep the rule" if "valid" in terms else ""
+        bars[step].to(epoch, words=words)
         if asked:  # perhaps before the training began, which forgets what was asked of the last one
             stop(run)
 
@@ -328,8 +309,8 @@ def _train_with_bar(run: Any) -> None:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
-        for bar in bars.values():
-            bar.close()
+        for shown in bars.values():
+            shown.close()
 
 
 def _print_trained(run: Any, seconds: float, as_json: bool) -> None:

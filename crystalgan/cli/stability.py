@@ -3,13 +3,12 @@ the core."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 - Typer reads it
 from typing import Annotated, Any
 
 import typer
 
-from crystalgan.cli.common import Json, RunFolder, keeping, path_of, say_left_out, show, warn
+from crystalgan.cli.common import Json, RunFolder, bar, path_of, say_left_out, show, warn
 
 app = typer.Typer()
 
@@ -81,8 +80,6 @@ def relax(
 ) -> None:
     """Relax cell and positions of candidates with a machine-learned potential; the candidates stay
     as they are."""
-    from tqdm import tqdm
-
     from crystalgan.potentials.registry import untrained
     from crystalgan.runs.folder import Run
     from crystalgan.stability import relaxations
@@ -91,13 +88,7 @@ def relax(
     warnings: dict[str, Any] = {}
     warn(untrained(potential, Run.open(run_folder).species), warnings)  # before anything is relaxed
     kept = "what was relaxed is kept; the same command goes on with the rest."
-    with keeping(lambda: kept), tqdm(desc="relaxed", unit="", file=sys.stderr) as bar:
-
-        def progress(done: int, total: int, what: str) -> None:
-            bar.total = total
-            bar.set_postfix_str(what[:60])
-            bar.update(done - bar.n)
-
+    with bar("relaxed", kept=lambda: kept) as shown:
         settings = Settings(steps, rattle, symmetry, seconds)
         counts = relaxations.relax_candidates(
             run_folder,
@@ -108,7 +99,7 @@ def relax(
             references,
             phases or [],
             raise_symmetry,
-            progress,
+            shown.to,
             batch,
             say_left_out,
         )

@@ -1,9 +1,7 @@
-"""Commands that compare: Table II, the ablation, the search for settings, the metrics of runs."""
+"""Commands that compare: Table II, ablation, tuning, benchmark, rediscovery, metrics of runs."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +11,11 @@ import typer
 from crystalgan.cli.common import (
     Json,
     RunFolder,
+    bar,
     changes_of,
     config_of,
-    keeping,
     path_of,
+    renamed,
     say_left_out,
     show,
 )
@@ -24,13 +23,14 @@ from crystalgan.errors import InputError
 from crystalgan.storage import check_target, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from plotly.graph_objects import Figure
 
 app = typer.Typer()
 
 ANOTHER = "give another path with --out"
+GOES_ON = "the same command goes on from here."
 
 Preset = Annotated[str, typer.Option(help="default, or paper: the paper's settings to the letter.")]
 Settings = Annotated[
@@ -87,7 +87,7 @@ def table2(
 ) -> None:
     """Table II: train the four methods on the same cells and count what is good, with mean and
     spread over seeds."""
-    from crystalgan.plot import studies as study_charts
+    from crystalgan.plot.studies import table2_figure
     from crystalgan.studies import table2 as core
     from crystalgan.studies.stacks import load_pair
 
@@ -102,17 +102,14 @@ def table2(
     if len(set(named)) < len(named):
         raise InputError(f"A pair is named twice: {', '.join(named)}.")
     classes = [load_pair(pair, a_path, b_path, config.shared) for pair in named]
-    with _bar(len(named) * 4) as done:
-        results = core.table2(classes, config, seeds, runs, jobs, done)
-    _draw(out, lambda: study_charts.table2_figure(results))
-    shown = {
-        result["pair"]: {
-            method: {name: value for name, value in found.items() if name != "counts"}
-            for method, found in result["methods"].items()
-        }
-        for result in results
-    }
-    show(shown, [line for result in results for line in core.as_text(result)], as_json)
+    with bar("trained", len(named) * 4, kept=lambda: GOES_ON) as trained:
+        results = core.table2(classes, config, seeds, runs, jobs, trained.step)
+    _draw(out, lambda: table2_figure(results))
+    shown = {result.pair: result.as_dict()["methods"] for result in results}
+    for methods in shown.values():
+        for found in methods.values():
+            del found["counts"]
+    show(shown, [line for result in results for line in result.lines()], as_json)
 
 
 @app.command()
@@ -138,25 +135,27 @@ def ablation(
     as_json: Json = False,
 ) -> None:
     """What each difference between the default and the paper's settings is worth, one at a time."""
-    from crystalgan.plot import studies as study_charts
+    from crystalgan.plot.studies import ablation_figure
     from crystalgan.studies import ablation as core
     from crystalgan.studies.stacks import load_pair
 
     _can_draw(out)
     variants = core.variants(both, **changes_of(settings or [], epochs1=epochs, epochs2=epochs))
     a, b = load_pair(pair, a_path, b_path, variants["default"].shared)
-    with _bar(len(variants)) as done:
-        result = core.ablation(a, b, variants, seeds, runs, jobs, done)
-    _draw(out, lambda: study_charts.ablation_figure(result))
-    show({result["pair"]: result["variants"]}, core.as_text(result), as_json)
+    with bar("trained", len(variants), kept=lambda: GOES_ON) as trained:
+        result = core.ablation(a, b, variants, seeds, runs, jobs, trained.step)
+    _draw(out, lambda: ablation_figure(result))
+    show({result.pair: result.as_dict()["variants"]}, result.lines(), as_json)
 
 
+@app.command("search", hidden=True)
 @app.command()
-def search(
+def tune(
+    context: typer.Context,
     pair: Pair = "Pd-Ni",
     trials: Annotated[
         int,
-        typer.Option(help="How many trials the search shall hold; it goes on from those it has."),
+        typer.Option(help="How many trials there shall be; tuning goes on from those it has."),
     ] = 30,
     folds: Annotated[int, typer.Option(help="Parts of the classes that are held out in turn.")] = 3,
     preset: Preset = "default",
@@ -168,23 +167,21 @@ def search(
     jobs: Jobs = 2,
     as_json: Json = False,
 ) -> None:
-    """Search for better settings with Optuna, judged by cells of held-out parents; prints the best
-    for `train`."""
+    """Tune the settings with Optuna, judged by cells of held-out parents; prints the best for
+    `train`."""
     from crystalgan.studies import tuning as core
     from crystalgan.studies.stacks import load_pair
 
+    _say_new_name(context, "tune")
     config = config_of(preset, settings or [], epochs1=epochs, epochs2=epochs)
     a, b = load_pair(pair, a_path, b_path, config.shared)
-    with _bar(trials, "trials") as done:
-        found = core.search(
-            a, b, config, trials, folds, runs, jobs, lambda _, best: done(f"best {best:.3f}")
-        )
-    words = core.as_words(found["settings"])
-    about = (
-        f"{found['score']:.3f} is the best score of {found['trials']} trials, of which"
-        f" {found['failed']} failed"
-    )
-    show(found | {"words": words}, [about, words], as_json)
+    with bar("trials", trials, kept=lambda: GOES_ON) as tried:
+
+        def progress(_: int, best: float) -> None:
+            tried.step(f"best {best:.3f}")
+
+        found = core.tune(a, b, config, trials, folds, runs, jobs, progress)
+    show(found.as_dict() | {"words": found.words}, found.lines(), as_json)
 
 
 @app.command()
@@ -202,24 +199,6 @@ def metrics(run_folder: RunFolder, as_json: Json = False) -> None:
     show(dict(found), lines, as_json)
 
 
-@contextmanager
-def _bar(total: int, what: str = "trained") -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr; each call of what it gives is one more done, with a word about it.
-
-    Work that is interrupted or terminated within ends with a sentence, and can be gone on with.
-    """
-    from tqdm import tqdm
-
-    kept = "the same command goes on from here."
-    with keeping(lambda: kept), tqdm(total=total, desc=what, unit="", file=sys.stderr) as bar:
-
-        def done(words: str) -> None:
-            bar.set_postfix_str(words)
-            bar.update()
-
-        yield done
-
-
 def _draw(out: Path | None, figure: Callable[[], Figure]) -> None:
     if out is not None:
         write_whole(out, figure().to_html(include_plotlyjs=True), ANOTHER)
@@ -231,8 +210,10 @@ def _can_draw(out: Path | None) -> None:
         check_target(out, ANOTHER)
 
 
+@app.command("race", hidden=True)
 @app.command()
-def race(
+def benchmark(
+    context: typer.Context,
     a: Annotated[str, typer.Argument(help="One metal.")],
     b: Annotated[str, typer.Argument(help="The other metal.")],
     minutes: Annotated[
@@ -257,20 +238,21 @@ def race(
 ) -> None:
     """Candidates against random structures with symmetry (PyXtal), swapped metals and ASE's random
     search: hits a CPU minute."""
-    from crystalgan.plot import studies as study_charts
+    from crystalgan.plot.studies import benchmark_figure
     from crystalgan.studies import benchmark as core
-    from crystalgan.studies.baselines import METHODS
+    from crystalgan.studies.baselines import SOURCES
     from crystalgan.studies.stacks import load_pair
 
-    _need_rivals()
+    _say_new_name(context, "benchmark")
+    _need_baselines()
     _can_draw(out)
     config = config_of("default", settings or [], epochs1=epochs, epochs2=epochs)
     one, other = load_pair(f"{a}-{b}", None, None, config.shared)
     known = core.ternary_types(types or [], config.shared, (one.metal, other.metal), say_left_out)
-    with _bar(len(METHODS) * seeds) as done:
-        result = core.race(one, other, config, runs, minutes, seeds, jobs, known, done)
-    _draw(out, lambda: study_charts.race_figure([result]))
-    show(result, core.as_text(result), as_json)
+    with bar("trials", len(SOURCES) * seeds, kept=lambda: GOES_ON) as tried:
+        result = core.benchmark(one, other, config, runs, minutes, seeds, jobs, known, tried.step)
+    _draw(out, lambda: benchmark_figure([result]))
+    show(result.as_dict(), result.lines(), as_json)
 
 
 @app.command()
@@ -293,20 +275,26 @@ def rediscover(
     as_json: Json = False,
 ) -> None:
     """Look for known ternaries that no training has seen, among relaxed cells of their composition;
-    and let the rivals do so."""
+    and let the baselines do so."""
     from crystalgan.studies import rediscovery as core
 
-    _need_rivals()
+    _need_baselines()
     config = config_of("default", settings or [], epochs1=epochs, epochs2=epochs)
     known = core.known_ternaries(file, config.shared, say_left_out)
-    with _bar(len(known)) as done:
-        result = core.rediscover(known, config, runs, minutes, jobs, done)
-    show(result, core.as_text(result), as_json)
+    with bar("structures", len(known), kept=lambda: GOES_ON) as searched:
+        result = core.rediscover(known, config, runs, minutes, jobs, searched.step)
+    show(result.as_dict(), result.lines(), as_json)
 
 
-def _need_rivals() -> None:
-    """InputError without the rivals' packages; and one thread, so that CPU minutes are those of one
-    core."""
+def _say_new_name(context: typer.Context, name: str) -> None:
+    """Say on stderr what a command is called now that was given by its old name."""
+    if context.info_name != name:
+        renamed(str(context.info_name), name)
+
+
+def _need_baselines() -> None:
+    """Raise InputError without the baselines' packages; use one thread, as CPU minutes are those of
+    one core."""
     from crystalgan.jobs import one_thread
 
     if missing := [name for name in ("pyxtal", "ase_ga") if find_spec(name) is None]:

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.crystal.rules import pair_name
-from crystalgan.plot.training import OKABE_ITO
+from crystalgan.plot.style import OKABE_ITO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.crystal import describe
-from crystalgan.plot.training import OKABE_ITO, cell_edges, element_colour
+from crystalgan.plot.style import EDGE_COLOUR, OKABE_ITO, cell_edges, element_colour
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 FACE = 0.02  # fractional: atoms closer to a face than this are drawn on the opposite one too
-EDGE_COLOUR, LIT_COLOUR = "#888888", OKABE_ITO[1]
+LIT_COLOUR = OKABE_ITO[1]
 AXIS_COLOURS = dict(zip("abc", (OKABE_ITO[1], OKABE_ITO[2], OKABE_ITO[0]), strict=True))
 BOND_RADIUS, LIT_RADIUS = 0.08, 0.16  # Å
 POLYHEDRON_MIN = 4  # corners
@@ -145,7 +145,6 @@ def _marks(structure: Structure, numbers: Sequence[int]) -> list[tuple[int, str]
     return [(number, names[number]) for number in numbers]
 
 
-# a primitive
 def _atom(
     ctk: ModuleType, structure: Structure, i: int, points: np.ndarray, mark: tuple[int, str]
 ) -> Any:
@@ -246,7 +245,6 @@ def _lit(
     ]
 
 
-# a primitive
 def _box(ctk: ModuleType, matrix: np.ndarray, size: tuple[int, int, int]) -> Any:
     import numpy as np
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from crystalgan.plot.training import EDGE_COLOUR, OKABE_ITO
+from crystalgan.plot.style import EDGE_COLOUR, OKABE_ITO
 from crystalgan.stability.hydrogen import KNOWN, TARGETS
 
 if TYPE_CHECKING:

@@ -1,18 +1,19 @@
-"""Data -> plotly figures of comparisons: Table II, an ablation, the validity of runs. They read no
-file and show nothing."""
+"""Figures of comparisons: Table II, an ablation, a benchmark, the validity of runs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crystalgan.plot.training import OKABE_ITO
-from crystalgan.studies.benchmark import title as race_title
-from crystalgan.studies.table2 import paper_counts
+from crystalgan.plot.style import EDGE_COLOUR, OKABE_ITO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import plotly.graph_objects as go
+
+    from crystalgan.studies.ablation import AblationResult
+    from crystalgan.studies.benchmark import BenchmarkResult
+    from crystalgan.studies.table2 import Table2Result
 
 METHOD_NAMES = {
     "gan": "GAN",
@@ -20,7 +21,7 @@ METHOD_NAMES = {
     "unconstrained": "CrystalGAN<br>without constraints",
     "crystalgan": "CrystalGAN",
 }
-RACERS = {
+SOURCE_NAMES = {
     "crystalgan": "CrystalGAN",
     "pyxtal": "PyXtal",
     "substitution": "swapped metals",
@@ -34,19 +35,15 @@ VALIDITY = {
 }
 
 
-def table2_figure(results: list[dict[str, Any]]) -> go.Figure:
-    """Good cells of as many as both classes hold, by method, one panel a pair: ours with the spread
-    over seeds, and the paper's.
+def table2_figure(results: Sequence[Table2Result]) -> go.Figure:
+    """Good cells by method, one panel a pair: ours with the spread over seeds, and the paper's.
 
-    `results` as `table2` gives them; a method that refines has a second bar, of its cells before
-    that.
+    A method that repairs its cells has a second bar, of its cells before that.
     """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    titles = [
-        f"{result['pair']}-{result['shared']}, of {result['samples']} cells" for result in results
-    ]
+    titles = [f"{result.pair}-{result.shared}, of {result.samples} cells" for result in results]
     figure = make_subplots(1, len(results), subplot_titles=titles, horizontal_spacing=0.07)
     named: set[str] = set()
 
@@ -56,25 +53,13 @@ def table2_figure(results: list[dict[str, Any]]) -> go.Figure:
         figure.add_trace(trace, 1, column)
 
     for column, result in enumerate(results, 1):
-        found, paper = result["methods"], paper_counts(result["pair"])
+        found, paper = result.methods, result.paper
         names = [METHOD_NAMES[method] for method in found]
-        spread = {
-            "type": "data",
-            "array": [one["std"] for one in found.values()],
-            "color": "#888888",
-        }
-        means = [one["mean"] for one in found.values()]
+        means, raw = ([getattr(n, x) for n in found.values()] for x in ("mean", "raw"))
+        spread = _spread([one.std for one in found.values()])
         add(_bars("ours", names, means, OKABE_ITO[0], spread), column)
-        if any("raw" in one for one in found.values()):
-            add(
-                _bars(
-                    "ours, not refined",
-                    names,
-                    [one.get("raw") for one in found.values()],
-                    OKABE_ITO[4],
-                ),
-                column,
-            )
+        if any(value is not None for value in raw):
+            add(_bars("ours, not repaired", names, raw, OKABE_ITO[4]), column)
         if paper:
             marker = {
                 "symbol": "diamond",
@@ -102,8 +87,8 @@ def table2_figure(results: list[dict[str, Any]]) -> go.Figure:
 
 def _bars(
     name: str,
-    x: list[str],
-    y: list[float | None],
+    x: Sequence[str],
+    y: Sequence[float | None],
     colour: str,
     spread: dict[str, Any] | None = None,
 ) -> go.Bar:
@@ -114,28 +99,24 @@ def _bars(
     )
 
 
-def ablation_figure(result: dict[str, Any]) -> go.Figure:
-    """Cells of 1,000 that keep each rule, for each variant that could be trained; `result` as
-    `ablation` gives it."""
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Error bars of this length."""
+    return {"type": "data", "array": values, "color": EDGE_COLOUR}
+
+
+def ablation_figure(result: AblationResult) -> go.Figure:
+    """Cells of 1,000 that keep each rule, for each variant that could be trained."""
     import plotly.graph_objects as go
 
-    found = {
-        name: scores
-        for name, scores in reversed(result["variants"].items())
-        if "error" not in scores
-    }
+    found = {name: one for name, one in reversed(result.variants.items()) if not one.error}
     figure = go.Figure()
     for rule, colour in (("learned", OKABE_ITO[4]), ("paper", OKABE_ITO[0])):
-        spread = {
-            "type": "data",
-            "array": [scores[f"{rule}_std"] for scores in found.values()],
-            "color": "#888888",
-        }
+        spread = _spread([one.std[rule] for one in found.values()])
         figure.add_trace(
             go.Bar(
                 y=list(found),
-                x=[scores[rule] for scores in found.values()],
-                customdata=[(scores["unique"], scores["symmetric"]) for scores in found.values()],
+                x=[one.mean[rule] for one in found.values()],
+                customdata=[(one.mean["unique"], one.mean["symmetric"]) for one in found.values()],
                 orientation="h",
                 name=f"keep {rule}",
                 marker_color=colour,
@@ -149,7 +130,7 @@ def ablation_figure(result: dict[str, Any]) -> go.Figure:
     figure.update_xaxes(title="cells of 1,000", range=(0, 1000))
     figure.update_yaxes(automargin=True)
     figure.update_layout(
-        title=f"{result['pair']}-{result['shared']}",
+        title=f"{result.pair}-{result.shared}",
         height=120 + 40 * len(found),
         margin={"l": 10, "r": 10, "t": 50, "b": 40},
         legend={
@@ -165,8 +146,10 @@ def ablation_figure(result: dict[str, Any]) -> go.Figure:
 
 
 def validity_figure(measured: Mapping[str, Mapping[str, float | None]]) -> go.Figure:
-    """Shares (%) of runs' candidates that keep each rule and are unique; `measured`: name -> what
-    `metrics.measure` gives."""
+    """Shares (%) of runs' candidates that keep each rule and are unique.
+
+    `measured`: the name of each run -> what `metrics.measure` gives.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -189,23 +172,22 @@ def validity_figure(measured: Mapping[str, Mapping[str, float | None]]) -> go.Fi
     return figure
 
 
-def race_figure(results: list[dict[str, Any]]) -> go.Figure:
-    """Hits a CPU minute by method, one panel a pair; `results` as `race` gives them."""
+def benchmark_figure(results: Sequence[BenchmarkResult]) -> go.Figure:
+    """Hits a CPU minute by source of candidates, one panel a result."""
     from plotly.subplots import make_subplots
 
     figure = make_subplots(
         1,
         len(results),
-        subplot_titles=[race_title(result) for result in results],
+        subplot_titles=[result.title for result in results],
         horizontal_spacing=0.07,
     )
     for column, result in enumerate(results, 1):
-        found = result["methods"]
-        names = [RACERS.get(method, method) for method in found]
-        for colour, limit in zip((OKABE_ITO[0], OKABE_ITO[4]), ("0.1", "0.05"), strict=True):
-            rates = [one[f"hits_{limit}"] / one["cpu_minutes"] for one in found.values()]
+        names = [SOURCE_NAMES.get(source, source) for source in result.methods]
+        for colour, limit in zip((OKABE_ITO[0], OKABE_ITO[4]), (0.1, 0.05), strict=True):
+            rates = [found.total.rate(limit) for found in result.methods.values()]
             bars = _bars(f"within {limit} eV/atom of the hull", names, rates, colour)
-            bars.showlegend, bars.legendgroup = column == 1, limit
+            bars.showlegend, bars.legendgroup = column == 1, str(limit)
             figure.add_trace(bars, 1, column)
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="hits a CPU minute", row=1, col=1)

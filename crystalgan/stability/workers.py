@@ -14,9 +14,8 @@ from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any, Self
 
 from crystalgan.errors import InputError, TrainingError
-from crystalgan.jobs import at_least_one, end_children, spawning
+from crystalgan.jobs import ENDED, at_least_one, end_children, spawning
 from crystalgan.stability.tasks import Task, advance, failure
-from crystalgan.studies.stacks import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence

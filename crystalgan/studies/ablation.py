@@ -1,18 +1,27 @@
-"""What each difference between `Config.paper()` and `Config()` is worth: one field at a time is set
-as in the other preset."""
+"""Ablation: what each difference between `Config.paper()` and `Config()` is worth.
+
+One setting at a time is as in the other preset.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.config import Config
 from crystalgan.errors import InputError, TrainingError
-from crystalgan.studies.stacks import Job, carry_out, mean_and_spread, seeds_of, study_folder
+from crystalgan.studies.results import StudyResult
+from crystalgan.studies.stacks import (
+    Stack,
+    mean_and_spread,
+    measure_stacks,
+    seeds_of,
+    study_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,15 +32,105 @@ if TYPE_CHECKING:
     from crystalgan.runs.folder import Run
     from crystalgan.studies.stacks import Values
 
-FOLDER = "ablation"
+STUDY = "ablation"
 CELLS = 250  # of a run, that are compared with each other and searched for symmetry
 CRUSHED, HOPELESS = 2.0, 1e6  # Å³/atom; eV, of a cell that no potential has an energy for
 MEASURED = 100  # of a run, whose energies CHGNet is asked for
+# what `assess` measures
 SCORES = ("paper", "learned", "raw", "unique", "symmetric", "energy")
 
 
+@dataclass(frozen=True)
+class VariantScores:
+    """Every score of one variant, as the mean and sample standard deviation over seeds.
+
+    `error` says why the training could not go on, where it could not.
+    """
+
+    mean: dict[str, float]
+    std: dict[str, float]
+    error: str = ""
+
+    @classmethod
+    def of(cls, values: Sequence[Values] | TrainingError) -> VariantScores:
+        """The scores of the runs of a stack, as `assess` gives them, or why there are none."""
+        if isinstance(values, TrainingError):
+            return cls({}, {}, str(values))
+        found = {
+            score: mean_and_spread([value[score] for value in values])
+            for score in SCORES
+            if score in values[0]
+        }
+        means = {score: mean for score, (mean, _) in found.items()}
+        return cls(means, {score: std for score, (_, std) in found.items()})
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON holds of it: each score, its spread as `<score>_std`, or the `error`."""
+        if self.error:
+            return {"error": self.error}
+        out: dict[str, Any] = {}
+        for score, mean in self.mean.items():
+            out |= {score: mean, f"{score}_std": self.std[score]}
+        return out
+
+
+@dataclass(frozen=True, repr=False)
+class AblationResult(StudyResult):
+    """The scores of every variant, by its name."""
+
+    pair: str
+    shared: str
+    seeds: int
+    variants: dict[str, VariantScores]
+
+    @property
+    def title(self) -> str:
+        """What the result is of, in a few words."""
+        return (
+            f"{self.pair}-{self.shared}: cells of 1,000 that keep each rule, mean and spread over"
+            f" {self.seeds} seeds"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each variant."""
+        return [{"variant": name} | found.as_dict() for name, found in self.variants.items()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON holds of it."""
+        variants = {name: found.as_dict() for name, found in self.variants.items()}
+        about = {"pair": self.pair, "shared": self.shared, "seeds": self.seeds}
+        return about | {"variants": variants}
+
+    def lines(self) -> list[str]:
+        """The result in lines."""
+        width = max(map(len, self.variants))
+        heads = (
+            f"{'':{width}} {'paper':>14} {'learned':>14} {'not repaired':>14} {'unique':>9}"
+            f" {'above P1':>9} {'above hull':>16}"
+        )
+        return [
+            self.title,
+            heads,
+            *(f"{name:{width}} {_line(found)}" for name, found in self.variants.items()),
+        ]
+
+
+def _line(found: VariantScores) -> str:
+    """The scores of a variant in words."""
+    if found.error:
+        return found.error
+    mean, std = found.mean, found.std
+    rules = " ".join(f"{mean[rule]:7.1f} ± {std[rule]:4.1f}" for rule in SCORES[:3])
+    energy = f" {mean['energy']:7.3f} eV/atom" if "energy" in mean else ""
+    return f"{rules} {mean['unique']:7.1f} % {mean['symmetric']:7.1f} %{energy}"
+
+
 def differences() -> dict[str, tuple[Any, Any]]:
-    """Field -> its value by default and in the paper, for all in which the presets differ."""
+    """Setting -> its value by default and in the paper, for all in which the presets differ.
+
+    >>> differences()["repair"][1]
+    0
+    """
     default, paper = Config(), Config.paper()
     pairs = {
         one.name: (getattr(default, one.name), getattr(paper, one.name)) for one in fields(Config)
@@ -39,11 +138,14 @@ def differences() -> dict[str, tuple[Any, Any]]:
     return {name: values for name, values in pairs.items() if values[0] != values[1]}
 
 
-# fields of Config
 def variants(both: bool = False, **changes: Any) -> dict[str, Config]:
-    """Name -> settings: both presets, the default with each field as in the paper, and with `both`
-    the paper with each as in the default; `changes` hold for all, and a field that they name is not
-    varied.
+    """The variants to compare, by name.
+
+    These are both presets, the default with each setting as in the paper, and with `both` the paper
+    with each as in the default. `changes` hold for all, and a setting that they name is not varied.
+
+    >>> variants(epochs1=3)["paper"].epochs1
+    3
     """
     default, paper = Config.of(changes), Config.paper(**changes)
     named = {"default": default, "paper": paper}
@@ -63,33 +165,28 @@ def ablation(
     root: Path = Path("runs"),
     processes: int = 1,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Train and measure every variant on two classes; what was done before in this `root` is not
-    done again.
+) -> AblationResult:
+    """Train and measure every variant on two classes.
 
-    Returns for each of `variants` every score of `assess` as the mean over seeds, and its sample
-    standard deviation under `<score>_std`; or an `error` where the training could not go on.
+    `configs` are `variants`, or others by name. What was done before in this `root` is not done
+    again. `progress` hears the name of each variant that is done.
     """
     every = seeds_of(seeds)
-    jobs = {}
+    names, stacks = {}, []
     for name, config in configs.items():
         settings = replace(config, seed=0)
-        folder = study_folder(root / FOLDER, a, b, settings, {"seeds": seeds})
-        jobs[folder] = (name, Job(folder, a, b, settings, every, assess))
-    found: dict[str, Any] = {}
-    for job, values in carry_out([job for _, job in jobs.values()], processes):
-        name = jobs[job.folder][0]
-        found[name] = (
-            {"error": str(values)} if isinstance(values, TrainingError) else _summary(values)
-        )
+        folder = study_folder(root / STUDY, a, b, settings, {"seeds": seeds})
+        names[folder] = name
+        stacks.append(Stack(folder, a, b, settings, every, assess))
+    found = {}
+    for stack, values in measure_stacks(stacks, processes):
+        name = names[stack.folder]
+        found[name] = VariantScores.of(values)
         if progress:
             progress(name)
-    return {
-        "pair": f"{a.metal}-{b.metal}",
-        "shared": a.shared,
-        "seeds": seeds,
-        "variants": {name: found[name] for name in configs},
-    }
+    return AblationResult(
+        f"{a.metal}-{b.metal}", a.shared, seeds, {name: found[name] for name in configs}
+    )
 
 
 def assess(run: Run) -> Values:
@@ -156,35 +253,3 @@ def median_above_hull(structures: Sequence[Structure], species: tuple[str, ...])
         entry = PDEntry(structure.composition, energy if math.isfinite(energy) else HOPELESS)
         above.append(float(diagram.get_e_above_hull(entry, allow_negative=True)))
     return statistics.median(above)
-
-
-def _summary(values: list[Values]) -> dict[str, float]:
-    out = {}
-    for score in (score for score in SCORES if score in values[0]):
-        out[score], out[f"{score}_std"] = mean_and_spread([value[score] for value in values])
-    return out
-
-
-def as_text(result: dict[str, Any]) -> list[str]:
-    """A result in lines."""
-    width = max(map(len, result["variants"]))
-    lines = [
-        (
-            f"{result['pair']}-{result['shared']}: cells of 1,000 that keep each rule, mean and"
-            f" spread over {result['seeds']} seeds"
-        ),
-        (
-            f"{'':{width}} {'paper':>14} {'learned':>14} {'unrefined':>14} {'unique':>9}"
-            f" {'above P1':>9} {'above hull':>16}"
-        ),
-    ]
-    for name, found in result["variants"].items():
-        if "error" in found:
-            lines.append(f"{name:{width}} {found['error']}")
-            continue
-        words = " ".join(f"{found[rule]:7.1f} ± {found[f'{rule}_std']:4.1f}" for rule in SCORES[:3])
-        energy = f" {found['energy']:7.3f} eV/atom" if "energy" in found else ""
-        lines.append(
-            f"{name:{width}} {words} {found['unique']:7.1f} % {found['symmetric']:7.1f} %{energy}"
-        )
-    return lines

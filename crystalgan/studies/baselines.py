@@ -1,9 +1,9 @@
-"""Where candidates can come from: the trained run, and what a chemist would do without it. Streams
-of ternary cells.
+"""Where candidates can come from: the trained run, and baselines that need no training.
 
-A stream says None where an attempt came to nothing, so that whoever reads it can look at the clock:
-some never come to anything. All but the run's own are given its compositions, in its order, and the
-volume that its atoms have in both classes.
+Each source in `SOURCES` is a function from a `BaselineTask` to a stream of ternary cells. A stream
+gives None where an attempt came to nothing, so that its reader can look at the clock: some never
+come to anything. The baselines are given the run's compositions, in its order, and the volume that
+its atoms have in both classes.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ REPEATS = {"P": 1, "A": 2, "B": 2, "C": 2, "I": 2, "R": 3, "F": 4}
 # cells from which each of the run's is chosen: to make one costs a hundredth of relaxing it
 CHOICE = 8
 SOME = 400  # cells that are made at once where all have one composition
-LARGEST = 3  # times a parent's cell in which metals are swapped
+LARGEST = 3  # supercell of a parent, in which metals are swapped
 
 
 @dataclass(frozen=True)
-class Field:
-    """What every method is given."""
+class BaselineTask:
+    """What every source of candidates is given."""
 
     run: Path
     species: tuple[str, str, str]
@@ -49,10 +49,10 @@ class Field:
     # cells of both classes, and known ternary ones of a user's, whose metals are swapped
     hosts: tuple[Structure, ...]
     seed: int
-    only: bool = False  # nothing but these compositions, of the run's cells too
+    only: bool = False  # the run is to make these compositions alone, not those that it draws
 
     def volume(self, composition: Composition) -> float:
-        """The usual volume of so many atoms, Å³."""
+        """The volume of so many atoms in the classes, Å³."""
         return sum(n * v for n, v in zip(composition, self.volumes, strict=True))
 
     def symbols(self, composition: Composition) -> list[str]:
@@ -75,19 +75,19 @@ def compositions_of(run: Any, count: int, seed: int) -> tuple[Composition, ...]:
     return tuple((h, a, b) for h, a, b in itertools.chain(*blocks))[:count]
 
 
-def from_the_run(field: Field) -> Iterator[Structure | None]:
+def from_the_run(task: BaselineTask) -> Iterator[Structure | None]:
     """The run's own cells: those that keep its rule and repeat no earlier one."""
     from crystalgan.crystal.cells import decode
     from crystalgan.crystal.matching import StructureIndex
     from crystalgan.crystal.repair import satisfies
     from crystalgan.runs.loading import load_model
 
-    model, seen = load_model(field.run), StructureIndex[int]()
-    every = (model.draw(block, field.seed, CHOICE).cells for block in itertools.count())
-    for some in _targeted(model, field) if field.only else ([cells] for cells in every):
+    model, seen = load_model(task.run), StructureIndex[int]()
+    every = (model.draw(block, task.seed, CHOICE).cells for block in itertools.count())
+    for some in _targeted(model, task) if task.only else ([cells] for cells in every):
         kept = [cells[satisfies(cells, model.limits)] for cells in some]
         made = [structure for cells in kept for structure in decode(cells)]
-        if field.only:
+        if task.only:
             made = [made[k] for k in _by_energy(model, kept)]
         for structure in made:
             if seen.find_or_add(structure, 0) is None:
@@ -126,8 +126,8 @@ def origins_of(
     return out
 
 
-def _targeted(model: Model, field: Field) -> Iterator[list[Cells]]:
-    """Cells of the field's composition, many at once, from all pairs of parents that give it, again
+def _targeted(model: Model, task: BaselineTask) -> Iterator[list[Cells]]:
+    """Cells of the task's composition, many at once, from all pairs of parents that give it, again
     and again.
 
     Second parents come in with and without their hydrogen; the paper's transfer knows one way, and
@@ -135,12 +135,12 @@ def _targeted(model: Model, field: Field) -> Iterator[list[Cells]]:
     """
     import torch
 
-    (composition,), config = field.compositions, model.config
+    (composition,), config = task.compositions, model.config
     fitting = origins_of(composition, *(cells.mask.sum(-1).tolist() for cells in model.classes))
     if config.generator == "mlp" or config.transfer == "paper":
         fitting[config.incoming != "all"] = []
     ways = {whole: torch.tensor(rows) for whole, rows in fitting.items() if rows}
-    rng = torch.Generator().manual_seed(field.seed)
+    rng = torch.Generator().manual_seed(task.seed)
     while ways:
         some = []
         for whole, every in ways.items():
@@ -151,16 +151,16 @@ def _targeted(model: Model, field: Field) -> Iterator[list[Cells]]:
         yield some
 
 
-def from_pyxtal(field: Field) -> Iterator[Structure | None]:
+def from_pyxtal(task: BaselineTask) -> Iterator[Structure | None]:
     """Random cells with the symmetry of a random space group that the composition allows
     (Fredericks et al., CPC 261, 107810)."""
     from pyxtal import pyxtal
     from pyxtal.msg import Comp_CompatibilityError, VolumeError
 
-    rng = np.random.default_rng(field.seed)
-    for composition in itertools.cycle(field.compositions):
+    rng = np.random.default_rng(task.seed)
+    for composition in itertools.cycle(task.compositions):
         there = [n > 0 for n in composition]
-        species = list(itertools.compress(field.species, there))
+        species = list(itertools.compress(task.species, there))
         for group, repeats in rng.permutation(_groups(composition))[:GROUP_TRIES].tolist():
             cell = pyxtal()
             counts = [n * repeats for n in itertools.compress(composition, there)]
@@ -190,21 +190,21 @@ def _groups(composition: Composition) -> list[tuple[int, int]]:
     return out
 
 
-def by_substitution(field: Field) -> Iterator[Structure | None]:
+def by_substitution(task: BaselineTask) -> Iterator[Structure | None]:
     """Metals swapped at random in cells of both classes, and in a user's ternary ones, that have
     the composition's sites.
 
     Compositions without such a cell are passed over.
     """
-    rng = np.random.default_rng(field.seed)
+    rng = np.random.default_rng(task.seed)
     counts = [
-        (sum(s.specie.symbol == field.species[0] for s in host), len(host)) for host in field.hosts
+        (sum(s.specie.symbol == task.species[0] for s in host), len(host)) for host in task.hosts
     ]
-    for composition in itertools.cycle(field.compositions):
+    for composition in itertools.cycle(task.compositions):
         shared, atoms = composition[0], sum(composition)
         fitting = [
             (host, atoms // size)
-            for host, (own, size) in zip(field.hosts, counts, strict=True)
+            for host, (own, size) in zip(task.hosts, counts, strict=True)
             if not atoms % size and atoms // size <= LARGEST and own * (atoms // size) == shared
         ]
         if not fitting:
@@ -212,13 +212,13 @@ def by_substitution(field: Field) -> Iterator[Structure | None]:
             continue
         host, repeats = fitting[rng.integers(len(fitting))]
         cell = host.copy().make_supercell(rng.permutation([repeats, 1, 1]).tolist())
-        metals = [i for i, site in enumerate(cell) if site.specie.symbol != field.species[0]]
+        metals = [i for i, site in enumerate(cell) if site.specie.symbol != task.species[0]]
         for place, i in enumerate(rng.permutation(metals)):
-            cell.replace(int(i), field.species[1] if place < composition[1] else field.species[2])
-        yield cell.scale_lattice(field.volume(composition))
+            cell.replace(int(i), task.species[1] if place < composition[1] else task.species[2])
+        yield cell.scale_lattice(task.volume(composition))
 
 
-def from_ase(field: Field) -> Iterator[Structure | None]:
+def from_ase(task: BaselineTask) -> Iterator[Structure | None]:
     """Random positions in random cells, atoms no nearer than 0.7 of their covalent radii: ASE's
     start of a genetic search."""
     from ase import Atoms
@@ -227,9 +227,9 @@ def from_ase(field: Field) -> Iterator[Structure | None]:
     from ase_ga.utilities import CellBounds, closest_distances_generator
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    rng = np.random.RandomState(field.seed)
+    rng = np.random.RandomState(task.seed)
     apart = closest_distances_generator(
-        [atomic_numbers[symbol] for symbol in field.species], ratio_of_covalent_radii=CLOSEST
+        [atomic_numbers[symbol] for symbol in task.species], ratio_of_covalent_radii=CLOSEST
     )
     bounds = CellBounds(
         {
@@ -241,12 +241,12 @@ def from_ase(field: Field) -> Iterator[Structure | None]:
             "c": [2, 20],
         }
     )
-    for composition in itertools.cycle(field.compositions):
+    for composition in itertools.cycle(task.compositions):
         generator = StartGenerator(
             Atoms(pbc=True),
-            field.symbols(composition),
+            task.symbols(composition),
             apart,
-            box_volume=field.volume(composition),
+            box_volume=task.volume(composition),
             number_of_variable_cell_vectors=3,
             cellbounds=bounds,
             test_too_far=False,
@@ -257,7 +257,7 @@ def from_ase(field: Field) -> Iterator[Structure | None]:
         yield AseAtomsAdaptor.get_structure(whole) if whole else None
 
 
-METHODS: dict[str, Callable[[Field], Iterator[Structure | None]]] = {
+SOURCES: dict[str, Callable[[BaselineTask], Iterator[Structure | None]]] = {
     "crystalgan": from_the_run,
     "pyxtal": from_pyxtal,
     "substitution": by_substitution,

@@ -1,127 +1,243 @@
-"""The race: a run's cells against what a chemist would do otherwise. Same pair, compositions,
-relaxer and CPU time.
+"""Benchmark: a run's cells against baselines, with the same compositions, relaxation and CPU time.
 
-Making and relaxing both count; training does not, and is said beside it. Each method and seed has
-one process and one result, which is kept: a race that is stopped goes on with those that are
-missing.
+Making and relaxing both count; training does not, and is said beside it. Each source of candidates
+and seed is one trial with one result, which is kept: a benchmark that is stopped goes on with the
+trials that are missing.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError
 from crystalgan.jobs import at_least_one
 from crystalgan.runs.folder import Run, read_json, write_json
-from crystalgan.stability.hull import Phase, builtin_phases, diagram_of
-from crystalgan.stability.tasks import Settings, Task, about_potential, perform
-from crystalgan.stability.workers import Workers
-from crystalgan.studies.baselines import METHODS, Field, compositions_of
-from crystalgan.studies.stacks import Job, check_minutes, seeds_of, study_folder, trained
+from crystalgan.stability.hull import Phase, builtin_phases
+from crystalgan.stability.tasks import about_potential
+from crystalgan.studies.baselines import SOURCES
+from crystalgan.studies.results import StudyResult, read_results
+from crystalgan.studies.stacks import check_minutes, seeds_of, study_folder, train_one
+from crystalgan.studies.trials import (
+    POTENTIAL,
+    TrialCounts,
+    TrialTask,
+    count_trial,
+    relaxed_cell,
+    run_trial,
+    task_of,
+    trial_pool,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pymatgen.core import Structure
 
     from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
+    from crystalgan.jobs import Pool
 
-FOLDER = "race"
-POTENTIAL = "chgnet"  # the one that the built-in elements and binaries have energies from
-HITS = (0.1, 0.05)  # eV/atom above the hull
-COMPOSITIONS = 1000  # of the run's, which the other methods go through
+STUDY = "benchmark"
+STUDIES = (STUDY, "race")  # folders whose results are read; "race" is of 0.1.0
+DAMAGED = "no result of a benchmark); delete it and run the benchmark again"
 
 
-def race(
+@dataclass(frozen=True)
+class SourceResult:
+    """What one source of candidates found: in all its trials, and seed by seed."""
+
+    total: TrialCounts
+    by_seed: tuple[TrialCounts, ...] = ()
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> SourceResult:
+        """The result that JSON holds."""
+        return cls(TrialCounts.of(found), tuple(map(TrialCounts.of, found.get("by_seed", ()))))
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON holds of it."""
+        return self.total.as_dict() | {"by_seed": [counts.as_dict() for counts in self.by_seed]}
+
+
+@dataclass(frozen=True, repr=False)
+class BenchmarkResult(StudyResult):
+    """What every source of candidates found in the same CPU minutes."""
+
+    pair: str
+    shared: str
+    minutes: float  # of each source and seed
+    seeds: int
+    training_minutes: float  # of the run, beside these
+    config: dict[str, Any]
+    methods: dict[str, SourceResult]
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> BenchmarkResult:
+        """The result that a file holds, also one of an earlier version."""
+        names = ("pair", "shared", "minutes", "seeds", "training_minutes")
+        methods = {name: SourceResult.of(values) for name, values in found["methods"].items()}
+        fields = {name: found[name] for name in names}
+        return cls(**fields, config=found.get("config", {}), methods=methods)
+
+    @property
+    def title(self) -> str:
+        """What the result is of, in a few words."""
+        seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
+        return (
+            f"{self.pair}-{self.shared}, {self.minutes:g} CPU minutes for each method and {seeds}"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each method."""
+        return [
+            {"method": method}
+            | {name: n for name, n in found.total.as_dict().items() if name != "best"}
+            for method, found in self.methods.items()
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON holds of it."""
+        methods = {method: found.as_dict() for method, found in self.methods.items()}
+        return vars(self) | {"methods": methods}
+
+    def lines(self) -> list[str]:
+        """The result in lines."""
+        training = f"the run took {self.training_minutes:.1f} CPU minutes to train"
+        heads = (
+            f"{'':14}{'relaxed':>8}{'valid':>7}{'unique':>7}{'new':>6}{'hits 0.1':>9}"
+            f"{'hits 0.05':>10}{'0.1 a minute':>13}"
+        )
+        out = [f"{self.title}; {training}", heads]
+        for method, found in self.methods.items():
+            n = found.total
+            out.append(
+                f"{method:14}{n.relaxed:8}{n.valid:7}{n.unique:7}{n.new:6}{n.hits[0.1]:9}"
+                f"{n.hits[0.05]:10}{n.rate():13.2f}"
+            )
+        return out
+
+
+def benchmark(
     a: BinaryClass,
     b: BinaryClass,
     config: Config,
-    root: Path,
+    root: Path = Path("runs"),
     minutes: float = 10.0,
     seeds: int = 1,
-    jobs: int = 1,
+    processes: int = 1,
     types: Sequence[Structure] = (),
     progress: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Give each method the same CPU minutes a seed, and count what it found.
+) -> BenchmarkResult:
+    """Give each source of candidates the same CPU minutes a seed, and count what it found.
 
     The run is trained once, with `config`; seeds are those of cells. `types` are known ternary
-    structures, whose metals are swapped as well. Returns `pair`, `minutes`, `seeds`,
-    `training_minutes` and `methods`: for each the sums of `relaxed`, `converged`, `valid` (by the
-    learned rule, as they were made), `unique` and `new` (relaxed), `hits_0.1` and `hits_0.05`
-    (unique, new, converged ternaries so near the hull of elements, binaries and compounds of the
-    two metals, eV/atom), `cpu_minutes`, and by reduced formula the `best` energy above the hull.
-    The same is written into a file that `results` finds. `progress` hears of each result.
+    structures, whose metals are swapped as well. The hull is of elements, binaries and compounds of
+    the two metals. What was done before in this `root` is kept, and the result is written into a
+    file that `results` finds. `progress` hears of each trial.
     """
     check_minutes(minutes)
     at_least_one(seeds, "seeds")
+    at_least_one(processes, "processes")
     base = replace(config, method="crystalgan", seed=0)
-    folder = study_folder(
-        root / FOLDER, a, b, base, {"types": [s.formula for s in types], "hull": "with compounds"}
+    what = {"types": [s.formula for s in types], "hull": "with compounds"}
+    folder = study_folder(root / STUDY, a, b, base, what)
+    run, training_minutes = _trained(a, b, base, folder)
+    files = {
+        folder / f"{source}-{minutes:g}-{seed}.json": (source, seed)
+        for seed in seeds_of(seeds)
+        for source in SOURCES
+    }
+    counts = {file: TrialCounts.of(read_json(file)) for file in files if file.exists()}
+    missing = {file: of for file, of in files.items() if file not in counts}
+    if missing:
+        given = {seed: task_of(run, a, b, types, seed) for seed in {s for _, s in missing.values()}}
+        tasks = {
+            file: TrialTask(source, given[seed], minutes)
+            for file, (source, seed) in missing.items()
+        }
+        with trial_pool(processes) as pool:
+            pool.submit(about_potential, POTENTIAL, run.species).result()  # may refuse
+            phases = builtin_phases(run.species) + compounds(run, folder, pool)
+            counts |= _counts(tasks, run, phases, pool, progress)
+    result = BenchmarkResult(
+        f"{a.metal}-{b.metal}",
+        config.shared,
+        minutes,
+        seeds,
+        training_minutes,
+        asdict(base),
+        summarise([(source, counts[file]) for file, (source, _) in files.items()]),
     )
+    write_json(folder / f"{STUDY}-{minutes:g}-{seeds}.json", result.as_dict())
+    return result
+
+
+def summarise(trials: Iterable[tuple[str, TrialCounts]]) -> dict[str, SourceResult]:
+    """The result of each source, from the counts of its trials."""
+    by_source: dict[str, list[TrialCounts]] = {}
+    for source, counts in trials:
+        by_source.setdefault(source, []).append(counts)
+    return {
+        source: SourceResult(TrialCounts.total(found), tuple(found))
+        for source, found in by_source.items()
+    }
+
+
+def _trained(a: BinaryClass, b: BinaryClass, config: Config, folder: Path) -> tuple[Run, float]:
+    """The trained run, and the CPU minutes that this took when it was done."""
     started = time.process_time()
-    (run,) = trained(Job(folder / "run", a, b, base, (0,), lambda _: {}))
+    run = train_one(folder / "run", a, b, config)
     spent = time.process_time() - started
     path = folder / "training.json"
     if not path.exists():
         write_json(path, {"minutes": spent / 60})
-    found: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
-    with Workers(jobs) as workers:
-        workers.ask(about_potential, POTENTIAL, run.species)
-        phases = builtin_phases(run.species) + compounds(run, folder, workers)
-        pending = {}
-        for seed in seeds_of(seeds):
-            field = field_of(run, a, b, types, seed)
-            for method in METHODS:
-                file = folder / f"{method}-{minutes:g}-{seed}.json"
-                if file.exists():
-                    found[method].append(read_json(file))
-                else:
-                    pending[workers.pool.submit(spend, method, field, minutes)] = (
-                        method,
-                        seed,
-                        file,
-                    )
-        for future, found_by_it in workers.as_completed(pending):
-            method, seed, file = pending[future]
-            measured = counted(run, phases, *found_by_it)
-            write_json(file, measured)
-            found[method].append(measured)
-            if progress:
-                progress(
-                    f"{method}, seed {seed}: {measured['relaxed']} relaxed, {measured['hits_0.1']}"
-                    " hits"
-                )
-    result = {
-        "pair": f"{a.metal}-{b.metal}",
-        "shared": config.shared,
-        "minutes": minutes,
-        "seeds": seeds,
-        "training_minutes": read_json(path)["minutes"],
-        "config": asdict(base),
-        "methods": {method: _sum(rows) for method, rows in found.items()},
-    }
-    write_json(folder / f"race-{minutes:g}-{seeds}.json", result)
-    return result
+    return run, float(read_json(path)["minutes"])
 
 
-def field_of(
-    run: Run, a: BinaryClass, b: BinaryClass, types: Sequence[Structure], seed: int
-) -> Field:
-    """What the methods are given for one seed."""
-    from crystalgan.model.transfer import atomic_volumes
+def _counts(
+    tasks: Mapping[Path, TrialTask],
+    run: Run,
+    phases: Sequence[Phase],
+    pool: Pool,
+    progress: Callable[[str], None] | None,
+) -> dict[Path, TrialCounts]:
+    """Run each trial and keep its counts in its file."""
+    found = {}
+    pending = {pool.submit(run_trial, task): file for file, task in tasks.items()}
+    for future, trial in pool.completed(pending):
+        file = pending[future]
+        found[file] = counts = count_trial(trial, run, phases)
+        write_json(file, counts.as_dict())
+        if progress:
+            task = tasks[file]
+            progress(
+                f"{task.source}, seed {task.given.seed}: {counts.relaxed} relaxed,"
+                f" {counts.hits[0.1]} hits"
+            )
+    return found
 
-    (shared_a, metal_a), (shared_b, metal_b) = (atomic_volumes(c.cells()).tolist() for c in (a, b))
-    volumes = (shared_a + shared_b) / 2, metal_a, metal_b
-    hosts = (*a.structures, *b.structures, *types)
-    return Field(
-        run.folder, run.species, compositions_of(run, COMPOSITIONS, seed), volumes, hosts, seed
-    )
+
+def compounds(run: Run, folder: Path, pool: Pool) -> list[Phase]:
+    """Compounds of the two metals, which compete besides elements and binaries.
+
+    They are relaxed once for a folder.
+    """
+    from crystalgan.data.prototypes import compounds_of
+
+    path = folder / "compounds.json"
+    if not path.exists():
+        cells = compounds_of(*run.species[1:])
+        relaxed = zip(cells, pool.map(relaxed_cell, cells.values()), strict=True)
+        found = {
+            name: [cell.relaxed.formula.replace(" ", ""), cell.energy * len(cell.relaxed)]
+            for name, cell in relaxed
+            if cell.state == "converged" and cell.energy is not None
+        }
+        write_json(path, found)
+    return [Phase(name, formula, energy) for name, (formula, energy) in read_json(path).items()]
 
 
 def ternary_types(
@@ -130,11 +246,10 @@ def ternary_types(
     metals: tuple[str, str],
     left: Callable[[str], None] | None = None,
 ) -> list[Structure]:
-    """The structures in a user's files that hold the shared element and two other ones, which
-    become the metals.
+    """The ternary structures in a user's files, with these metals in place of their own.
 
-    `left` is told, in a sentence each, what of the files was left out. InputError for a file
-    without any.
+    They hold the shared element and two others. `left` is told, in a sentence each, what of the
+    files was left out. Raises InputError for a file without any.
     """
     from crystalgan.data.readers import read_entries
 
@@ -169,142 +284,7 @@ def ternary_types(
     return out
 
 
-def spend(
-    method: str, field: Field, minutes: float
-) -> tuple[list[tuple[Structure, Structure, dict[str, Any]]], float]:
-    """Make and relax cells until the CPU minutes are over, in a worker: cells before and after with
-    columns, and minutes spent.
-
-    What is under way at the end is finished, and counts.
-    """
-    rows = []
-    started = time.process_time()
-    for number, structure in enumerate(METHODS[method](field)):
-        if structure is not None:
-            outcome = perform(POTENTIAL, Settings(), Task(number, "", structure))
-            rows.append((structure, outcome.structure, outcome.columns))
-        if time.process_time() - started >= 60 * minutes:
-            break
-    return rows, (time.process_time() - started) / 60
-
-
-def compounds(run: Run, folder: Path, workers: Workers) -> list[Phase]:
-    """What competes besides elements and binaries: compounds of the two metals, relaxed once for a
-    race."""
-    from crystalgan.data.prototypes import compounds_of
-
-    path = folder / "compounds.json"
-    if not path.exists():
-        tasks = [
-            Task(0, name, structure) for name, structure in compounds_of(*run.species[1:]).items()
-        ]
-        found = {
-            task.phase: [
-                outcome.structure.formula.replace(" ", ""),
-                outcome.columns["energy_per_atom"] * len(outcome.structure),
-            ]
-            for task, outcome in workers.carry_out(partial(perform, POTENTIAL, Settings()), tasks)
-            if outcome.columns["state"] == "converged"
-        }
-        write_json(path, found)
-    return [Phase(name, formula, energy) for name, (formula, energy) in read_json(path).items()]
-
-
-def counted(
-    run: Run,
-    phases: Sequence[Phase],
-    rows: Sequence[tuple[Structure, Structure, dict[str, Any]]],
-    minutes: float,
-) -> dict[str, Any]:
-    """One method's result of one seed."""
-    from pymatgen.analysis.phase_diagram import PDEntry
-
-    from crystalgan.crystal.cells import encode
-    from crystalgan.crystal.matching import StructureIndex
-    from crystalgan.crystal.repair import check
-    from crystalgan.data.known import known_structures
-    from crystalgan.runs.checking import rules_of
-
-    rule, known, seen = (
-        rules_of(run.rule, *run.classes())["learned"],
-        known_structures(run.species),
-        StructureIndex[int](),
-    )
-    diagram = diagram_of(phases)
-    out: dict[str, Any] = dict.fromkeys(
-        ("relaxed", "converged", "valid", "unique", "new", *(f"hits_{h}" for h in HITS)), 0
-    )
-    best: dict[str, float] = {}
-    for k, (before, after, columns) in enumerate(rows):
-        out["relaxed"] += columns["state"] != "failed"
-        out["valid"] += check(encode([before], run.species), rule)[0].passed
-        if columns["state"] != "converged":
-            continue
-        out["converged"] += 1
-        if seen.find_or_add(after, k) is not None:
-            continue
-        out["unique"] += 1
-        ternary = {site.specie.symbol for site in after} == set(run.species)
-        if not ternary or known.find(after) is not None:
-            continue
-        out["new"] += 1
-        entry = PDEntry(after.composition, columns["energy_per_atom"] * len(after))
-        above = float(diagram.get_e_above_hull(entry, allow_negative=True))
-        formula = after.composition.reduced_formula
-        best[formula] = min(above, best.get(formula, above))
-        for hit in HITS:
-            out[f"hits_{hit}"] += above <= hit
-    return out | {"cpu_minutes": minutes, "best": best}
-
-
-def _sum(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The sums over seeds, and the lowest energy of each formula."""
-    best: dict[str, float] = {}
-    for row in rows:
-        for formula, energy in row["best"].items():
-            best[formula] = min(energy, best.get(formula, energy))
-    return {name: sum(row[name] for row in rows) for name in rows[0] if name != "best"} | {
-        "best": best,
-        "by_seed": list(rows),
-    }
-
-
-def results(root: Path) -> list[dict[str, Any]]:
-    """What `race` found in this folder of runs, the newest first."""
-    paths = sorted(
-        (root / FOLDER).glob("*/race-*.json"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
-    found = {path: read_json(path) for path in paths}
-    for path, result in found.items():
-        if not {"pair", "minutes", "seeds", "methods"} <= result.keys():
-            raise InputError(
-                f"{path}: damaged (no result of a race); delete it and run the race again."
-            )
-    return list(found.values())
-
-
-def title(result: dict[str, Any]) -> str:
-    """What a result is of, in a few words."""
-    seeds = f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}"
-    return (
-        f"{result['pair']}-{result['shared']}, {result['minutes']:g} CPU minutes for each method"
-        f" and {seeds}"
-    )
-
-
-def as_text(result: dict[str, Any]) -> list[str]:
-    """A result in lines."""
-    lines = [
-        f"{title(result)}; the run took {result['training_minutes']:.1f} CPU minutes to train",
-        (
-            f"{'':14}{'relaxed':>8}{'valid':>7}{'unique':>7}{'new':>6}{'hits 0.1':>9}"
-            f"{'hits 0.05':>10}{'0.1 a minute':>13}"
-        ),
-    ]
-    for method, found in result["methods"].items():
-        rate = found["hits_0.1"] / found["cpu_minutes"]
-        lines.append(
-            f"{method:14}{found['relaxed']:8}{found['valid']:7}{found['unique']:7}{found['new']:6}{found['hits_0.1']:9}"
-            f"{found['hits_0.05']:10}{rate:13.2f}"
-        )
-    return lines
+def results(root: Path) -> list[BenchmarkResult]:
+    """What `benchmark` found in this folder of runs, the newest first; also by its old name."""
+    paths = [path for study in STUDIES for path in (root / study).glob(f"*/{study}-*.json")]
+    return read_results(paths, BenchmarkResult.of, DAMAGED)

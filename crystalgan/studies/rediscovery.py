@@ -1,41 +1,149 @@
-"""Rediscovery: does a run that never saw a ternary make the known ones, and do the rivals? Each has
-the same CPU time.
+"""Rediscovery: known ternaries that no training has seen are looked for among relaxed cells.
 
-For each known structure both its classes are trained on; cells of its composition are made and
-relaxed, and pymatgen's StructureMatcher says which are the known one.
+For each known structure both its classes are trained on. Every source of candidates makes and
+relaxes cells of its composition in the same CPU time, and pymatgen's StructureMatcher says which
+are the known one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.data.classes import builtin_classes, load_class
 from crystalgan.errors import InputError
 from crystalgan.runs.folder import read_json, write_json
 from crystalgan.stability.tasks import about_potential
-from crystalgan.stability.workers import Workers
 from crystalgan.storage import saying
-from crystalgan.studies.baselines import LARGEST, METHODS, origins_of
-from crystalgan.studies.benchmark import POTENTIAL, field_of, spend
-from crystalgan.studies.stacks import Job, check_minutes, study_folder, trained
+from crystalgan.studies.baselines import LARGEST, SOURCES, origins_of
+from crystalgan.studies.results import StudyResult
+from crystalgan.studies.stacks import check_minutes, study_folder, train_one
+from crystalgan.studies.trials import POTENTIAL, TrialTask, run_trial, task_of, trial_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from concurrent.futures import Future
 
     from pymatgen.core import Structure
 
     from crystalgan.config import Config
-    from crystalgan.studies.baselines import Field
+    from crystalgan.jobs import Pool
+    from crystalgan.studies.baselines import BaselineTask
+    from crystalgan.studies.trials import Trial
 
-FOLDER, FILE = "rediscovery", "rediscovery.json"
+STUDY, FILE = "rediscovery", "rediscovery.json"
+OWN = "crystalgan"  # the source whose result is that of the run
 
 
 @dataclass(frozen=True)
-class Known:
-    """A known ternary structure: its name, its primitive cell, its metals, or why it cannot be
-    asked for."""
+class Match:
+    """Whether one source found a known structure.
+
+    `rank` counts different cells by their energy (1: none has a lower one); `rmsd` is pymatgen's,
+    in units of the cube root of the volume per atom; `reason` says why nothing was made.
+    """
+
+    relaxed: int = 0
+    found: bool = False
+    rank: int | None = None
+    rmsd: float | None = None
+    cpu_minutes: float = 0.0
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON holds of it."""
+        found = asdict(self)
+        if not self.reason:
+            del found["reason"]
+        return found
+
+
+@dataclass(frozen=True)
+class Rediscovery:
+    """What became of one known structure: a match of each source, or why it was not looked for."""
+
+    name: str
+    formula: str
+    spacegroup: str = ""
+    methods: dict[str, Match] | None = None
+    reason: str = ""
+
+    @property
+    def own(self) -> Match:
+        """What the run found."""
+        return self.methods[OWN] if self.methods else Match()
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON holds of it."""
+        about: dict[str, Any] = {"name": self.name, "formula": self.formula}
+        if self.methods is None:
+            return about | {"found": False, "reason": self.reason}
+        methods = {method: match.as_dict() for method, match in self.methods.items()}
+        own = {name: getattr(self.own, name) for name in ("found", "rank", "rmsd")}
+        return about | {"spacegroup": self.spacegroup, "methods": methods} | own
+
+
+@dataclass(frozen=True, repr=False)
+class RediscoveryResult(StudyResult):
+    """Known structures with what became of each."""
+
+    minutes: float  # of each source for each structure
+    structures: tuple[Rediscovery, ...]
+
+    @property
+    def asked(self) -> int:
+        """How many could be looked for."""
+        return sum(one.methods is not None for one in self.structures)
+
+    @property
+    def found(self) -> int:
+        """How many the run found."""
+        return sum(one.own.found for one in self.structures)
+
+    @property
+    def title(self) -> str:
+        """What the result is of, in a few words."""
+        return f"{self.found} of {self.asked} found, {self.minutes:g} CPU minutes for each method"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each structure, with the rank that each method gives it."""
+        return [
+            {"structure": one.name, "space group": one.spacegroup, "remark": one.reason}
+            | {method: match.rank for method, match in (one.methods or {}).items()}
+            for one in self.structures
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON holds of it."""
+        return {
+            "asked": self.asked,
+            "found": self.found,
+            "minutes": self.minutes,
+            "rows": [one.as_dict() for one in self.structures],
+        }
+
+    def lines(self) -> list[str]:
+        """The result in lines."""
+        out = [self.title]
+        for one in self.structures:
+            if one.methods is None:
+                out.append(f"{one.name:20} not asked for: {one.reason}")
+                continue
+            ranks = ", ".join(
+                f"{method} {f'rank {match.rank}' if match.found else '-'}"
+                for method, match in one.methods.items()
+            )
+            out.append(f"{one.name:20} {one.spacegroup:10} {ranks}")
+        return out
+
+
+@dataclass(frozen=True)
+class KnownTernary:
+    """A known ternary structure: its name, primitive cell and metals.
+
+    `reason` says why it cannot be looked for, where it cannot.
+    """
 
     name: str
     structure: Structure
@@ -45,12 +153,11 @@ class Known:
 
 def known_ternaries(
     path: Path, shared: str, left: Callable[[str], None] | None = None
-) -> list[Known]:
-    """The structures of a file, each with its two metals; those that no two built-in classes are of
-    say so.
+) -> list[KnownTernary]:
+    """The structures of a file, each with its two metals.
 
-    `left` is told, in a sentence each, what of the file was left out. InputError where nothing can
-    be read.
+    A structure that no two built-in classes are of says so. `left` is told, in a sentence each,
+    what of the file was left out. Raises InputError where nothing can be read.
     """
     from crystalgan.data.readers import read_entries
 
@@ -74,106 +181,90 @@ def known_ternaries(
             reason = f"not of {shared} and two metals"
         elif strange := sorted(set(metals) - set(builtin_classes())):
             reason = f"no built-in class of {', '.join(strange)}"
-        out.append(Known(f"{number} {cell.composition.reduced_formula}", cell, metals, reason))
+        out.append(
+            KnownTernary(f"{number} {cell.composition.reduced_formula}", cell, metals, reason)
+        )
     return out
 
 
 def rediscover(
-    known: Sequence[Known],
+    known: Sequence[KnownTernary],
     config: Config,
-    root: Path,
+    root: Path = Path("runs"),
     minutes: float = 2.0,
-    jobs: int = 1,
+    processes: int = 1,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Look for each known structure among cells of its composition, by every method in the same CPU
-    minutes.
+) -> RediscoveryResult:
+    """Look for each known structure among cells of its composition, in the same CPU minutes.
 
-    Returns `asked`, `found` (by the run) and `rows`: `name`, `formula`, `spacegroup`, `found`,
-    `rank` (1: none has a lower energy), `rmsd` (pymatgen's, by the cube root of the volume per
-    atom) and the same for each of `methods`, with the number of cells `relaxed` and `cpu_minutes`;
-    or the `reason` why it was not asked for. What was done before in this `root` is kept.
+    What was done before in this `root` is kept. `progress` hears of each structure that was looked
+    for.
     """
     check_minutes(minutes)
     base = replace(config, method="crystalgan", seed=0)
-    rows = []
-    with Workers(jobs) as workers:
+    found = []
+    with trial_pool(processes) as pool:
         for one in known:
-            row: dict[str, Any] = {
-                "name": one.name,
-                "formula": one.structure.composition.reduced_formula,
-            }
+            formula = one.structure.composition.reduced_formula
             if one.reason:
-                rows.append(row | {"found": False, "reason": one.reason})
+                found.append(Rediscovery(one.name, formula, reason=one.reason))
                 continue
-            row["spacegroup"] = one.structure.get_space_group_info(0.1)[0]
-            row["methods"] = _searched(workers, one, base, root, minutes)
-            own = row["methods"]["crystalgan"]
-            rows.append(row | {name: own[name] for name in ("found", "rank", "rmsd")})
+            group = one.structure.get_space_group_info(0.1)[0]
+            methods = _searched(pool, one, base, root, minutes)
+            found.append(Rediscovery(one.name, formula, group, methods))
             if progress:
-                progress(f"{one.name}: {'found' if own['found'] else 'not found'}")
-    asked = [row for row in rows if "reason" not in row]
-    result = {
-        "asked": len(asked),
-        "found": sum(row["found"] for row in asked),
-        "minutes": minutes,
-        "rows": rows,
-    }
-    with saying(root / FOLDER, "choose another with --runs", writing=True):
-        (root / FOLDER).mkdir(parents=True, exist_ok=True)
-    write_json(root / FOLDER / FILE, result)
+                progress(f"{one.name}: {'found' if methods[OWN].found else 'not found'}")
+    result = RediscoveryResult(minutes, tuple(found))
+    with saying(root / STUDY, "choose another `root`", writing=True):
+        (root / STUDY).mkdir(parents=True, exist_ok=True)
+    write_json(root / STUDY / FILE, result.as_dict())
     return result
 
 
 def _searched(
-    workers: Workers, known: Known, config: Config, root: Path, minutes: float
-) -> dict[str, dict[str, Any]]:
-    """What every method found of one known structure."""
+    pool: Pool, known: KnownTernary, config: Config, root: Path, minutes: float
+) -> dict[str, Match]:
+    """What every source found of one known structure."""
     a, b = (load_class(metal, metal, config.shared) for metal in known.metals)
-    folder = study_folder(root / FOLDER, a, b, config, {})
-    (run,) = trained(Job(folder / "run", a, b, config, (0,), lambda _: {}))
-    workers.ask(about_potential, POTENTIAL, run.species)
+    folder = study_folder(root / STUDY, a, b, config, {})
+    run = train_one(folder / "run", a, b, config)
     counts = known.structure.composition.get_el_amt_dict()
     h, n_a, n_b = (int(counts[symbol]) for symbol in run.species)
-    field = replace(field_of(run, a, b, (), 0), compositions=((h, n_a, n_b),), only=True)
-    found, pending = {}, {}
-    for method in METHODS:
-        file = folder / f"{known.name.replace(' ', '-')}-{method}-{minutes:g}.json"
+    task = replace(task_of(run, a, b, (), 0), compositions=((h, n_a, n_b),), only=True)
+    atoms = [c.cells().mask.sum(-1).tolist() for c in (a, b)]
+    found = {}
+    pending: dict[Future[Trial], tuple[str, Path]] = {}
+    for source in SOURCES:
+        file = folder / f"{known.name.replace(' ', '-')}-{source}-{minutes:g}.json"
         if file.exists():
-            found[method] = read_json(file)
-        elif (
-            problem := impossible(
-                method, field, a.cells().mask.sum(-1).tolist(), b.cells().mask.sum(-1).tolist()
-            )
-        ) is not None:
-            found[method] = {
-                "relaxed": 0,
-                "found": False,
-                "rank": None,
-                "rmsd": None,
-                "cpu_minutes": 0.0,
-                "reason": problem,
-            }
+            found[source] = Match(**read_json(file))
+        elif (problem := impossible(source, task, *atoms)) is not None:
+            found[source] = Match(reason=problem)
         else:
-            pending[workers.pool.submit(spend, method, field, minutes)] = (method, file)
-    for future, (rows, spent) in workers.as_completed(pending):
-        method, file = pending[future]
-        found[method] = matched(known.structure, rows) | {"cpu_minutes": spent}
-        write_json(file, found[method])
-    return {method: found[method] for method in METHODS}
+            if not pending:
+                pool.submit(about_potential, POTENTIAL, run.species).result()  # may refuse
+            future = pool.submit(run_trial, TrialTask(source, task, minutes))
+            pending[future] = (source, file)
+    for future, trial in pool.completed(pending):
+        source, file = pending[future]
+        found[source] = matched(known.structure, trial)
+        write_json(file, found[source].as_dict())
+    return {source: found[source] for source in SOURCES}
 
 
 def impossible(
-    method: str, field: Field, a: Sequence[Sequence[int]], b: Sequence[Sequence[int]]
+    source: str, task: BaselineTask, a: Sequence[Sequence[int]], b: Sequence[Sequence[int]]
 ) -> str | None:
-    """Why a method cannot make the composition asked for, or None; `a` and `b` are atoms of both
-    elements of each parent."""
-    ((h, n_a, n_b),) = field.compositions
+    """Why a source cannot make the composition of its task; None where it can.
+
+    `a` and `b` are the numbers of atoms of both elements in each parent, shape `[n_parents, 2]`.
+    """
+    ((h, n_a, n_b),) = task.compositions
     atoms = h + n_a + n_b
-    if method == "crystalgan":
+    if source == "crystalgan":
         fits = any(origins_of((h, n_a, n_b), a, b).values())
         return None if fits else "no two cells of the classes have these numbers of atoms"
-    if method == "substitution":
+    if source == "substitution":
         cells = [(own, own + metals) for own, metals in (*a, *b)]
         fits = any(
             not atoms % n and atoms // n <= LARGEST and own * (atoms // n) == h for own, n in cells
@@ -182,19 +273,16 @@ def impossible(
     return None
 
 
-def matched(
-    target: Structure, rows: Sequence[tuple[Structure, Structure, dict[str, Any]]]
-) -> dict[str, Any]:
-    """Whether a relaxed cell is the target, its rank by energy among the different ones, and how
-    far it is off."""
+def matched(target: Structure, trial: Trial) -> Match:
+    """Whether a relaxed cell is the target, its rank by energy, and how far it is off."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     from crystalgan.crystal.matching import StructureIndex
 
     done = [
-        (columns["energy_per_atom"], after)
-        for _, after, columns in rows
-        if columns["state"] != "failed"
+        (cell.energy, cell.relaxed)
+        for cell in trial.cells
+        if cell.state != "failed" and cell.energy is not None
     ]
     matcher, seen, rank = StructureMatcher(), StructureIndex[int](), 0
     for _, cell in sorted(done, key=lambda pair: pair[0]):
@@ -202,33 +290,6 @@ def matched(
             continue
         rank += 1
         if matcher.fit(target, cell):
-            return {
-                "relaxed": len(done),
-                "found": True,
-                "rank": rank,
-                "rmsd": float(matcher.get_rms_dist(target, cell)[0]),
-            }
-    return {"relaxed": len(done), "found": False, "rank": None, "rmsd": None}
-
-
-def as_text(result: dict[str, Any]) -> list[str]:
-    """A result in lines."""
-    lines = [
-        (
-            f"{result['found']} of {result['asked']} found, {result['minutes']:g} CPU minutes for"
-            " each method"
-        )
-    ]
-    for row in result["rows"]:
-        if "reason" in row:
-            lines.append(f"{row['name']:20} not asked for: {row['reason']}")
-            continue
-        found = {
-            method: f"rank {one['rank']}" if one["found"] else "-"
-            for method, one in row["methods"].items()
-        }
-        lines.append(
-            f"{row['name']:20} {row['spacegroup']:10} "
-            + ", ".join(f"{m} {words}" for m, words in found.items())
-        )
-    return lines
+            rmsd = float(matcher.get_rms_dist(target, cell)[0])
+            return Match(len(done), True, rank, rmsd, trial.cpu_minutes)
+    return Match(len(done), cpu_minutes=trial.cpu_minutes)

@@ -1,8 +1,7 @@
-"""Stacks of runs that are trained to be compared: one run a seed, in processes of their own, and
-what each was measured to be.
+"""Stacks of runs that are trained to be compared: one run a seed, measured when it is finished.
 
-A job is one such stack in a folder of its own. Its result is written beside its runs, and a job
-that has one is not done again; one that was stopped half-way goes on from its checkpoints.
+A stack has a folder of its own. Its result is written beside its runs, and a stack that has one is
+not trained again; one that was stopped half-way goes on from its checkpoints.
 """
 
 from __future__ import annotations
@@ -10,14 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError, TrainingError
-from crystalgan.jobs import at_least_one, end_children, one_thread, spawning
+from crystalgan.jobs import Pool, at_least_one
 from crystalgan.runs.folder import Run, list_runs, read_json, write_json
 
 if TYPE_CHECKING:
@@ -30,16 +26,15 @@ if TYPE_CHECKING:
     Values = dict[str, float]
 
 RESULT = "result.json"
-ENDED = (
-    "A process that trained was ended from outside, perhaps for lack of memory; the same again goes"
-    " on from what is done."
-)
 
 
 @dataclass(frozen=True)
-class Job:
-    """A stack of runs to train and to measure. `measure` is a function of a module, since it is
-    sent to another process."""
+class Stack:
+    """Runs to train together, one a seed, and how each is measured.
+
+    `measure` is a function of a module, since it is sent to another process. `step1` is the folder
+    of a finished stack with these seeds, whose step 1 is taken over.
+    """
 
     folder: Path
     a: BinaryClass
@@ -47,14 +42,19 @@ class Job:
     config: Config
     seeds: tuple[int, ...]
     measure: Callable[[Run], Values]
-    # folder of a finished stack with these seeds, whose step 1 is the same
     step1: Path | None = None
 
 
 def load_pair(
     pair: str, a: Path | None = None, b: Path | None = None, shared: str = "H"
 ) -> tuple[BinaryClass, BinaryClass]:
-    """Both classes of a pair named like "Pd-Ni": the built-in ones, or those in one's own files."""
+    """Both classes of a pair named like "Pd-Ni": the built-in ones, or those in one's own files.
+
+    Raises InputError for a name that is no pair of two different metals.
+
+    >>> [cells.metal for cells in load_pair("Pd-Ni")]
+    ['Pd', 'Ni']
+    """
     from crystalgan.data.classes import load_class
 
     metals = pair.split("-")
@@ -71,13 +71,17 @@ def load_pair(
 
 
 def seeds_of(count: int) -> tuple[int, ...]:
-    """The first `count` seeds."""
+    """The first `count` seeds.
+
+    >>> seeds_of(3)
+    (0, 1, 2)
+    """
     at_least_one(count, "seeds")
     return tuple(range(count))
 
 
 def check_minutes(minutes: float) -> None:
-    """InputError for a time that is none, or that never ends."""
+    """Raise InputError for a time that is none, or that never ends."""
     if not 0 < minutes < math.inf:
         raise InputError(
             f"{minutes:g} minutes were asked for; ask for more than none, and for an end."
@@ -87,81 +91,88 @@ def check_minutes(minutes: float) -> None:
 def study_folder(
     root: Path, a: BinaryClass, b: BinaryClass, config: Config, what: dict[str, Any]
 ) -> Path:
-    """The folder below `root` of a study of these cells with these settings: others go elsewhere,
-    the same are found again."""
+    """The folder below `root` of a study of these cells with these settings.
+
+    Other cells or settings have other folders, the same ones are found again. `what` holds the
+    settings of the study itself.
+    """
     settings = [asdict(config), what, a.provenance()["sha256"], b.provenance()["sha256"]]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     return root / f"{a.metal}-{b.metal}-{config.shared}_{digest}"
 
 
-def carry_out(
-    jobs: Sequence[Job], processes: int = 1
-) -> Iterator[tuple[Job, list[Values] | TrainingError]]:
-    """Each job with what its runs were measured to be, in the order of its seeds, or why it failed;
-    as soon as it is done."""
+def measure_stacks(
+    stacks: Sequence[Stack], processes: int = 1
+) -> Iterator[tuple[Stack, list[Values] | TrainingError]]:
+    """Train and measure stacks; yield each as soon as it is done, with its values or why it failed.
+
+    The values of a stack are those of its runs, in the order of its seeds.
+    """
     at_least_one(processes, "processes")
-    left = [job for job in jobs if not (job.folder / RESULT).exists()]
+    left = [stack for stack in stacks if not (stack.folder / RESULT).exists()]
     if processes == 1 or len(left) < 2:
-        for job in jobs:
-            yield job, _outcome(partial(perform, job))
+        for stack in stacks:
+            yield stack, _measured(stack)
         return
-    with ProcessPoolExecutor(processes, spawning(), one_thread) as pool:
-        pending = {pool.submit(perform, job): job for job in jobs}
-        try:
-            for future in as_completed(pending):
-                yield pending[future], _outcome(future.result)
-        except BaseException:
-            # Interrupted: the pool would wait for what is under way, which goes on from its
-            # checkpoint later.
-            pool.shutdown(wait=False, cancel_futures=True)
-            end_children()
-            raise
+    with Pool(processes) as pool:
+        pending = {pool.submit(_measured, stack): stack for stack in stacks}
+        for future, values in pool.completed(pending):
+            yield pending[future], values
 
 
-def _outcome(get: Callable[[], list[Values]]) -> list[Values] | TrainingError:
+def _measured(stack: Stack) -> list[Values] | TrainingError:
+    """What `measure_stack` returns, or why the training could not go on."""
     try:
-        return get()
+        return measure_stack(stack)
     except TrainingError as error:
         return error
-    except BrokenProcessPool:
-        raise TrainingError(ENDED) from None
 
 
-def perform(job: Job) -> list[Values]:
-    """Train the runs of a job and measure each, or read what was found before."""
-    path = job.folder / RESULT
+def measure_stack(stack: Stack) -> list[Values]:
+    """Train the runs of a stack and measure each, or read what was measured before."""
+    path = stack.folder / RESULT
     if path.exists():
         found: list[Values] = read_json(path)["runs"]
         return found
-    values = [job.measure(run) for run in trained(job)]
-    write_json(path, {"seeds": list(job.seeds), "runs": values})
+    values = [stack.measure(run) for run in train_stack(stack)]
+    write_json(path, {"seeds": list(stack.seeds), "runs": values})
     return values
 
 
-def trained(job: Job) -> list[Run]:
-    """The finished runs of a job, one for each seed."""
+def train_one(folder: Path, a: BinaryClass, b: BinaryClass, config: Config) -> Run:
+    """The finished run of these settings in this folder; trained, unless it is there already."""
+    (run,) = train_stack(Stack(folder, a, b, config, (config.seed,), lambda _: {}))
+    return run
+
+
+def train_stack(stack: Stack) -> list[Run]:
+    """The finished runs of a stack, one for each seed."""
     from crystalgan.runs.training import new_run, new_step2, resume_stack
 
-    there = {run.config.seed: run for run in list_runs(job.folder)}
-    sources = {run.config.seed: run for run in list_runs(job.step1)} if job.step1 else {}
+    there = {run.config.seed: run for run in list_runs(stack.folder)}
+    sources = {run.config.seed: run for run in list_runs(stack.step1)} if stack.step1 else {}
     runs = []
-    for seed in job.seeds:
-        config = replace(job.config, seed=seed)
+    for seed in stack.seeds:
+        config = replace(stack.config, seed=seed)
         if seed in there:
             runs.append(there[seed])
         elif seed in sources:
-            runs.append(new_step2(sources[seed], config, job.folder))
+            runs.append(new_step2(sources[seed], config, stack.folder))
         else:
-            runs.append(new_run(job.a, job.b, config, job.folder))
+            runs.append(new_run(stack.a, stack.b, config, stack.folder))
     try:
         resume_stack(runs)
     except TrainingError as error:
-        raise TrainingError(f"{job.folder}: {error}") from None
+        raise TrainingError(f"{stack.folder}: {error}") from None
     return runs
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; one value has no spread."""
+    """Mean and sample standard deviation; one value has no spread.
+
+    >>> mean_and_spread([4, 6, 8])
+    (6.0, 2.0)
+    """
     import statistics
 
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    return statistics.fmean(values), float(statistics.stdev(values)) if len(values) > 1 else 0.0

@@ -2,7 +2,7 @@
 parents that were held out.
 
 A fold trains on the classes without some of their cells, and makes new cells from pairs of just
-these. Trials are kept in an SQLite file, and a search that is started again goes on from there.
+these. Trials are kept in an SQLite file, and tuning that is started again goes on from there.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 import math
 import random
 import sqlite3
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.config import Config
-from crystalgan.errors import InputError, Interrupted, TrainingError
-from crystalgan.jobs import at_least_one, end_children, one_thread, spawning
+from crystalgan.errors import InputError, TrainingError
+from crystalgan.jobs import ENDED, Pool, at_least_one
 from crystalgan.runs.filedb import refused
 from crystalgan.runs.folder import Run
 from crystalgan.storage import saying
-from crystalgan.studies.stacks import ENDED, study_folder
+from crystalgan.studies.results import StudyResult
+from crystalgan.studies.stacks import study_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from crystalgan.crystal.cells import Cells
     from crystalgan.data.classes import BinaryClass
 
-FOLDER, FILE = "search", "trials.db"
+STUDY, FILE = "search", "trials.db"
 CELLS = 250  # that a fold is scored by
 VOLUMES = 1.25  # how many times larger or smaller than usual a good cell may be
 WEIGHTS = (1e-3, 1e2)  # of every lambda
@@ -44,7 +44,45 @@ LEARNING_RATES = (1e-5, 1e-1)
 SIZES = {"layers": (1, 8, 1), "width": (20, 400, 20), "batch": (5, 100, 5), "steps": (2, 16, 2)}
 
 
-def search(
+@dataclass(frozen=True, repr=False)
+class TuningResult(StudyResult):
+    """The best settings of all trials.
+
+    `score` is between 0 and 1; `failed` of the `trials` had a training that could not go on.
+    """
+
+    score: float
+    settings: dict[str, Any]
+    trials: int
+    failed: int
+
+    @property
+    def title(self) -> str:
+        """What the result is of, in a few words."""
+        return (
+            f"{self.score:.3f} is the best score of {self.trials} trials, of which {self.failed}"
+            " failed"
+        )
+
+    @property
+    def words(self) -> str:
+        """The settings as `crystalgan train` takes them."""
+        return " ".join(f"--set {name}={value:.6g}" for name, value in self.settings.items())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each setting."""
+        return [{"setting": name, "best": value} for name, value in self.settings.items()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON holds of it."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The result in lines."""
+        return [self.title, self.words]
+
+
+def tune(
     a: BinaryClass,
     b: BinaryClass,
     config: Config,
@@ -53,18 +91,17 @@ def search(
     root: Path = Path("runs"),
     processes: int = 1,
     progress: Callable[[int, float], None] | None = None,
-) -> dict[str, Any]:
-    """Have `trials` trials of settings in this search, the first of them `config` itself; weights
-    that are zero in it stay so.
+) -> TuningResult:
+    """Try settings until there are `trials` trials, the first of them `config` itself.
 
-    A trial's score is the mean over folds of `score_fold`. Returns the best `score` (0 to 1), its
-    `settings`, how many `trials` there are, and how many `failed` since their training could not go
-    on. `progress(trials, best)` is called after each trial.
+    A trial's score is the mean over folds of `score_fold`. Weights that are zero in `config` stay
+    so. `progress(trials, best)` is called after each trial. Raises InputError for numbers that
+    cannot be, and TrainingError where no trial could be trained to its end.
     """
     try:
         import optuna
     except ImportError:
-        raise InputError('Searching needs Optuna: pip install "crystalgan[search]".') from None
+        raise InputError('Tuning needs Optuna: pip install "crystalgan[search]".') from None
     at_least_one(trials, "trials")
     at_least_one(processes, "processes")
     smallest = min(len(a), len(b))
@@ -74,16 +111,28 @@ def search(
             f" {smallest // 2}."
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder = study_folder(root / FOLDER, a, b, config, {"folds": folds, "judged": "as made"})
-    with saying(folder, "choose another with --runs", writing=True):
+    folder = study_folder(root / STUDY, a, b, config, {"folds": folds, "judged": "as made"})
+    with saying(folder, "choose another `root`", writing=True):
         folder.mkdir(parents=True, exist_ok=True)
     with _stored(folder / FILE):
-        return _searched(a, b, config, trials, folds, folder, processes, progress)
+        study = _study(folder, config)
+        with Pool(processes) as pool:
+            try:
+                _try(study, config, trials, partial(_score, pool, a, b, folds, folder), progress)
+            except BrokenProcessPool:
+                raise TrainingError(ENDED) from None
+        done = _ended(study)
+        scored = [trial for trial in done if trial.value is not None]
+        if not scored:
+            raise TrainingError(
+                f"{folder}: none of the {len(done)} trials could be trained to its end."
+            )
+        return TuningResult(study.best_value, study.best_params, len(done), len(done) - len(scored))
 
 
 @contextmanager
 def _stored(path: Path) -> Iterator[None]:
-    """Have what SQLite refuses below Optuna be an InputError."""
+    """Make an InputError of what SQLite refuses below Optuna."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -95,19 +144,11 @@ def _stored(path: Path) -> Iterator[None]:
             cause = getattr(cause, "orig", None) or cause.__cause__
         if cause is None:
             raise
-        raise InputError(refused(path, cause, "move it away and search again")) from None
+        raise InputError(refused(path, cause, "move it away and tune again")) from None
 
 
-def _searched(
-    a: BinaryClass,
-    b: BinaryClass,
-    config: Config,
-    trials: int,
-    folds: int,
-    folder: Path,
-    processes: int,
-    progress: Callable[[int, float], None] | None,
-) -> dict[str, Any]:
+def _study(folder: Path, config: Config) -> optuna.Study:
+    """Optuna's study in this folder, whose first trial is `config`."""
     import optuna
 
     study = optuna.create_study(
@@ -116,44 +157,45 @@ def _searched(
         direction="maximize",
         load_if_exists=True,
     )
-    study.sampler = optuna.samplers.TPESampler(
-        seed=(config.seed + len(study.trials)) % 2**32
-    )  # else a continued search repeats itself
+    # else a study that goes on would repeat itself
+    seed = (config.seed + len(study.trials)) % 2**32
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
     if not study.trials:
-        study.enqueue_trial({name: getattr(config, name) for name in searched(config)})
-    with ProcessPoolExecutor(processes, spawning(), one_thread) as pool:
+        study.enqueue_trial({name: getattr(config, name) for name in tuned(config)})
+    return study
 
-        def objective(trial: optuna.Trial) -> float:
-            tried = suggested(trial, config)
-            with TemporaryDirectory(dir=folder) as temporary:
-                one = partial(score_fold, a.cells(), b.cells(), tried, folds, Path(temporary))
-                return sum(pool.map(one, range(folds))) / folds
 
-        try:
-            while len(done := _ended(study)) < trials:
-                study.optimize(objective, n_trials=1, catch=(TrainingError,))
-                if progress:
-                    progress(len(done) + 1, _best(study))
-        except BrokenProcessPool:
-            raise TrainingError(ENDED) from None
-        except (KeyboardInterrupt, Interrupted):
-            end_children()  # else the pool would wait for them
-            raise
-    if not (scored := [trial for trial in done if trial.value is not None]):
-        raise TrainingError(
-            f"{folder}: none of the {len(done)} trials could be trained to its end."
+def _try(
+    study: optuna.Study,
+    config: Config,
+    trials: int,
+    score: Callable[[Config], float],
+    progress: Callable[[int, float], None] | None,
+) -> None:
+    """Add trials to a study until it has so many."""
+    while len(_ended(study)) < trials:
+        study.optimize(
+            lambda trial: score(suggested(trial, config)), n_trials=1, catch=(TrainingError,)
         )
-    return {
-        "score": study.best_value,
-        "settings": study.best_params,
-        "trials": len(done),
-        "failed": len(done) - len(scored),
-    }
+        if progress:
+            progress(len(_ended(study)), _best(study))
 
 
-def searched(config: Config) -> list[str]:
-    """The fields that are searched: every weight that is not zero, the learning rate, the sizes of
-    what there is."""
+def _score(
+    pool: Pool, a: BinaryClass, b: BinaryClass, folds: int, folder: Path, config: Config
+) -> float:
+    """The mean of `score_fold` over folds, which are trained at once; their runs are not kept."""
+    with TemporaryDirectory(dir=folder) as temporary:
+        one = partial(score_fold, a.cells(), b.cells(), config, folds, Path(temporary))
+        return sum(pool.map(one, range(folds))) / folds
+
+
+def tuned(config: Config) -> list[str]:
+    """The settings that are tuned: weights that are not zero, the learning rate, the sizes.
+
+    >>> tuned(Config())[-1]
+    'steps'
+    """
     weights = [
         one.name
         for one in fields(Config)
@@ -167,9 +209,9 @@ def searched(config: Config) -> list[str]:
 
 
 def suggested(trial: optuna.Trial, config: Config) -> Config:
-    """`config` with what a trial is to try."""
+    """`config` with the values that Optuna suggests for a trial."""
     values: dict[str, Any] = {}
-    for name in searched(config):
+    for name in tuned(config):
         if name in SIZES:
             lowest, highest, step = SIZES[name]
             values[name] = trial.suggest_int(name, lowest, highest, step=step)
@@ -181,10 +223,13 @@ def suggested(trial: optuna.Trial, config: Config) -> Config:
 
 
 def held_out(size: int, folds: int, fold: int) -> list[int]:
-    """The rows of a class of this size that a fold keeps from training; every row is held out in
-    one fold."""
+    """The rows of a class of this size that a fold keeps from training; each is held out once.
+
+    >>> sorted(held_out(4, 2, 0) + held_out(4, 2, 1))
+    [0, 1, 2, 3]
+    """
     rows = list(range(size))
-    random.Random(size).shuffle(rows)  # noqa: S311 - the same split wherever a search goes on
+    random.Random(size).shuffle(rows)  # noqa: S311 - the same split wherever tuning goes on
     return sorted(rows[fold::folds])
 
 
@@ -236,8 +281,3 @@ def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 def _best(study: optuna.Study) -> float:
     return max((trial.value for trial in _ended(study) if trial.value is not None), default=0.0)
-
-
-def as_words(settings: dict[str, Any]) -> str:
-    """Settings as `crystalgan train` takes them."""
-    return " ".join(f"--set {name}={value:.6g}" for name, value in settings.items())

@@ -19,6 +19,7 @@ from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
 from crystalgan import Config, generate, train
 from crystalgan.errors import InputError
+from crystalgan.progress import Progress, ProgressFile
 from crystalgan.runs.database import decide, get_row, load_candidate, open_database
 from crystalgan.runs.folder import SHIPPED, Run, list_runs
 from crystalgan.runs.zipped import known_folder
@@ -70,7 +71,7 @@ def open_page(monkeypatch, root, page="pair", **address):
 
 
 def without_shipped(monkeypatch, tmp_path):
-    monkeypatch.setattr("crystalgan.runs.SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr("crystalgan.runs.folder.SHIPPED", tmp_path / "nothing")
 
 
 def wait_for(done):
@@ -184,7 +185,7 @@ def test_several_runs_side_by_side_and_table2(monkeypatch, tmp_path, finished):
     app.run()
     assert app.dataframe[-1].value["paper"].tolist() == [0, 0, 4, 9]
     assert "1 seed of 1 + 1 epochs" in app.selectbox(key="table2").options[0]
-    assert any("crystalgan race" in text.value for text in app.caption)
+    assert any("crystalgan benchmark" in text.value for text in app.caption)
     counts = {
         "relaxed": 9,
         "converged": 8,
@@ -207,7 +208,7 @@ def test_several_runs_side_by_side_and_table2(monkeypatch, tmp_path, finished):
     (tmp_path / "race" / "some" / "race-2-1.json").write_text(json.dumps(result))
     app.run()
     assert app.dataframe[-1].value["hits_0.1"].tolist() == [4]
-    assert "2 CPU minutes" in app.selectbox(key="race").options[0]
+    assert "2 CPU minutes" in app.selectbox(key="benchmark").options[0]
     (tmp_path / "race" / "some" / "race-2-1.json").write_text("{}")
     app.run()
     assert any("race-2-1.json: damaged" in box.value for box in app.error)
@@ -464,17 +465,18 @@ def test_candidates_are_compared_with_ones_own_known_structures(monkeypatch, tmp
     assert cached.table(run)["new"].iloc[2]
 
 
+def say_progress(path, done, of, what):
+    ProgressFile(path).tell(Progress(done, of, what))
+
+
 def test_comparing_says_how_far_it_is(monkeypatch, tmp_path, finished):
     run = Run(copied(finished, tmp_path))
     worker = subprocess.Popen(["/bin/sh", "-c", "sleep 60", "novelty"])
     try:
         monkeypatch.setitem(work._processes(), str(run.folder / work.LOG), worker)
-        (run.folder / work.LOG).write_text("\rcompared: 0 [00:00, ?]")
         app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name)
         assert app.get("progress")[0].proto.text == "Reading what is known ..."
-        (run.folder / work.LOG).write_text(
-            "\rcompared:  20%|##  | 4/20 [00:00<00:01]\rcompared:  45%|### | 9/20 [00:01<00:01]"
-        )
+        say_progress(work.progress_of(run), 9, 20, "compared")
         app.run()
         bar = app.get("progress")[0].proto
         assert (bar.text, bar.value) == ("45%: 9 of 20 compared", 45)
@@ -895,9 +897,9 @@ def test_relaxing_says_how_far_it_is_and_what_went_wrong(monkeypatch, tmp_path):
     run = Run(tmp_path / "Pd-Ni-H_shipped")
     worker = subprocess.Popen(["/bin/sh", "-c", "read line; exit 2"], stdin=subprocess.PIPE)
     monkeypatch.setitem(work._processes(), str(run.folder / work.RELAX_LOG), worker)
-    (run.folder / work.RELAX_LOG).write_text(
-        "\rrelaxed:  25%|##  | 1/4 [00:11<00:33, 11.28s/, 1: converged]"
-    )
+    app.run()
+    assert app.get("progress")[0].proto.text == "Loading the potential ..."
+    say_progress(work.progress_of(run, work.RELAX_LOG), 1, 4, "relaxed")
     app.run()
     assert app.get("progress")[0].proto.text == "1 of 4 relaxed"
     worker.communicate(b"\n")

@@ -173,7 +173,9 @@ def test_every_command_has_help(crystalgan):
         "build-classes",
         "table2",
         "ablation",
-        "search",
+        "tune",
+        "benchmark",
+        "rediscover",
         "metrics",
     ):
         assert command in out

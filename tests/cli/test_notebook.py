@@ -47,11 +47,8 @@ def test_first_ternaries_runs(monkeypatch):
     ]
     losses, cell = figures
     assert {"geo1", "geo2", "discriminator A"} <= {trace["name"] for trace in losses["data"]}
-    assert {trace["name"] for trace in cell["data"] if trace["type"] == "mesh3d"} == {
-        "H",
-        "Pd",
-        "Ni",
-    }
+    atoms = [trace["name"] for trace in cell["data"] if trace.get("mode") == "markers"]
+    assert set(atoms) == {"H", "Pd", "Ni"}
     assert f"Pd-H: {len(load_class('Pd'))} cells" in printed
     assert any("'candidates': 100" in d.get("text/plain", "") for d in data)
     assert any("passed_learned" in d.get("text/html", "") for d in data)

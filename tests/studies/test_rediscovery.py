@@ -13,9 +13,9 @@ from monty.json import MontyEncoder
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.errors import InputError
-from crystalgan.studies.baselines import METHODS
-from crystalgan.studies.benchmark import field_of
+from crystalgan.studies.baselines import SOURCES
 from crystalgan.studies.rediscovery import impossible, known_ternaries, matched
+from crystalgan.studies.trials import RelaxedCell, Trial, task_of
 
 PEROVSKITE = (
     ["Pd", "Ni", "H", "H", "H"],
@@ -40,20 +40,20 @@ def atoms_of(c):
 def test_the_run_makes_cells_of_one_composition_and_says_where_it_cannot(
     small_run, palladium, nickel
 ):
-    field = field_of(small_run, palladium, nickel, (), 0)
-    wanted = field.compositions[0]
-    only = replace(field, compositions=(wanted,), only=True)
-    for method in METHODS:
+    task = task_of(small_run, palladium, nickel, (), 0)
+    wanted = task.compositions[0]
+    only = replace(task, compositions=(wanted,), only=True)
+    for method in SOURCES:
         if impossible(method, only, atoms_of(palladium), atoms_of(nickel)):
             continue
-        for structure in itertools.islice(filter(None, METHODS[method](only)), 5):
+        for structure in itertools.islice(filter(None, SOURCES[method](only)), 5):
             counts = Counter(site.specie.symbol for site in structure)
-            found = tuple(counts[symbol] for symbol in field.species)
+            found = tuple(counts[symbol] for symbol in task.species)
             assert any(tuple(k * n for n in found) == wanted for k in (1, 2, 3, 4))
             assert found == wanted or method == "pyxtal"
     assert impossible("crystalgan", only, atoms_of(palladium), atoms_of(nickel)) is None
     far = replace(only, compositions=((1, 1, 17),))
-    assert not list(METHODS["crystalgan"](far))
+    assert not list(SOURCES["crystalgan"](far))
     for method in ("crystalgan", "substitution"):
         assert "numbers of" in impossible(method, far, atoms_of(palladium), atoms_of(nickel))
 
@@ -64,24 +64,23 @@ def test_rank_counts_different_cells_of_lower_energy():
     close = target.copy().perturb(0.05, seed=0).apply_strain(0.02)
 
     def row(cell, energy, state="converged"):
-        return cell, cell, {"state": state, "energy_per_atom": energy}
+        return RelaxedCell(cell, cell, state, None if state == "failed" else energy)
 
-    found = matched(
-        target,
-        [
-            row(close, -3.0),
-            row(other, -4.0),
-            row(other.copy().apply_strain(0.01), -3.9),
-            row(target, -9, "failed"),
-        ],
+    rows = (
+        row(close, -3.0),
+        row(other, -4.0),
+        row(other.copy().apply_strain(0.01), -3.9),
+        row(target, -9, "failed"),
     )
-    assert (found["found"], found["rank"], found["relaxed"]) == (True, 2, 3)
-    assert 0 < found["rmsd"] < 0.1
-    assert matched(target, [row(other, -1.0)]) == {
+    found = matched(target, Trial(rows, 2.0))
+    assert (found.found, found.rank, found.relaxed, found.cpu_minutes) == (True, 2, 3, 2.0)
+    assert 0 < found.rmsd < 0.1
+    assert matched(target, Trial((row(other, -1.0),), 1.5)).as_dict() == {
         "relaxed": 1,
         "found": False,
         "rank": None,
         "rmsd": None,
+        "cpu_minutes": 1.5,
     }
 
 
@@ -107,7 +106,7 @@ def test_structures_that_cannot_be_asked_for_say_why(tmp_path):
 
 
 @pytest.mark.slow
-def test_rediscovery_in_a_shell(tmp_path):
+def test_rediscovery_in_a_shell(crystalgan, tmp_path):
     file = write(
         tmp_path / "known.json",
         perovskite(),
@@ -133,10 +132,7 @@ def test_rediscovery_in_a_shell(tmp_path):
     result = json.loads(done.stdout)
     assert result["asked"] == 1
     row, left_out = result["rows"]
-    assert set(row["methods"]) == set(METHODS)
+    assert set(row["methods"]) == set(SOURCES)
     assert row["methods"]["crystalgan"]["relaxed"] + row["methods"]["ase"]["relaxed"] > 0
     assert "two metals" in left_out["reason"]
-    again = subprocess.run(
-        [sys.executable, "-m", "crystalgan", *words], capture_output=True, text=True, check=False
-    )
-    assert json.loads(again.stdout) == result
+    assert json.loads(crystalgan(*words)[1]) == result

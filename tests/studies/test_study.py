@@ -1,12 +1,12 @@
-"""Table II, the ablation and the search with budgets of a few epochs: what is counted, shared, kept
-and refused."""
+"""Table II, ablation and tuning with budgets of a few epochs: what is counted, shared, kept and
+refused."""
 
 import json
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -19,15 +19,15 @@ from crystalgan.plot.studies import ablation_figure, table2_figure, validity_fig
 from crystalgan.runs.folder import Run, list_runs
 from crystalgan.runs.loading import load_model
 from crystalgan.runs.training import new_step2, train
-from crystalgan.studies import ablation as ablate
-from crystalgan.studies import stacks as study
-from crystalgan.studies import table2 as t2
+from crystalgan.studies import ablation as ablation_module
 from crystalgan.studies.ablation import ablation, differences, variants
-from crystalgan.studies.stacks import load_pair, mean_and_spread, study_folder
-from crystalgan.studies.table2 import as_text, count, paper_counts, results, table2, title
-from crystalgan.studies.tuning import held_out, search, suggested
+from crystalgan.studies.stacks import RESULT, load_pair, mean_and_spread, study_folder
+from crystalgan.studies.table2 import Table2Result, count, paper_counts, results, table2
+from crystalgan.studies.tuning import held_out, suggested, tune
 
-FEW = {"epochs1": 2, "epochs2": 2, "rule": "paper"}
+# without a pair potential, whose fit would take longer than all trainings
+NO_POTENTIAL = {"lambda_energy": 0, "prerelax": 0}
+FEW = {"epochs1": 2, "epochs2": 2, "rule": "paper"} | NO_POTENTIAL
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +53,32 @@ def test_counts_are_those_of_the_judge(studied):
     assert counted["good"] == sum(verdicts[:100]) == count(run, 100)["good"] > 0
     assert set(counted) == {"good", "good_1000"}
     assert counted["good_1000"] >= sum(verdicts)
-    assert result["samples"] == sum(len(cells) for cells in run.classes())
+    assert result.samples == sum(len(cells) for cells in run.classes())
 
 
 def test_every_method_is_counted_alike(studied):
     _, _, result = studied
-    assert list(result["methods"]) == ["gan", "discogan", "unconstrained", "crystalgan"]
+    assert list(result.methods) == ["gan", "discogan", "unconstrained", "crystalgan"]
     # they hold no ternary cells
-    assert result["methods"]["gan"]["per_1000"] == result["methods"]["discogan"]["per_1000"] == 0
-    refined = result["methods"]["crystalgan"]
-    assert 0 < refined["raw"] < refined["mean"] <= result["samples"]
-    for found in result["methods"].values():
-        assert (found["mean"], found["std"]) == pytest.approx(mean_and_spread(found["counts"]))
-        assert 0 <= found["per_1000"] <= 1000
-        assert len(found["counts"]) == 2
+    assert result.methods["gan"].per_1000 == result.methods["discogan"].per_1000 == 0
+    repaired = result.methods["crystalgan"]
+    assert 0 < repaired.raw < repaired.mean <= result.samples
+    for found in result.methods.values():
+        assert (found.mean, found.std) == pytest.approx(mean_and_spread(found.counts))
+        assert 0 <= found.per_1000 <= 1000
+        assert len(found.counts) == 2
+
+
+def test_a_result_shows_itself_and_is_read_from_its_file(studied):
+    _, folder, result = studied
+    assert repr(result) == f"<Table2Result {result.title}>"
+    assert "<td>discogan</td>" in result._repr_html_()
+    stored = json.loads((folder / "table2.json").read_text())
+    assert Table2Result.of(stored) == result
+    # as 0.1.0 named the settings
+    old = stored["config"] | {"refine": stored["config"]["repair"]}
+    del old["repair"]
+    assert Table2Result.of(stored | {"config": old}) == result
 
 
 def test_methods_share_one_step_1_that_is_their_own(studied, tmp_path, palladium, nickel):
@@ -97,8 +109,8 @@ def test_what_was_interrupted_goes_on_from_its_runs(studied, tmp_path):
     """One result is gone, and of the two runs of another method one has not been begun: the counts
     are the same."""
     root, folder, result = studied
-    (folder / "unconstrained" / study.RESULT).unlink()
-    (folder / "crystalgan" / study.RESULT).unlink()
+    (folder / "unconstrained" / RESULT).unlink()
+    (folder / "crystalgan" / RESULT).unlink()
     gone = list_runs(folder / "crystalgan")[0]
     gone.folder.rename(tmp_path / "gone")
     stamps = {
@@ -106,8 +118,8 @@ def test_what_was_interrupted_goes_on_from_its_runs(studied, tmp_path):
         for run in list_runs(folder / "unconstrained")
     }
     again = table2([load_pair("Pd-Ni")], Config(**FEW), 2, root)[0]
-    assert again["methods"]["unconstrained"] == result["methods"]["unconstrained"]
-    assert again["methods"]["crystalgan"] == result["methods"]["crystalgan"]
+    assert again.methods["unconstrained"] == result.methods["unconstrained"]
+    assert again.methods["crystalgan"] == result.methods["crystalgan"]
     assert stamps == {
         folder: (folder / "step2.safetensors").stat().st_mtime_ns for folder in stamps
     }
@@ -161,16 +173,17 @@ def test_the_papers_counts_belong_to_its_pairs():
 
 def test_text_and_figure_show_ours_and_the_papers(studied):
     _, _, result = studied
-    lines = as_text(result)
-    assert "2 seeds of 2 + 2 epochs, settings default" in lines[0]
-    assert "one's own" in title(result | {"config": result["config"] | {"width": 40}})
+    lines = result.lines()
+    assert "2 seeds of 2 + 2 epochs, settings of one's own" in lines[0]
+    assert "settings default" in replace(result, config=vars(Config())).title
+    assert "settings paper" in replace(result, config=vars(Config.paper())).title
     assert lines[1].split()[-1] == "paper"
     assert lines[5].split()[-1] == "9"
-    assert "not refined" in lines[6]
-    figure = table2_figure([result, result | {"pair": "Mg-Ni"}])
+    assert "not repaired" in lines[6]
+    figure = table2_figure([result, replace(result, pair="Mg-Ni")])
     by_name = {trace.name: list(trace.y) for trace in figure.data}
     assert by_name["paper"] == [0, 0, 4, 9]
-    assert by_name["ours"] == [found["mean"] for found in result["methods"].values()]
+    assert by_name["ours"] == [found.mean for found in result.methods.values()]
     assert sum(trace.name == "paper" for trace in figure.data) == 1  # Mg-Ni is not in the paper
 
 
@@ -203,30 +216,33 @@ def test_presets_differ_in_the_fields_that_an_ablation_varies():
 
 
 def test_ablation_measures_each_variant_and_tells_of_those_that_fail(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "CELLS", 20)
+    monkeypatch.setattr(ablation_module, "CELLS", 20)
+    monkeypatch.setattr(ablation_module, "MEASURED", 20)
     configs = {
         "default": Config(**FEW, best_of=1),
-        "as made": Config(**FEW, best_of=1, prerelax=0, repair=0),
+        "as made": Config(**FEW, best_of=1, repair=0),
         "too fast": Config.paper(
             epochs1=4, epochs2=30, learning_rate=1e25, geometric_loss="interval"
         ),
     }
     result = ablation(*load_pair("Pd-Ni"), configs, 2, tmp_path)
-    found = result["variants"]
-    assert list(found) == list(configs)
-    assert found["default"]["paper"] > found["as made"]["paper"] == found["as made"]["raw"]
-    assert found["default"]["raw"] == found["as made"]["raw"]
-    assert found["default"]["energy"] < found["as made"]["energy"]
-    assert "not finite" in found["too fast"]["error"]
-    assert "too fast" in ablate.as_text(result)[-1]
+    assert list(result.variants) == list(configs)
+    default, as_made, too_fast = result.variants.values()
+    assert default.mean["paper"] > as_made.mean["paper"] == as_made.mean["raw"]
+    assert default.mean["raw"] == as_made.mean["raw"]
+    assert default.mean["energy"] < as_made.mean["energy"]
+    assert "not finite" in too_fast.error
+    assert "too fast" in result.lines()[-1]
+    assert result.as_dict()["variants"]["too fast"] == {"error": too_fast.error}
+    assert result.table()["variant"].tolist() == list(configs)
     assert list(ablation_figure(result).data[0].y) == ["as made", "default"]
 
 
 @pytest.mark.slow
 def test_processes_find_what_one_finds(studied, tmp_path):
     (again,) = table2([load_pair("Pd-Ni")], Config(**FEW), 2, tmp_path, processes=2)
-    for method, found in studied[2]["methods"].items():
-        assert again["methods"][method]["mean"] == pytest.approx(found["mean"], abs=3)
+    for method, found in studied[2].methods.items():
+        assert again.methods[method].mean == pytest.approx(found.mean, abs=3)
 
 
 @pytest.mark.slow
@@ -239,7 +255,7 @@ def test_a_terminated_study_leaves_no_process_and_goes_on(tmp_path):
         "--seeds",
         "2",
         "--epochs",
-        "60",
+        "20",
         "--set",
         "checkpoint_every=5",
         "--runs",
@@ -272,7 +288,7 @@ def test_a_terminated_study_leaves_no_process_and_goes_on(tmp_path):
         lines = [(line["step"], line["epoch"]) for line in run.metrics()]
         # no epoch twice, whether taken over, resumed or trained at once
         assert lines == sorted(set(lines))
-        assert len(lines) == 60 * (1 + (run.config.method in ("unconstrained", "crystalgan")))
+        assert len(lines) == 20 * (1 + (run.config.method in ("unconstrained", "crystalgan")))
 
 
 def test_every_cell_is_held_out_once():
@@ -282,7 +298,7 @@ def test_every_cell_is_held_out_once():
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_search_leaves_alone_what_it_does_not_search():
+def test_tuning_leaves_alone_what_it_does_not_tune():
     optuna = pytest.importorskip("optuna")
     trial = optuna.trial.FixedTrial(
         dict.fromkeys(vars(Config()), 20) | {"learning_rate": 1e-3, "layers": 2}
@@ -294,18 +310,19 @@ def test_a_search_leaves_alone_what_it_does_not_search():
 
 
 @pytest.mark.slow
-def test_a_search_begins_with_the_settings_it_is_given_and_goes_on(tmp_path):
+def test_tuning_begins_with_the_settings_it_is_given_and_goes_on(tmp_path):
     pytest.importorskip("optuna")
     pair, seen = load_pair("Pd-Ni"), []
-    config = Config(epochs1=1, epochs2=1, width=40, repair=5)
-    first = search(*pair, config, 1, 2, tmp_path, 1, lambda *words: seen.append(words))
-    assert first["settings"]["width"] == 40
-    assert first["settings"]["lambda_geo1"] == config.lambda_geo1
-    assert 0 <= first["score"] <= 1
-    both = search(*pair, config, 2, 2, tmp_path, 1, lambda *words: seen.append(words))
+    config = Config(epochs1=1, epochs2=1, width=40, repair=5, **NO_POTENTIAL)
+    first = tune(*pair, config, 1, 2, tmp_path, 1, lambda *words: seen.append(words))
+    assert first.settings["width"] == 40
+    assert first.settings["lambda_geo1"] == config.lambda_geo1
+    assert 0 <= first.score <= 1
+    assert "--set width=40" in first.words
+    both = tune(*pair, config, 2, 2, tmp_path, 1, lambda *words: seen.append(words))
     assert [trials for trials, _ in seen] == [1, 2]
-    assert both["score"] >= first["score"]
-    assert search(*pair, config, 2, 2, tmp_path) == both
+    assert both.score >= first.score
+    assert tune(*pair, config, 2, 2, tmp_path) == both
     (left,) = tmp_path.glob("search/*")
     # the runs of a trial are not kept
     assert [path.name for path in left.iterdir()] == ["trials.db"]
@@ -313,7 +330,11 @@ def test_a_search_begins_with_the_settings_it_is_given_and_goes_on(tmp_path):
 
 def test_json_has_the_form_that_others_read(crystalgan, studied, tmp_path):
     root, _, _ = studied
+    settings = [
+        word for name, value in NO_POTENTIAL.items() for word in ("--set", f"{name}={value}")
+    ]
     words = ("table2", "--pairs", "Pd-Ni", "--seeds", 2, "--epochs", 2, "--jobs", 1, "--runs", root)
+    words += tuple(settings)
     code, out, _ = crystalgan(*words, "--out", tmp_path / "t.html", "--json")
     assert code == 0
     found = json.loads(out)
@@ -340,10 +361,11 @@ def test_metrics_of_a_run_in_words_and_json(crystalgan, small_run):
 def test_the_authors_files_are_one_pair(crystalgan, tmp_path):
     own = ("--a", AUTHORS_DATA / "PdH_dataset.mat", "--b", AUTHORS_DATA / "NiH_dataset.mat")
     words = ("--seeds", 1, "--epochs", 1, "--jobs", 1, "--runs", tmp_path, "--json")
+    words += ("--set", "lambda_energy=0", "--set", "prerelax=0")
     code, out, _ = crystalgan("table2", "Pd-Ni", *own, *words)
     assert code == 0
     assert list(json.loads(out)) == ["Pd-Ni"]
-    assert t2.results(tmp_path)[0]["samples"] == 70
+    assert results(tmp_path)[0].samples == 70
 
 
 @pytest.mark.parametrize(
@@ -362,10 +384,10 @@ def test_the_authors_files_are_one_pair(crystalgan, tmp_path):
         (("ablation", "--pair", "Pd-Pd"), "Pd"),
         (("ablation", "--seeds", 0), "0 seeds"),
         (("ablation", "--set", "wdith=3"), "wdith"),
-        (("search", "--trials", 0), "0 trials"),
+        (("tune", "--trials", 0), "0 trials"),
         (("search", "--jobs", 0), "0 processes"),
-        (("search", "--folds", 1), "1 folds"),
-        (("search", "--folds", 40), "40 folds"),
+        (("tune", "--folds", 1), "1 folds"),
+        (("tune", "--folds", 40), "40 folds"),
         (("metrics", "nowhere"), "nowhere"),
     ],
 )

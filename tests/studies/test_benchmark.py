@@ -1,4 +1,4 @@
-"""The race: every method makes what it is asked for, and is counted by the same rules."""
+"""The benchmark: every source makes what it is asked for, and is counted by the same rules."""
 
 import itertools
 import json
@@ -13,13 +13,22 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgan.errors import InputError
 from crystalgan.stability.hull import Phase, builtin_phases, diagram_of
-from crystalgan.studies.baselines import METHODS
-from crystalgan.studies.benchmark import counted, field_of, race, results, spend, ternary_types
+from crystalgan.studies.baselines import SOURCES
+from crystalgan.studies.benchmark import benchmark, results, summarise, ternary_types
+from crystalgan.studies.trials import (
+    RelaxedCell,
+    Trial,
+    TrialCounts,
+    TrialTask,
+    count_trial,
+    run_trial,
+    task_of,
+)
 
 
 @pytest.fixture(scope="module")
-def field(small_run, palladium, nickel):
-    return field_of(small_run, palladium, nickel, (), 0)
+def task(small_run, palladium, nickel):
+    return task_of(small_run, palladium, nickel, (), 0)
 
 
 def composition(structure, species):
@@ -27,34 +36,34 @@ def composition(structure, species):
     return tuple(counts[symbol] for symbol in species)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_makes_ternaries_of_the_runs_compositions(field, method):
-    made = list(itertools.islice(filter(None, METHODS[method](field)), 30))
-    again = list(itertools.islice(filter(None, METHODS[method](field)), 30))
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_makes_ternaries_of_the_runs_compositions(task, source):
+    made = list(itertools.islice(filter(None, SOURCES[source](task)), 12))
+    again = list(itertools.islice(filter(None, SOURCES[source](task)), 12))
     for structure, other in zip(made, again, strict=True):
-        counts = composition(structure, field.species)
+        counts = composition(structure, task.species)
         assert all(counts)
         # the primitive cell of a random one may be smaller
         repeats = [tuple(k * n for n in counts) for k in (1, 2, 3, 4)]
-        assert set(repeats) & set(field.compositions)
+        assert set(repeats) & set(task.compositions)
         distances = structure.distance_matrix[~np.eye(len(structure), dtype=bool)]
         # Å; PyXtal asks for half the covalent radii, 0.31 for H-H
-        assert method == "crystalgan" or distances.min() > 0.3
+        assert source == "crystalgan" or distances.min() > 0.3
         np.testing.assert_allclose(structure.distance_matrix, other.distance_matrix, atol=1e-9)
-    if method == "pyxtal":
+    if source == "pyxtal":
         assert all(structure.get_space_group_info(0.1)[1] > 1 for structure in made)
-    if method == "substitution":
+    if source == "substitution":
         assert all(
-            s.volume == pytest.approx(field.volume(composition(s, field.species))) for s in made
+            s.volume == pytest.approx(task.volume(composition(s, task.species))) for s in made
         )
 
 
-@pytest.mark.parametrize("method", ["crystalgan", "substitution"])
-def test_a_method_that_makes_nothing_ends_with_its_time(field, method):
-    nothing = replace(field, compositions=((1, 1, 17),), hosts=(), only=True)
-    rows, spent = spend(method, nothing, 0.001)
-    assert rows == []
-    assert spent < 0.1
+@pytest.mark.parametrize("source", ["crystalgan", "substitution"])
+def test_a_source_that_makes_nothing_ends_with_its_time(task, source):
+    nothing = replace(task, compositions=((1, 1, 17),), hosts=(), only=True)
+    trial = run_trial(TrialTask(source, nothing, 0.001))
+    assert trial.cells == ()
+    assert trial.cpu_minutes < 0.1
 
 
 def test_hits_are_new_unique_converged_ternaries_near_the_hull(small_run, palladium):
@@ -62,7 +71,7 @@ def test_hits_are_new_unique_converged_ternaries_near_the_hull(small_run, pallad
 
     def row(structure, above, state="converged"):
         energy = diagram.get_hull_energy_per_atom(structure.composition) + above
-        return structure, structure, {"state": state, "energy_per_atom": energy}
+        return RelaxedCell(structure, structure, state, None if state == "failed" else energy)
 
     one = Structure(
         Lattice.tetragonal(2.8, 7.4), ["Pd", "Ni", "H"], [[0, 0, 0], [0.5, 0.5, 0.5], [0, 0, 0.25]]
@@ -81,13 +90,28 @@ def test_hits_are_new_unique_converged_ternaries_near_the_hull(small_run, pallad
         row(binary, 0.0),
     ]
     phases = builtin_phases(small_run.species)
-    found = counted(small_run, phases, rows, 2.0)
-    assert [found[name] for name in ("relaxed", "converged", "unique", "new")] == [4, 4, 3, 2]
-    assert (found["hits_0.1"], found["hits_0.05"], found["cpu_minutes"]) == (2, 1, 2.0)
+    trial = Trial(tuple(rows), 2.0)
+    found = count_trial(trial, small_run, phases)
+    assert (found.relaxed, found.converged, found.unique, found.new) == (4, 4, 3, 2)
+    assert (found.hits, found.rate()) == ({0.1: 2, 0.05: 1}, 1.0)
+    assert TrialCounts.of(json.loads(json.dumps(found.as_dict()))) == found
     formulas = [cell.composition.reduced_formula for cell in (one, two)]
-    assert found["best"] == pytest.approx(dict(zip(formulas, (0.08, 0.04), strict=True)), abs=1e-6)
-    competing = counted(small_run, [*phases, Phase("NiPd CsCl", "NiPd", -20.0)], rows, 2.0)
-    assert (competing["new"], competing["hits_0.1"]) == (2, 0)
+    assert found.best == pytest.approx(dict(zip(formulas, (0.08, 0.04), strict=True)), abs=1e-6)
+    competing = count_trial(trial, small_run, [*phases, Phase("NiPd CsCl", "NiPd", -20.0)])
+    assert (competing.new, competing.hits[0.1]) == (2, 0)
+
+
+def test_trials_of_a_source_are_summed_and_the_lowest_energies_kept():
+    def counts(n, **best):
+        return TrialCounts(n, n, n, n, n, {0.1: n, 0.05: 0}, 2.0, best)
+
+    trials = [("ase", counts(1, PdH=0.2)), ("ase", counts(3, PdH=0.1, NiH=0.5))]
+    found = summarise([*trials, ("pyxtal", counts(5))])
+    assert list(found) == ["ase", "pyxtal"]
+    total = found["ase"].total
+    assert (total.relaxed, total.hits, total.cpu_minutes) == (4, {0.1: 4, 0.05: 0}, 4.0)
+    assert (total.rate(), total.best) == (1.0, {"PdH": 0.1, "NiH": 0.5})
+    assert found["ase"].by_seed == tuple(one for _, one in trials)
 
 
 def test_a_users_ternaries_take_the_two_metals(tmp_path):
@@ -107,9 +131,9 @@ def test_a_users_ternaries_take_the_two_metals(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_race_in_a_shell(tmp_path):
+def test_the_benchmark_in_a_shell(crystalgan, tmp_path):
     words = [
-        "race",
+        "benchmark",
         "Pd",
         "Ni",
         "--minutes",
@@ -133,19 +157,24 @@ def test_the_race_in_a_shell(tmp_path):
         assert found["relaxed"] >= found["hits_0.1"] >= found["hits_0.05"]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-0.01-0.json")}
     assert len(before) == 4
-    again = subprocess.run(
-        [sys.executable, "-m", "crystalgan", *words], capture_output=True, text=True, check=False
-    )
-    assert json.loads(again.stdout)["methods"] == result["methods"]
+    again = crystalgan("race", *words[1:])
+    assert "`crystalgan race` is `crystalgan benchmark` now" in again[2]
+    assert json.loads(again[1])["methods"] == result["methods"]
     assert before == {path: path.stat().st_mtime_ns for path in before}
     (kept,) = results(tmp_path)
-    assert kept["pair"] == "Pd-Ni"
+    assert kept.as_dict() == result
+    assert "Pd-Ni-H, 0.01 CPU minutes" in repr(kept)
+    assert "<td>pyxtal</td>" in kept._repr_html_()
+    old = tmp_path / "race" / "some"
+    old.mkdir(parents=True)
+    (old / "race-3-1.json").write_text(json.dumps(result | {"minutes": 3}))
+    assert [one.minutes for one in results(tmp_path)] == [3, 0.01]
     (compounds,) = tmp_path.rglob("compounds.json")
     assert "NiPd CsCl" in json.loads(compounds.read_text())
 
 
-def test_a_race_of_no_time_says_so(palladium, nickel, tmp_path):
+def test_a_benchmark_of_no_time_says_so(palladium, nickel, tmp_path):
     from crystalgan.config import Config
 
     with pytest.raises(InputError, match="more than none"):
-        race(palladium, nickel, Config(), tmp_path, minutes=0)
+        benchmark(palladium, nickel, Config(), tmp_path, minutes=0)
