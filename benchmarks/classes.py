@@ -1,5 +1,4 @@
-"""The built-in classes: how fast they load, and whether their cells are where CHGNet's minima are.
-Prints JSON.
+"""The built-in classes: how fast they load, and whether they are CHGNet's minima; as JSON.
 
 Cells at random are relaxed again, to 0.01 eV/Å; `--stretch 1.03` starts from 1.03 times their
 volume, and `--rattle` moves the atoms too, which shows how many of the types are saddle points.

@@ -1,5 +1,6 @@
-"""How long and how much memory a broken or hostile file costs the reader, as one JSON object:
-`python -m benchmarks.hostile`.
+"""Time and memory that a broken or hostile file costs the reader, as one JSON object.
+
+    python -m benchmarks.hostile
 
 Each case is read in a process of its own, forked when all imports are done; its peak is the highest
 resident memory that the kernel saw while `read_entries` ran, less what was resident before. A case
@@ -29,8 +30,10 @@ from crystalgan.errors import InputError
 
 @dataclass(frozen=True)
 class Case:
-    """A bad file beside good ones: `place` is "folder", "zip" or, where the whole zip is bad,
-    "whole"."""
+    """A bad file beside good ones.
+
+    `place` is "folder", "zip" or, where the whole zip is bad, "whole".
+    """
 
     name: str
     words: str

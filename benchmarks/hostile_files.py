@@ -1,5 +1,6 @@
-"""Broken and hostile POSCAR, CIF and extended XYZ files, and folders: name of the file -> words of
-the reason, contents or maker.
+"""Broken and hostile POSCAR, CIF and extended XYZ files, and folders.
+
+The name of each file stands with the words of the reason, and its contents or their maker.
 
 They are made when they are asked for, the same each time, and beside them lie good files that must
 still be read.
@@ -72,8 +73,7 @@ DAMAGED = {  # what a file says that is none of its format, or is cut
 
 
 def every_format(files: dict[str, bytes]) -> Cases:
-    """What can befall any file: nothing in it, cut, other bytes in it, too large, no file at
-    all."""
+    """What can befall any file: nothing in it, cut, other bytes, too large, no file at all."""
     cases: Cases = {}
     for ending, good in files.items():
         cases[f"empty.{ending}"] = (DAMAGED[ending], b"")

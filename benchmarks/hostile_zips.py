@@ -1,5 +1,4 @@
-"""Zips with one bad member among good ones, and zips of which nothing can be trusted; as in
-`hostile_files`."""
+"""Zips with one bad member among good ones, and zips of which nothing can be trusted."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ def members() -> dict[str, tuple[str, Member, Callable[[bytes], bytes]]]:
         return into
 
     def both(change: Callable[[bytearray, int, int], None]) -> Callable[[bytes], bytes]:
-        """Change the two headers of the last member: the one before its data and the one in the
-        directory."""
+        """Change both headers of the last member: before its data, and in the directory."""
 
         def changed(data: bytes) -> bytes:
             out = bytearray(data)

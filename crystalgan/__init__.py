@@ -20,12 +20,13 @@ lambda_1 ... lambda_6  the fields of `Config` that begin with `lambda_`
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from crystalgan.errors import InputError, Interrupted
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 try:
@@ -34,34 +35,78 @@ except RuntimeError:
     # No HOME, and a user whom the system does not know: ASE and others ask for it at each file.
     os.environ["HOME"] = "/nonexistent"  # as such users are given everywhere
 
-_PUBLIC = {
+# What a notebook needs: public name -> module. `__init__.pyi` says the same to type checkers.
+EXPORTED = {
+    # settings, runs
     "Config": "config",
-    "load_class": "data.classes",
-    "builtin_classes": "data.classes",
-    "fetch": "data.fetch",
-    "train": "runs.training",
-    "resume": "runs.training",
+    "Run": "api.run",
+    "open_run": "api.run",
     "load_model": "runs.loading",
-    "generate": "runs.candidates",
-    "compare_with_known": "runs.candidates",
-    "symmetrize": "runs.symmetrizing",
+    "list_runs": "api.run",
+    "shipped": "api.run",
+    "pack_run": "runs.run_zip",
+    "unpack_run": "api.run",
+    # cells
+    "BinaryClass": "data.classes",
+    "builtin_classes": "data.classes",
+    "load_class": "data.classes",
+    "examine": "data.doctor",
+    "fetch": "api.run",
+    # from two classes to candidates
+    "train": "api.run",
+    "resume": "api.run",
+    "train_step2": "api.run",
+    "generate": "api.run",
+    "compare_with_known": "api.run",
     "candidates_table": "runs.database",
     "load_candidate": "runs.database",
+    "decide": "runs.database",
+    "symmetrize": "runs.symmetrizing",
     "export": "stability.export",
-    "relax_candidates": "stability.relaxations",
-    "examine": "data.doctor",
+    "measure": "runs.metrics",
+    # one cell
+    "Rule": "crystal.rules",
+    "paper_rule": "crystal.rules",
+    "read_rule": "crystal.rules",
+    "first_distances": "crystal.describe",
+    "neighbours": "crystal.describe",
+    "powder_pattern": "crystal.describe",
+    "symmetry": "crystal.describe",
+    # stability
+    "relax_candidates": "api.run",
+    "hull": "api.run",
+    # studies
+    "table2": "api.studies",
+    "ablation": "api.studies",
+    "tune": "api.studies",
+    "benchmark": "api.studies",
+    "rediscover": "api.studies",
+    # figures
     "loss_figure": "plot.training",
     "distance_figure": "plot.classes",
     "structure_figure": "plot.structure",
+    "pattern_figure": "plot.classes",
+    "class_figure": "plot.classes",
+    "hull_figure": "plot.stability",
+    "storage_figure": "plot.stability",
+    "relaxation_figure": "plot.stability",
+    "table2_figure": "plot.studies",
+    "ablation_figure": "plot.studies",
+    "validity_figure": "plot.studies",
+    "benchmark_figure": "plot.studies",
 }
-__all__ = ["InputError", "Interrupted", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["InputError", "Interrupted", *EXPORTED]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public function when it is first asked for, so that `import crystalgan` stays
-    quick."""
-    if name not in _PUBLIC:
+    """Import a public name when it is first asked for, so that `import crystalgan` stays quick."""
+    if name not in EXPORTED:
         raise AttributeError(f"module 'crystalgan' has no attribute {name!r}")
-    from importlib import import_module
+    found = getattr(import_module(f"crystalgan.{EXPORTED[name]}"), name)
+    globals()[name] = found
+    return found
 
-    return getattr(import_module(f"crystalgan.{_PUBLIC[name]}"), name)
+
+def __dir__() -> list[str]:
+    """What there is, for completion."""
+    return sorted({*globals(), *EXPORTED})

@@ -65,9 +65,7 @@ def _run() -> None:
     try:
         _carry_out()
     except InputError as error:
-        from crystalgan.cli.common import in_options
-
-        _end(in_options(str(error)), 2)
+        _end(str(error), 2)
     except TrainingError as error:
         _end(str(error), 1)
     finally:  # what is wrong with stdout is to be said here, not by the interpreter on its way out
@@ -106,10 +104,12 @@ def _app() -> Any:
     """All commands. Imported here, so that an early Ctrl-C is a sentence too."""
     import typer
 
+    from crystalgan.cli import app as shell_app
     from crystalgan.cli import data as shell_data
     from crystalgan.cli import runs as shell_runs
     from crystalgan.cli import stability as shell_stability
     from crystalgan.cli import studies as shell_study
+    from crystalgan.cli import threads as shell_threads
 
     app = typer.Typer(
         name="crystalgan",
@@ -121,7 +121,9 @@ def _app() -> Any:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for part in (shell_data, shell_runs, shell_stability, shell_study):
+
+    app.callback()(shell_threads.options)
+    for part in (shell_app, shell_data, shell_runs, shell_stability, shell_study):
         app.add_typer(part.app)
     return app
 

@@ -42,8 +42,10 @@ def _weight(default: float, meaning: str, unit: str = "") -> Any:
 
 @dataclass(frozen=True)
 class Config:
-    """The default differs from `Config.paper()` only in the fields that `paper` names, so an
-    ablation can switch each alone.
+    """All settings of a run.
+
+    The default differs from `Config.paper()` only in the fields that `paper` names, so an ablation
+    can switch each alone.
 
     Every field's metadata say its `meaning`, its `unit`, and its `least` and `most` value.
     InputError names a setting that is none of these.

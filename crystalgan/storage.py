@@ -9,11 +9,13 @@ is not asked for: a run that was deleted stays deleted.
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from crystalgan.errors import InputError
@@ -25,6 +27,8 @@ DENIED = (errno.EACCES, errno.EPERM)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 COPY = "work on a copy of the run folder"
 AGAIN = "try again"
+RESTORE = "restore it, or train the pair again"
+MOST_JSON = 50_000_000  # bytes
 WORDS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota on this disk is used up",
@@ -170,6 +174,87 @@ def write_whole(path: Path, data: bytes | str, way_out: str = "give another path
 def hidden(path: Path) -> Path:
     """A name of its own beside `path`, for what is to become it."""
     return path.with_name(f".{uuid4().hex}")
+
+
+@contextmanager
+def hidden_folder(root: Path, way_out: str = "choose another with --runs") -> Iterator[Path]:
+    """A new folder below `root` under a hidden name, to be given its own (`appear`) once it is
+    complete; it is removed where that fails.
+    """
+    folder = hidden(root / "folder")
+    with saying(root, way_out, writing=True):
+        root.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def appear(partial: Path, target: Path) -> None:
+    """Give a complete, hidden file or folder its name; FileExistsError where something has it.
+
+    A file is linked, which no other process can do with the same name. Disks without hard links
+    and folders are looked at first: two processes at the same instant end with one of the two,
+    complete.
+    """
+    if not partial.is_dir():
+        try:
+            os.link(partial, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without hard links
+            pass
+        else:
+            partial.unlink()
+            return
+    if os.path.lexists(target):
+        raise FileExistsError(target)
+    try:
+        partial.rename(target)
+    except OSError as error:
+        if os.path.lexists(target):  # since
+            raise FileExistsError(target) from error
+        raise
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Replace a JSON file whole."""
+    write_whole(path, json.dumps(data, indent=1) + "\n", COPY)
+
+
+def read_json(path: Path, way_out: str = RESTORE) -> dict[str, Any]:
+    """A JSON object; InputError names a file that is missing, may not be read, or is damaged."""
+    try:
+        data = json.loads(read_regular(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; this is not a run folder, or it is damaged.") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: damaged ({error}); {way_out}.") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: damaged (no JSON object); {way_out}.")
+    return data
+
+
+def read_regular(path: Path, most: int = MOST_JSON) -> bytes:
+    """The bytes of a regular file; InputError for a pipe, a device, or one of more than `most`
+    bytes. A file that is not there is a FileNotFoundError."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path}: damaged (a device or a pipe, no file); move it away.")
+        if status.st_size > most:
+            raise InputError(
+                f"{path}: damaged ({status.st_size:,} bytes where {most:,} are the most); move it"
+                " away."
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(problem(error, path, COPY, writing=False)) from None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import streamlit as st
 
 from crystalgan.crystal.lattice import TOLERANCE
 from crystalgan.errors import InputError
-from crystalgan.runs.zipped import known_files, known_folder, pack_run
+from crystalgan.runs.run_zip import known_files, known_folder, pack_run
 from crystalgan.stability.vasp import FAMILY, FOLDER
 from ui import cached, state, work
 

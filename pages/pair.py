@@ -1,18 +1,21 @@
-"""Choose the two classes of binary compounds to learn from: built-in ones by their metals, or one's
-own cells."""
+"""Choose the two classes of binary compounds to learn from: built-in ones, or own cells."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from crystalgan.crystal.rules import paper_rule
 from crystalgan.errors import InputError
 from crystalgan.plot.classes import class_figure
+from crystalgan.runs.listing import list_runs
 from ui import cached, cell, components, state, work
 from ui.classes import SHARED, choose_class
 from ui.report import show_proposals, show_report
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
 
 
 def table_of_elements(a: str | None, b: str | None) -> None:
@@ -63,8 +66,9 @@ def show_distances() -> None:
     right.plotly_chart(class_figure(cells, SHARED), key="class_map", config={"displaylogo": False})
 
 
-# a container
-def choose_limits(place: Any, classes: list[tuple[str, str]]) -> dict[str, tuple[float, float]]:
+def choose_limits(
+    place: DeltaGenerator, classes: list[tuple[str, str]]
+) -> dict[str, tuple[float, float]]:
     """Limits d1 and d2 of the pairs: the paper's, or those that each class teaches by itself."""
     whose = place.segmented_control(
         "d1 and d2",
@@ -126,7 +130,7 @@ def show_doctor() -> None:
 
 def to_shipped_run() -> None:
     """The way to ternary cells that are there already."""
-    runs = work.open_runs(cached.runs_folder())[0]
+    runs = list_runs(cached.runs_folder())
     finished = [run for run in runs if cached.stamp(run)]
     if finished:
         run = finished[-1]

@@ -12,7 +12,8 @@ import streamlit as st
 from crystalgan.errors import InputError
 from crystalgan.plot.stability import hull_figure, storage_figure
 from crystalgan.potentials.registry import untrained
-from crystalgan.stability.hull import lacks_compounds, other_structures
+from crystalgan.stability.hull import lacks_compounds
+from crystalgan.stability.references import other_structures
 from ui import cached, relaxed, state, vet, work
 from ui.classes import FILE_TYPES
 
@@ -87,7 +88,7 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
                 " minutes."
             ),
         )
-        refine = st.selectbox(
+        tolerance = st.selectbox(
             "Look for a higher symmetry",
             [0.1, 0.3, None],
             format_func=lambda x: "no" if x is None else f"within {x} Å",
@@ -123,7 +124,7 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
                 POTENTIALS[potential],
                 *(["--references"] if references else []),
             ]
-            options += ["--raise-symmetry", str(refine)] if refine else []
+            options += ["--raise-symmetry", str(tolerance)] if tolerance else []
             with work.saying_errors():
                 if files:
                     path = work.keep_upload(files, cached.runs_folder())

@@ -8,8 +8,8 @@ import streamlit as st
 
 from crystalgan.errors import InputError
 from crystalgan.potentials.registry import untrained
-from crystalgan.runs.folder import start, stop
-from crystalgan.runs.zipped import unpack_run
+from crystalgan.runs.process import start, stop
+from crystalgan.runs.run_zip import unpack_run
 from ui import cached, components, settings, state, work
 from ui.classes import SHARED
 

@@ -112,7 +112,7 @@ def _parent_distances(
     folder: str, made: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     from crystalgan.crystal.describe import first_distances
-    from crystalgan.runs.zipped import class_structures
+    from crystalgan.runs.parents import class_structures
 
     run = Run.open(folder)
     a, b = class_structures(run)
@@ -275,21 +275,21 @@ def _measured(folder: str, changed: float) -> Measured:
 
 
 def archive(
-    folder: str, select_by: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian"
+    folder: str, select: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian"
 ) -> bytes:
     """The zip that `export` writes, as bytes."""
     from crystalgan.stability.export import export
 
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "candidates.zip"
-        export(folder, path, select_by, None, file_format, cell, smearing)
+        export(folder, path, select, None, file_format, cell, smearing)
         return path.read_bytes()
 
 
 @st.cache_resource(show_spinner=False)
 def prepare(root: str) -> str:
     """Put the shipped runs below `root`, once; returns what hinders, in words."""
-    from crystalgan.runs.folder import copy_shipped
+    from crystalgan.runs.listing import copy_shipped
 
     try:
         copy_shipped(root)
@@ -331,7 +331,7 @@ def relaxed_stamp(run: Run) -> float:
 def _stability(
     folder: str, potential: str, changed: float
 ) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:
-    from crystalgan.stability.hull import stability_of
+    from crystalgan.stability.table import stability_of
 
     return stability_of(Run.open(folder), potential)
 

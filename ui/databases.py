@@ -1,5 +1,7 @@
-"""Cells from databases, asked for in a process of its own. A visitor chooses among known names: no
-other host is ever asked."""
+"""Cells from databases, asked for in a process of its own.
+
+A visitor chooses among known names: no other host is ever asked.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,11 @@ TITLES = {
 
 @st.cache_data(show_spinner=False)
 def names(extra: str) -> list[str]:
-    """Short names of the databases to choose from, the well-known first; the server's own, `extra`,
-    before them."""
-    from crystalgan.data.optimade import short_names
+    """Short names of the databases to choose from, the well-known first.
+
+    The server's own, `extra`, stands before them.
+    """
+    from crystalgan.data.providers import short_names
 
     return [
         *([extra] if extra else []),
@@ -72,8 +76,10 @@ def choose(key: str) -> tuple[str, str]:
 
 
 def fetch(elements: Sequence[str], source: str, key: str, refresh: bool) -> dict[str, Any]:
-    """What `crystalgan fetch --json` says, the elements in this order, and the cells as `data`;
-    shows its progress."""
+    """The answer of `crystalgan fetch --json`, with the elements and the cells as `data`.
+
+    It shows its progress.
+    """
     title = TITLES.get(source, source)
     bar = st.progress(0.0, f"Asking {title} ...")
 

@@ -1,5 +1,7 @@
-"""Known structures that candidates are compared with: the built-in classes, one's own files, a
-database's answer."""
+"""Known structures that a run's candidates are compared with.
+
+They are the built-in classes, one's own files and the answers of databases.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import streamlit as st
 from crystalgan.errors import InputError
 from crystalgan.runs.database import compared_with, identity
 from crystalgan.runs.folder import Run
-from crystalgan.runs.zipped import known_folder
+from crystalgan.runs.run_zip import known_folder
 from ui import cached, databases, work
 from ui.classes import FILE_TYPES
 
@@ -73,14 +75,19 @@ def _noted(run: Run) -> dict[str, Any] | None:
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
-# the cache's key
-def _compared_with(folder: str, known_as: str, changed: float) -> dict[str, Any] | None:  # noqa: ARG001
+def _compared_with(
+    folder: str,
+    known_as: str,  # noqa: ARG001 - part of the cache's key
+    changed: float,  # noqa: ARG001
+) -> dict[str, Any] | None:
     return compared_with(Run.open(folder))
 
 
 def ternaries(run: Run) -> int | None:
-    """How many known ternaries the run's candidates were compared with; None where that was not
-    noted and there may be some."""
+    """How many known ternaries the run's candidates were compared with.
+
+    None where that was not noted and there may be some.
+    """
     noted = _noted(run)
     if noted is not None:
         return int(noted.get("ternary", 0))
@@ -88,8 +95,7 @@ def ternaries(run: Run) -> int | None:
 
 
 def novelty(run: Run) -> str:
-    """What it means that a candidate of this run matches nothing, in words: the built-in cells are
-    all binaries."""
+    """What it means that a candidate matches nothing: the built-in cells are all binaries."""
     known, system = ternaries(run), "-".join([*run.species[1:], run.species[0]])
     if known == 0:
         return f"Not compared with known ternaries of {system} yet; it matches none of the binaries"
@@ -140,8 +146,7 @@ def fetch(run: Run, source: str, key: str) -> None:
 
 
 def start(run: Run, files: list[tuple[str, bytes]]) -> None:
-    """Keep known structures with the run, if any can be read, and compare its candidates with
-    them."""
+    """Keep known structures with the run, if any can be read, and compare its candidates."""
     from crystalgan.data.readers import read_entries
 
     good, bad = [], []

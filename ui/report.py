@@ -1,5 +1,4 @@
-"""What the data doctor says of a class, in a chemist's words, and the cleaned copy that one may
-take instead."""
+"""The data doctor's report on a class, and the cleaned copy that one may take instead."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -9,6 +10,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from crystalgan.errors import InputError
+from crystalgan.runs.listing import find_runs
 from ui import cached, work
 
 if TYPE_CHECKING:
@@ -260,8 +262,21 @@ def show_run(name: str) -> None:
 
 
 def open_runs() -> list[Run]:
-    """The runs that can be opened; a sentence for each that cannot."""
-    runs, problems = work.open_runs(cached.runs_folder())
-    for problem in problems:
-        st.warning(f"A run folder is left out. {work.in_app(problem)}")
-    return runs
+    """The runs that can be opened; one warning says which folders cannot, and why."""
+    found = find_runs(cached.runs_folder())
+    if found.broken:
+        _warn_of([work.in_app(one.sentence) for one in found.broken])
+    return list(found.runs)
+
+
+def _warn_of(sentences: list[str]) -> None:
+    """Say how many run folders cannot be opened, and why. A stranger's words among the sentences
+    are no links or pictures."""
+    first, *others = [re.sub(r"([\[\]<`$])", r"\\\1", text) for text in sentences]
+    if not others:
+        st.warning(f"1 folder in runs/ cannot be opened. {first}")
+        return
+    st.warning(f"{len(sentences)} folders in runs/ cannot be opened. {first}")
+    with st.expander("What is wrong with the others"):
+        for sentence in others:
+            st.caption(sentence)

@@ -21,13 +21,14 @@ import streamlit as st
 
 from crystalgan.errors import InputError
 from crystalgan.progress import VARIABLE, Progress, read_progress
-from crystalgan.runs.folder import Run, hidden_folder, list_runs
-from crystalgan.runs.zipped import known_folder
+from crystalgan.runs.run_zip import known_folder
+from crystalgan.storage import appear, hidden_folder, saying, write_whole
 from crystalgan.storage import problem as refused
-from crystalgan.storage import saying, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from crystalgan.runs.folder import Run
 
 LOG, RELAX_LOG = "generate.log", "relax.log"  # what the two kinds of work on candidates say
 PROGRESS = "progress.json"
@@ -64,23 +65,6 @@ def in_app(words: object) -> str:
     for folder in {str(root.resolve()), str(root.absolute())}:
         text = text.replace(f"{folder}/", "")
     return FOLDERS.sub("", OWN_FOLDERS.sub("", text))
-
-
-def open_runs(root: Path) -> tuple[list[Run], list[str]]:
-    """The runs that can be opened, the newest first, and one sentence for each that cannot."""
-    good, problems = [], []
-    for found in list_runs(root) if root.is_dir() else []:
-        if found.folder.name.startswith("."):
-            continue
-        try:
-            run = Run.open(found.folder)
-            _ = run.species, run.status()
-        except InputError as error:
-            if (found.folder / "config.json").exists():  # else it is being deleted just now
-                problems.append(str(error))
-        else:
-            good.append(run)
-    return good, problems
 
 
 def is_training(state: dict[str, Any]) -> bool:
@@ -227,7 +211,7 @@ def keep(files: Sequence[tuple[str, bytes]], root: Path) -> Path:
         with _kept_in(folder), hidden_folder(folder.parent, "set CRYSTALGAN_RUNS") as partial:
             _write(files, partial)
             with suppress(OSError):  # another session was quicker
-                partial.rename(folder)
+                appear(partial, folder)
     return folder if len(files) > 1 else next(folder.iterdir())
 
 

@@ -1,5 +1,7 @@
-"""Commands over classes of cells: list, check, fetch and build them. Each is a few lines over the
-core."""
+"""Commands over classes of cells: list, check, fetch and build them.
+
+Each is a few lines over the core.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,10 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """The data doctor: what was read or left out, duplicates, distances, volumes, prototypes, and
-    what it would leave out."""
+    """Examine a class: the data doctor's report, and what it would leave out.
+
+    It says what was read or left out, duplicates, distances, volumes and prototypes.
+    """
     from crystalgan.data import doctor
     from crystalgan.storage import check_target, write_whole
 
@@ -70,60 +74,20 @@ def check(
         if cleaned
         else doctor.examine(path, metal, shared)
     )
-    if figure and report["cells"]:
+    if figure and report.findings:
         from crystalgan.plot.classes import distance_figure
 
-        name = f"{report['metal']}-{shared}"
-        limits = report["limits"]["learned"] or report["limits"]["paper"]
-        drawn = distance_figure({name: report["distances"]}, list(report["distances"]), limits)
+        found = report.findings
+        series = {f"{report.metal}-{shared}": found.distances}
+        limits = found.limits["learned"] or found.limits["paper"]
+        drawn = distance_figure(series, list(found.distances), limits)
         write_whole(figure, drawn.to_html(include_plotlyjs=True), "give another path with --figure")
-    show(report, _diagnosis(report, shared), as_json)
-    if not report["cells"]:
+    show(report.as_dict(), report.lines(), as_json)
+    if not report.cells:
         raise InputError(
             f"{path}: holds no cell that can be used; mend what is listed above or give another"
             " path."
         )
-
-
-def _diagnosis(report: dict[str, Any], shared: str) -> list[str]:
-    """The report of the data doctor in words."""
-    lines = [f"{report['path']}: {report['cells']} cells of {report['metal']}-{shared}"]
-    lines += [f"note      {words}" for words in report.get("warnings", [])]
-    lines += [f"left out  {x['where']}: {x['reason']}" for x in report["left_out"]]
-    lines += [f"note      {x['where']}: {x['remark']}" for x in report["remarks"]]
-    if not report["cells"]:
-        return lines
-    lines += [
-        f"shortest  {pair} {x['distance']:.3f} Å in {x['where']}"
-        for pair, x in report["shortest"].items()
-    ]
-    lines += [
-        "volume    {lowest:.2f} to {highest:.2f} Å³ per atom, median {median:.2f}".format(
-            **report["volume"]
-        )
-    ]
-    for rule, limits in report["limits"].items():
-        lines += [
-            f"limits    {rule}: "
-            + ", ".join(f"{pair} {d1:.2f}-{d2:.2f} Å" for pair, (d1, d2) in limits.items())
-        ]
-    lines += [
-        (
-            f"rule      {report['keep_paper_rule']} of {report['cells']} keep the rule paper: H-H"
-            " and metal-metal within 1.8-3.0 Å"
-        ),
-        (
-            f"types     {len(report['prototypes'])} cells recognised:"
-            f" {', '.join(sorted(set(report['prototypes'].values())))}"
-        ),
-    ]
-    if report["oxidation"]:
-        lines += [
-            "note      no common oxidation states balance "
-            + ", ".join(report["oxidation"])
-            + " (nothing odd in a metallic hydride)"
-        ]
-    return lines + [f"proposed  leave out {x['where']}: {x['why']}" for x in report["proposals"]]
 
 
 @app.command("data-card")
@@ -141,14 +105,13 @@ def data_card(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check the built-in classes against experiment, DFT and the hydrides that are known; the data
-    card's figures."""
-    from crystalgan.studies import datacard
+    """Check the built-in classes against experiment, DFT and known hydrides: the data card."""
+    from crystalgan.studies import datacard, datacard_text
 
-    report = datacard.report(dft or [])
+    card = datacard.report(dft or [])
     if write:
-        print(f"written: {datacard.write(report)}", file=sys.stderr)
-    show(report, [datacard.markdown(report)], as_json)
+        print(f"written: {datacard_text.write(card)}", file=sys.stderr)
+    show(card.as_dict(), [datacard_text.markdown(card)], as_json)
 
 
 @app.command()
@@ -183,8 +146,10 @@ def fetch(
     max_atoms: Annotated[int, typer.Option(min=1, help="Larger cells are left out.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """Fetch all structures of exactly these elements from a database; prints the file, for `train
-    --a FILE`."""
+    """Fetch all structures of exactly these elements from a database.
+
+    Prints the file, for `train --a FILE`.
+    """
     from crystalgan.data import fetch as sources
     from crystalgan.storage import check_target, write_whole
 
@@ -198,11 +163,9 @@ def fetch(
         write_whole(out, fetched.path.read_bytes(), "give another path with --out")
     for x in fetched.left_out:
         print(f"left out: {x}", file=sys.stderr)
-    result = asdict(fetched) | {"path": str(out or fetched.path)}
-    of = (
-        f"of {fetched.system} from {fetched.provider},"
-        f" {fetched.retrieved}{' (from the cache)' if fetched.cached else ''}"
-    )
+    result = fetched.as_dict() | {"path": str(out or fetched.path)}
+    cached = " (from the cache)" if fetched.cached else ""
+    of = f"of {fetched.system} from {fetched.provider}, {fetched.retrieved}{cached}"
     lines = [
         f"{fetched.structures} structures {of}",
         f"{len(fetched.left_out)} left out",
@@ -233,8 +196,7 @@ def build_classes(
     ] = Path("build/classes"),
     as_json: Json = False,
 ) -> None:
-    """Relax the prototypes of metal hydrides for these metals with CHGNet and write them as
-    classes."""
+    """Relax the prototypes of metal hydrides with CHGNet and write them as classes."""
     from crystalgan.potentials.registry import untrained
     from crystalgan.studies import builtin as build
 
@@ -242,8 +204,10 @@ def build_classes(
     warn(untrained("CHGNet", metals), warnings)
     kept = "finished cells are kept; the same command goes on with the rest."
     with bar("cells", kept=lambda: kept) as shown:
-        counts = build.build_classes(metals, out, work, jobs, shown.to)
+        classes = build.build_classes(metals, out, work, jobs, shown.to)
     lines = [
-        f"{metal}: {c['kept']} cells kept, {c['dropped']} left out" for metal, c in counts.items()
+        f"{metal}: {built.kept} cells kept, {built.dropped} left out"
+        for metal, built in classes.items()
     ]
-    show({"classes": counts} | warnings, lines, as_json)
+    data = {metal: asdict(built) for metal, built in classes.items()}
+    show({"classes": data} | warnings, lines, as_json)

@@ -6,13 +6,23 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from crystalgan.cli.common import Bar, Json, RunFolder, bar, config_of, keeping, path_of, show, warn
+from crystalgan.cli.common import (
+    Bar,
+    Json,
+    RunFolder,
+    bar,
+    config_of,
+    keeping,
+    naming_options,
+    path_of,
+    show,
+    warn,
+)
 from crystalgan.errors import Interrupted
 
 app = typer.Typer()
@@ -150,7 +160,6 @@ def generate(
 ) -> None:
     """Make candidates, judge them, find duplicates and symmetry; they go into the run's
     candidates.db."""
-    from crystalgan.data import known as matching
     from crystalgan.runs import candidates
 
     with bar("candidates", n, kept=lambda: _made(run_folder, seed)) as shown:
@@ -161,7 +170,7 @@ def generate(
     lines = [
         f"{counts.candidates} candidates from {counts.drawn} draws; {counts.unique} are unique",
         f"{counts.new} of them match no known structure",
-        *matching.in_words(counts.known),
+        *(counts.known.lines() if counts.known else ()),
         f"{counts.ternary} of them hold all three elements",
         *(f"{k} of them keep the rule {name}" for name, k in counts.passed.items()),
         *(
@@ -169,20 +178,19 @@ def generate(
             for name, k in counts.passed_before_repair.items()
         ),
     ]
-    show(asdict(counts), lines, as_json)
+    show(counts.as_dict(), lines, as_json)
 
 
 @app.command()
 def novelty(run_folder: RunFolder, known: KnownFiles = None, as_json: Json = False) -> None:
     """Compare a run's candidates with known structures again, after some were added; a match says
     which."""
-    from crystalgan.data import known as matching
     from crystalgan.runs import candidates
 
     with bar("compared", kept=lambda: AS_THEY_WERE) as shown:
         counts = candidates.compare_with_known(run_folder, known or [], shown.to)
     lines = [f"{counts.new} of {counts.candidates} candidates match no known structure"]
-    show(asdict(counts), lines + matching.in_words(counts.known), as_json)
+    show(counts.as_dict(), lines + counts.known.lines(), as_json)
 
 
 @app.command()
@@ -197,18 +205,18 @@ def symmetrize(
 ) -> None:
     """Add the symmetrized cell of a candidate, each atom on its site, as a candidate of its own;
     the candidate stays as it is."""
-    from crystalgan.data import known as matching
+    from crystalgan.data.known import known_structures
     from crystalgan.runs import symmetrizing
     from crystalgan.runs.folder import Run
 
     with keeping(lambda: AS_THEY_WERE):
         run = Run.open(run_folder)
-        compared = matching.known_structures(run.species, known or [])
+        compared = known_structures(run.species, known or [])
         new = symmetrizing.symmetrize(run, number, tolerance, compared)
     lines = [f"candidate {new} is the symmetrized cell of candidate {number} at {tolerance} Å"]
     show(
-        {"candidate": new, "known": compared.report()},
-        lines + matching.in_words(compared.report()),
+        {"candidate": new, "known": compared.report().as_dict()},
+        lines + compared.report().lines(),
         as_json,
     )
 
@@ -252,7 +260,8 @@ def export(
     """Write selected candidates into a zip, one file each, with candidates.csv."""
     from crystalgan.stability import export as archive
 
-    count = archive.export(run_folder, out, select, rule, file_format, cell, smearing)
+    with naming_options():
+        count = archive.export(run_folder, out, select, rule, file_format, cell, smearing)
     show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
 
 
@@ -271,7 +280,7 @@ def _train_with_bar(run: Any) -> None:
     from crystalgan.errors import Stopped
     from crystalgan.runs import training
     from crystalgan.runs.fitting import untrained_warning
-    from crystalgan.runs.folder import stop
+    from crystalgan.runs.process import stop
 
     warn(untrained_warning(run))
     asked: list[int] = []

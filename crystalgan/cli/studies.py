@@ -289,7 +289,7 @@ def rediscover(
 def _say_new_name(context: typer.Context, name: str) -> None:
     """Say on stderr what a command is called now that was given by its old name."""
     if context.info_name != name:
-        renamed(str(context.info_name), name)
+        renamed(f"crystalgan {context.info_name}", f"crystalgan {name}")
 
 
 def _need_baselines() -> None:

@@ -28,14 +28,18 @@ BETWEEN = r"[,/|&:;+\s()\[\]{}-]+"  # what stands between the elements of a shar
 
 
 def element(name: str) -> str:
-    """The element that a type symbol names; D and T stay what they are. `Unreadable` for what is
-    none or a shared site."""
+    """The element that a type symbol names; D and T stay what they are.
+
+    Raises `Unreadable` for what is none or a shared site.
+
+    >>> element("Pd2+"), element("NI")
+    ('Pd', 'Ni')
+    """
     return elements([name])[0]
 
 
 def elements(names: Sequence[str], formula: str | None = None, labels: bool = False) -> list[str]:
-    """The element of each of the type symbols of a cell; `labels` says that they are the labels of
-    sites instead.
+    """The element of each of the type symbols of a cell, or of the labels of its sites (`labels`).
 
     Two capitals that are an element are it: `NI` is nickel. As the label of a site, though, `HF1`
     may also be the hydrogen at F; then `formula` decides, or the element H on its own beside it, as
@@ -50,8 +54,13 @@ def elements(names: Sequence[str], formula: str | None = None, labels: bool = Fa
 
 
 def named(formula: str | None) -> frozenset[str] | None:
-    """The elements of a formula, D and T as H; None where it is missing, none, or in capitals that
-    can be read in two ways."""
+    """The elements of a formula, D and T as H.
+
+    None where it is missing, none, or in capitals that can be read in two ways.
+
+    >>> sorted(named("Pd4 H2"))
+    ['H', 'Pd']
+    """
     words = re.findall("[A-Za-z]+", formula or "")
     symbols = [symbol for word in words for symbol in re.findall("[A-Z][a-z]*|[a-z]+", word)]
     shouted = not any(c.islower() for word in words for c in word) and any(
@@ -63,8 +72,10 @@ def named(formula: str | None) -> frozenset[str] | None:
 
 
 def _element(name: str, formula: frozenset[str] | None, alone: set[str], label: bool) -> str:
-    """The element of one name; `alone` holds those of one letter that the list names without
-    another letter."""
+    """The element of one name.
+
+    `alone` holds the elements of one letter that the list names without another letter.
+    """
     letters = _letters(name)
     shown = repr(name[:MAX_NAME])
     check_site(name)
@@ -110,8 +121,10 @@ def _element(name: str, formula: frozenset[str] | None, alone: set[str], label: 
 
 
 def _doubtful(letters: str, alone: set[str], label: bool) -> bool:
-    """Whether two capitals that are an element may be the label of another: `HO1` beside O, and
-    `HF1` where no H is."""
+    """Whether two capitals that are an element may be the label of another.
+
+    Such are `HO1` beside O, and `HF1` where no H is.
+    """
     second = letters[1].upper()
     return label and (
         (second in alone and second not in ISOTOPES)
@@ -140,8 +153,10 @@ def _readings(letters: str) -> tuple[list[str], dict[str, frozenset[str]]]:
 
 
 def _spelt(letters: str, shouted: bool) -> frozenset[str]:
-    """The elements that letters can be spelt of, as `Ni` and `H` of `NiH`; none where something is
-    left over."""
+    """The elements that letters can be spelt of, as `Ni` and `H` of `NiH`.
+
+    None where something is left over.
+    """
     flags = re.IGNORECASE if shouted else re.NOFLAG
     if not re.fullmatch(f"({_either()})+", letters, flags):
         return frozenset()
@@ -149,8 +164,7 @@ def _spelt(letters: str, shouted: bool) -> frozenset[str]:
 
 
 def check_site(name: str) -> None:
-    """Refuse the name of a site that several elements share, or that is filled in part:
-    `Unreadable`."""
+    """Raise `Unreadable` for a site that several elements share, or that is filled in part."""
     shown = repr(name[:MAX_NAME])
     if len(name) > MAX_NAME:
         raise Unreadable(f"holds {shown}, which is no element")

@@ -1,5 +1,4 @@
-"""Cells from databases, kept on disk as extended XYZ: classes to learn from, and known structures
-to compare with.
+"""Cells from databases, kept on disk as extended XYZ: to learn from, or to compare with.
 
 A chemical system is a set of elements, and a structure belongs to it when it holds all of them and
 no other. Nothing that comes is dropped silently: what cannot be used is counted with its reason.
@@ -10,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from crystalgan.data.optimade import Record, Unusable, ask, base_url, plain
-from crystalgan.data.readers import LeftOut, cell_problem
+from crystalgan.data.asking import Record, Unusable, plain
+from crystalgan.data.cell_checks import cell_problem
+from crystalgan.data.providers import ask, base_url
+from crystalgan.data.readers import LeftOut
 from crystalgan.errors import InputError
+from crystalgan.resources import cache_folder
 from crystalgan.storage import saying, write_whole
 
 if TYPE_CHECKING:
@@ -27,13 +29,13 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from crystalgan.data.optimade import Progress
+    from crystalgan.data.asking import Progress
 
 ELSEWHERE = "choose another place with --cache"
 MAX_ATOMS = 100  # in one cell
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fetched:
     """What a provider gave for one chemical system; `load_class` reads the file at `path`."""
 
@@ -47,6 +49,18 @@ class Fetched:
     left_out: tuple[LeftOut, ...]
     cached: bool = False  # taken from the disk
 
+    def __repr__(self) -> str:
+        left_out = f", {len(self.left_out)} left out" if self.left_out else ""
+        return f"{self.structures} structures of {self.system} from {self.provider}{left_out}"
+
+    def _repr_html_(self) -> str:
+        about = f"{self!r}; licence {self.licence}; {self.retrieved}; file {self.path}"
+        return escape(about)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return asdict(self) | {"path": str(self.path)}
+
 
 def fetch(
     elements: Sequence[str],
@@ -57,15 +71,17 @@ def fetch(
     api_key: str | None = None,
     progress: Progress | None = None,
 ) -> Fetched:
-    """All structures of exactly these elements, as one extended XYZ file in the cache
-    (`cache_folder` unless given).
+    """Fetch all structures of exactly these elements into one extended XYZ file in the cache.
 
     `source` is the short name (`mp`, `oqmd`, `alexandria`, `cod`, ...) or the base URL of an
     OPTIMADE provider, or `mp-api` for the Materials Project's own service, which takes `api_key` or
-    the environment variable MP_API_KEY. A second call answers from the cache without network;
-    `refresh` asks anew. `progress` hears how many structures came and how many were announced.
-    InputError when the provider cannot be reached or gives no usable answer; the cache is then as
-    it was.
+    the environment variable MP_API_KEY. `cache` is a folder, `cache_folder()` unless given; a
+    second call answers from it without network, and `refresh` asks anew. `progress` hears how many
+    structures came and how many were announced. Raises InputError when the provider cannot be
+    reached or gives no usable answer; the cache is then as it was.
+
+    >>> fetch(["Pd", "H"], "oqmd")  # doctest: +SKIP
+    12 structures of H-Pd from OQMD, 2 left out
     """
     symbols, url = _sorted_symbols(elements), base_url(source)
     place = f"{urlsplit(url).hostname}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
@@ -87,8 +103,9 @@ def fetch(
             "id": f"{answer.prefix}:{record.identifier}",
             "provider": answer.provider,
             "licence": record.licence,
+            "url": record.url,
+            "retrieved": retrieved,
         }
-        about |= {"url": record.url, "retrieved": retrieved}
         atoms.info = {key: plain(value) for key, value in about.items()}
         images.append(atoms)
     if answer.announced is not None and answer.announced > len(answer.records):
@@ -107,12 +124,6 @@ def fetch(
     )
     _into_cache(fetched, images)
     return fetched
-
-
-def cache_folder() -> Path:
-    """Where answers are kept unless told otherwise: `crystalgan` in the user's cache folder
-    (XDG_CACHE_HOME or ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
 
 
 def _sorted_symbols(elements: Sequence[str]) -> list[str]:
@@ -155,8 +166,7 @@ def _from_cache(path: Path) -> Fetched | None:
 
 
 def _into_cache(fetched: Fetched, images: list[Atoms]) -> None:
-    """Write the structures, then beside them what is known of them, with a checksum that binds the
-    two."""
+    """Write the structures, then what is known of them, with a checksum that binds the two."""
     from ase.io import write
 
     text = io.StringIO()

@@ -1,5 +1,6 @@
-"""The files of a folder, of a zip or of one path: found, measured and only then read. Nothing is
-ever unpacked to disk.
+"""The files of a folder, of a zip or of one path: found, measured and only then read.
+
+Nothing is ever unpacked to disk.
 
 Whoever packed a file may have meant harm: every size is checked before memory is taken for it, and
 a file that leads elsewhere or is damaged or is no regular file says so without keeping the others
@@ -45,11 +46,10 @@ class Unreadable(Exception):  # noqa: N818 - becomes a LeftOut
 
 
 def files(path: Path, limit: Limit) -> Found:
-    """Places, names and contents of all files that `limit` knows in a folder or a zip, or of the
-    one file.
+    """Places, names and contents of the files that `limit` knows in a folder, a zip or one path.
 
-    What a name says is wrong comes as `Unreadable` when its contents are asked for; InputError
-    where nothing can be trusted.
+    The function of a file's contents raises `Unreadable` for what its name says is wrong. Raises
+    InputError where nothing can be trusted.
     """
     if path.is_dir():
         yield from _folder(path, limit)
@@ -162,16 +162,12 @@ def _astray(link: Path, root: Path) -> str:
     return "" if inside else "is a link that leads out of the folder; put the file itself there"
 
 
-def _zip(path: Path, limit: Limit) -> Found:
-    damaged = f"{path}: not a zip file, or cut short or damaged; pack it again."
-    try:
-        data = _read(path, MAX_ZIP_BYTES)
-    except Unreadable as error:
-        raise InputError(f"{path}: {error}.") from None
+def open_zip(data: bytes, where: str, what: str = "class") -> zipfile.ZipFile:
+    """The zip that these bytes are; InputError where they are none, or hold too many files."""
     if data.count(CENTRAL_ENTRY) > MAX_FILES:  # counted before a directory of them is made
-        raise InputError(f"{path}: holds more than {MAX_FILES} files, too many for one class.")
+        raise InputError(f"{where}: holds more than {MAX_FILES} files, too many for one {what}.")
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
+        return zipfile.ZipFile(io.BytesIO(data))
     except (
         zipfile.BadZipFile,
         NotImplementedError,
@@ -180,7 +176,17 @@ def _zip(path: Path, limit: Limit) -> Found:
         EOFError,
         struct.error,
     ):
-        raise InputError(damaged) from None
+        raise InputError(
+            f"{where}: not a zip file, or cut short or damaged; pack it again."
+        ) from None
+
+
+def _zip(path: Path, limit: Limit) -> Found:
+    try:
+        data = _read(path, MAX_ZIP_BYTES)
+    except Unreadable as error:
+        raise InputError(f"{path}: {error}.") from None
+    archive = open_zip(data, str(path))
     # It stays open, in memory, as long as somebody holds the contents of a member.
     members = [
         (PurePosixPath(member.filename.replace("\\", "/")), member) for member in archive.infolist()
@@ -216,10 +222,17 @@ def _member(
 ) -> bytes:
     if _climbs(inside):
         raise Unreadable("has a path that leads out of the archive")
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise Unreadable("is a link; put the file itself into the zip")
     if inside.suffix.lower() == ".zip":
         raise Unreadable("is a zip in a zip; unpack it first")
+    data = unpacked(archive, member, most)
+    return _gunzipped(data, most) if inside.suffix.lower() == ".gz" else data
+
+
+def unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+    """The contents of a member of a zip; `Unreadable` for a link, for what is encrypted, damaged or
+    packed by another method than deflate, and for more than `most` bytes."""
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise Unreadable("is a link; put the file itself into the zip")
     if member.flag_bits & 1:
         raise Unreadable("is encrypted; pack it again without a password")
     # the others unpack more than they are asked for
@@ -242,4 +255,4 @@ def _member(
         raise Unreadable("is damaged in the zip; pack it again") from None
     if len(data) != member.file_size:
         raise Unreadable("is damaged in the zip: its size is not the one announced; pack it again")
-    return _gunzipped(data, most) if inside.suffix.lower() == ".gz" else data
+    return data

@@ -1,5 +1,4 @@
-"""Structure types: prototypes of hydrides, elements and compounds of two metals, from facts in the
-assets."""
+"""Structure types of hydrides, elements and compounds of two metals, from the assets."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-
+# Å; shorter is on the way to molecular hydrogen, or hydrogen inside a metal atom
+MIN_H_H, MIN_M_H = 1.5, 1.3
 # larger types would more than double the tensors of every class for one cell
 MAX_ATOMS_PER_KIND = 18
 # eV/atom; of two cells as close as this the more symmetric one is the type that is known
@@ -25,10 +25,10 @@ ELEMENTS = "elements.extxyz"
 
 @dataclass(frozen=True)
 class Prototype:
-    """A structure type: space group, lattice ratios and angles (degrees), occupied sites by kind of
-    atom.
+    """A structure type: space group, lattice ratios and angles (degrees), and occupied sites.
 
-    M is a metal and H the shared element; A and B are the metals of a compound of two.
+    Sites are by kind of atom: M is a metal and H the shared element; A and B are the metals of a
+    compound of two.
     """
 
     name: str
@@ -60,27 +60,32 @@ class Prototype:
         structure = Structure.from_spacegroup(
             self.spacegroup, lattice, species, [x for _, x in self.sites]
         )
-        volumes = {
+        volumes = {  # cm³/mol -> Å³
             elements[k]: 2.5 if k == "H" else float(Element(elements[k]).molar_volume) / 0.602214
             for k, _ in self.sites
         }
-        # cm³/mol -> Å³
-        return primitive(
-            structure.scale_lattice(sum(volumes[site.specie.symbol] for site in structure))
-        )
+        volume = sum(volumes[site.specie.symbol] for site in structure)
+        return primitive(structure.scale_lattice(volume))
 
 
 def load_prototypes(path: Path | None = None) -> list[Prototype]:
-    """The structure types of hydrides in `assets/prototypes.json`."""
-    return [
-        _prototype(row)
-        for row in json.loads((path or resource("assets/prototypes.json")).read_text())
-    ]
+    """The structure types of hydrides in `assets/prototypes.json`.
+
+    >>> load_prototypes()[0].name
+    'M4H_tI10'
+    """
+    rows = json.loads((path or resource("assets/prototypes.json")).read_text())
+    return [_prototype(row) for row in rows]
 
 
 def element_types(symbol: str) -> list[Prototype]:
-    """The structure types to try for an element: fcc, bcc, hcp and its own for a metal, molecular
-    crystals for H."""
+    """The structure types to try for an element.
+
+    These are fcc, bcc, hcp and its own for a metal, and molecular crystals for H.
+
+    >>> [p.name for p in element_types("H")]
+    ['H2_hcp', 'H2_Pa-3']
+    """
     rows = json.loads(resource("assets/elements.json").read_text())
     return [
         _prototype(row)
@@ -90,8 +95,10 @@ def element_types(symbol: str) -> list[Prototype]:
 
 
 def compounds_of(one: str, other: str) -> dict[str, Structure]:
-    """Compounds of two metals by name, `LaNi5 CaCu5`: the types of `assets/intermetallics.json`,
-    each metal on each site."""
+    """Compounds of two metals by name, such as `LaNi5 CaCu5`.
+
+    These are the types of `assets/intermetallics.json`, each metal on each site.
+    """
     out = {}
     for row in json.loads(resource("assets/intermetallics.json").read_text()):
         for a, b in [(one, other), (other, one)][: 1 + row["both"]]:

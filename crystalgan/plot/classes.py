@@ -41,11 +41,16 @@ def distance_figure(
     limits: dict[str, tuple[float, float]],
     marked: dict[str, list[float]] | None = None,
 ) -> go.Figure:
-    """Histograms of first-neighbour distances, one panel a pair: share of each series (%), d1 and
-    d2 as dashed lines.
+    """Histograms of first-neighbour distances, one panel a pair of elements.
+
+    Share of each series (%), d1 and d2 as dashed lines.
 
     `series`: name -> pair -> distances (Å); `marked`: the distances of one cell, as marks below the
     bars.
+
+    >>> figure = distance_figure({"mine": {"H-Pd": [1.8, 1.9]}}, ["H-Pd"], {"H-Pd": (1.6, 2.2)})
+    >>> {trace.name for trace in figure.data}
+    {'mine'}
     """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
@@ -138,8 +143,15 @@ def _histogram(distances: list[float]) -> tuple[list[float], list[float]]:
 
 
 def pattern_figure(patterns: dict[str, tuple[np.ndarray, np.ndarray, list[str]]]) -> go.Figure:
-    """Simulated powder patterns as sticks, each below the other's name; hovering gives the Miller
-    indices."""
+    """Simulated powder patterns as sticks, each below the other's name.
+
+    `patterns`: name -> angles (2 theta), intensities and Miller indices, which hovering gives.
+
+    >>> from crystalgan import load_candidate, powder_pattern, shipped
+    >>> figure = pattern_figure({"1": powder_pattern(load_candidate(shipped(), 1))})
+    >>> figure.data[0].name
+    '1'
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -183,8 +195,14 @@ def pattern_figure(patterns: dict[str, tuple[np.ndarray, np.ndarray, list[str]]]
 
 
 def class_figure(classes: dict[str, list[tuple[float, float, str]]], shared: str) -> go.Figure:
-    """Cells of classes: how many shared atoms there are for each metal atom, against the volume of
-    a metal atom (Å³)."""
+    """Cells of classes: shared atoms a metal atom, against the volume of a metal atom (Å³).
+
+    `classes`: name -> volume, ratio and words of each cell.
+
+    >>> figure = class_figure({"Pd": [(14.7, 1.0, "rocksalt"), (15.6, 2.0, "fluorite")]}, "H")
+    >>> list(figure.data[0].x)
+    [14.7, 15.6]
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()

@@ -32,11 +32,12 @@ def place(composition: Composition, species: Sequence[str]) -> tuple[float, floa
 def hull_figure(
     diagram: PhaseDiagram, table: pd.DataFrame, species: Sequence[str], current: int | None
 ) -> go.Figure:
-    """The convex hull seen from above: stable phases and the lines between them, candidates by
-    their energy above it.
+    """The convex hull seen from above: stable phases, lines between them, and candidates.
 
-    `table` is that of `stability.table_of`; `customdata` of a candidate's point begins with its id,
-    a ring is the current one.
+    `table` is that of `stability.table.table_of`; `customdata` of a candidate's point begins with
+    its id, a ring is the current one.
+
+    >>> hull_figure(diagram, hull("runs/my_run"), ("H", "Pd", "Ni"), None)  # doctest: +SKIP
     """
     import plotly.graph_objects as go
     from pymatgen.core import Composition
@@ -138,8 +139,13 @@ def hull_figure(
 
 
 def relaxation_figure(energies: Sequence[float], step: int) -> go.Figure:
-    """Energy per atom along a relaxation against where it ended, meV, and the step that is
-    shown."""
+    """Energy along a relaxation against where it ended (meV/atom); the step shown is marked.
+
+    `energies`: of each step, eV/atom.
+
+    >>> relaxation_figure([-3.0, -3.1, -3.12], step=1).data[0].type
+    'scatter'
+    """
     import plotly.graph_objects as go
 
     last = [1000 * (energy - energies[-1]) for energy in energies]
@@ -167,8 +173,12 @@ def relaxation_figure(energies: Sequence[float], step: int) -> go.Figure:
 
 
 def storage_figure(table: pd.DataFrame, current: int | None) -> go.Figure:
-    """Capacity (wt%) against the enthalpy of release (kJ/mol H2) of candidates and known hydrides,
-    with the targets as lines."""
+    """Hydrogen capacity (wt%) against the enthalpy of release (kJ/mol H2).
+
+    Candidates and known hydrides; targets are lines. `table` is that of `stability.table_of`.
+
+    >>> storage_figure(hull("runs/my_run"), None)  # doctest: +SKIP
+    """
     import plotly.graph_objects as go
 
     shown = table[table["enthalpy"].notna()]

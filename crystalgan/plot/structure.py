@@ -20,6 +20,11 @@ def structure_figure(structure: Structure, cutoffs: dict[str, float] | None = No
     `cutoffs`: longest bond of a pair in Å, named like "H-Pd" (`describe.default_cutoffs` by
     default: metals with non-metals up to 1.2 times the shortest distance of their pair). Hovering
     gives the name and the fractional coordinates of an atom, and the length of a bond.
+
+    >>> from crystalgan import load_candidate, shipped
+    >>> figure = structure_figure(load_candidate(shipped(), 1))
+    >>> {"H", "Pd", "Ni"} <= {trace.name for trace in figure.data}
+    True
     """
     import plotly.graph_objects as go
 

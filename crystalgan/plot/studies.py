@@ -39,6 +39,8 @@ def table2_figure(results: Sequence[Table2Result]) -> go.Figure:
     """Good cells by method, one panel a pair: ours with the spread over seeds, and the paper's.
 
     A method that repairs its cells has a second bar, of its cells before that.
+
+    >>> table2_figure(table2([("Pd", "Ni")], seeds=2))  # doctest: +SKIP
     """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
@@ -105,7 +107,10 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def ablation_figure(result: AblationResult) -> go.Figure:
-    """Cells of 1,000 that keep each rule, for each variant that could be trained."""
+    """Cells of 1,000 that keep each rule, for each variant that could be trained.
+
+    >>> ablation_figure(ablation("Pd", "Ni", seeds=1))  # doctest: +SKIP
+    """
     import plotly.graph_objects as go
 
     found = {name: one for name, one in reversed(result.variants.items()) if not one.error}
@@ -149,6 +154,11 @@ def validity_figure(measured: Mapping[str, Mapping[str, float | None]]) -> go.Fi
     """Shares (%) of runs' candidates that keep each rule and are unique.
 
     `measured`: the name of each run -> what `metrics.measure` gives.
+
+    >>> from crystalgan import measure, open_run, shipped
+    >>> figure = validity_figure({"shipped": measure(open_run(shipped()))})
+    >>> figure.data[0].type
+    'bar'
     """
     import plotly.graph_objects as go
 
@@ -173,7 +183,10 @@ def validity_figure(measured: Mapping[str, Mapping[str, float | None]]) -> go.Fi
 
 
 def benchmark_figure(results: Sequence[BenchmarkResult]) -> go.Figure:
-    """Hits a CPU minute by source of candidates, one panel a result."""
+    """Hits a CPU minute by source of candidates, one panel a result.
+
+    >>> benchmark_figure([benchmark("Pd", "Ni", minutes=1)])  # doctest: +SKIP
+    """
     from plotly.subplots import make_subplots
 
     figure = make_subplots(

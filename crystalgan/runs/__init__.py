@@ -1,7 +1,10 @@
 """Runs: a training and what came out of it, in a folder that explains itself.
 
-Read `folder` first, then `training`, which fills it (`checkpoint`, `fitting`). `loading` reads a
-trained run into a `Model`; `candidates` samples, checks (`checking`) and stores new cells, and
-`symmetrizing` adds symmetrized ones. `database` reads candidates and writes decisions, `metrics`
-says what they are worth.
+To be read in this order: `folder` (the run folder as a value), `schema` and `arrays` (what each of
+its files must hold before it is believed), `training` with `fitting` and `checkpoint` (the loop,
+and its exact continuation), `process` (a training that outlives the app), `loading` (a trained run
+as a `Model`), `candidates` with `checking` and `symmetrizing` (sample, check, store), `filedb` (an
+ASE database that several processes share), `database` and `table` (read candidates, decide on
+them), `parents` and `metrics` (where they come from, what they are worth), `listing` (the runs of
+one folder, and what is wrong with the others), `run_zip` and `database_copy` (a run as a file).
 """

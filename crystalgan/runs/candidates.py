@@ -7,7 +7,7 @@ of the same crystal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.config import check_seed
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from crystalgan.data.known import Known
+    from crystalgan.data.known import Compared, KnownStructures
 
     Progress = Callable[[int, int], None]
 
@@ -57,7 +57,11 @@ class Generated:
     new: int
     ternary: int  # hold all three elements
     drawn: int  # cells that were drawn for them
-    known: dict[str, Any] = field(default_factory=dict)  # `Known.report`
+    known: Compared | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts for JSON."""
+        return asdict(self) | {"known": self.known.as_dict() if self.known else None}
 
     def __repr__(self) -> str:
         passed = ", ".join(f"{count} keep {name}" for name, count in self.passed.items())
@@ -80,17 +84,21 @@ class Generated:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Novelty:
     """How many candidates match no known structure, and what they were compared with."""
 
     candidates: int
     new: int
-    known: dict[str, Any]  # `Known.report`
+    known: Compared
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts for JSON."""
+        return asdict(self) | {"known": self.known.as_dict()}
 
     def __repr__(self) -> str:
         return (
-            f"Compared({self.new} of {self.candidates} candidates match none of"
-            f" {self.known['structures']} known structures)"
+            f"Novelty({self.new} of {self.candidates} candidates match none of"
+            f" {self.known.structures} known structures)"
         )
 
     def _repr_html_(self) -> str:
@@ -98,8 +106,8 @@ class Compared:
             {
                 "candidates": self.candidates,
                 "new": self.new,
-                "known structures": self.known["structures"],
-                "known ternaries": self.known["ternary"],
+                "known structures": self.known.structures,
+                "known ternaries": self.known.ternary,
             }
         )
 
@@ -137,14 +145,14 @@ def generate(
         )
     with run.hold("generate"), timed(run):
         reference = known_structures(run.species, known)
-        _note_compared(run, n, seed, reference.report())
+        _note_compared(run, n, seed, reference.report().as_dict())
         _extend(run, n, seed, reference, progress)
     return summary(run, n, seed, reference.report())
 
 
 def compare_with_known(
     run: Run | Path | str, known: Sequence[Path | str] = (), progress: Progress | None = None
-) -> Compared:
+) -> Novelty:
     """Say again of every candidate of a run whether it is new, for known structures that were added
     later.
 
@@ -159,9 +167,9 @@ def compare_with_known(
             if progress:
                 progress(len(matches), len(rows))
         note_matches(run, matches)
-        note_compared(run, reference.report())
+        note_compared(run, reference.report().as_dict())
     new = sum(match is None for match in matches.values())
-    return Compared(len(matches), new, reference.report())
+    return Novelty(len(matches), new, reference.report())
 
 
 def _note_compared(run: Run, n: int, seed: int, report: dict[str, Any]) -> None:
@@ -176,7 +184,7 @@ def _note_compared(run: Run, n: int, seed: int, report: dict[str, Any]) -> None:
         )
 
 
-def summary(run: Run, n: int, seed: int, known: dict[str, Any]) -> Generated:
+def summary(run: Run, n: int, seed: int, known: Compared) -> Generated:
     """The counts over the first `n` candidates of a seed."""
     rows = _rows(run, seed, f"number<{n}")
     return Generated(
@@ -197,7 +205,7 @@ def _rows(run: Run, seed: int, condition: str | None = None) -> list[Any]:
     return [row for row in found if row.seed == seed]
 
 
-def _extend(run: Run, n: int, seed: int, known: Known, progress: Progress | None) -> None:
+def _extend(run: Run, n: int, seed: int, known: KnownStructures, progress: Progress | None) -> None:
     """Sample, check and store candidates until there are `n` of this seed."""
     there = _rows(run, seed)
     if len(there) >= n:

@@ -36,16 +36,15 @@ def save_checkpoint(runs: Sequence[Run], learner: Learner, epoch: int, seconds: 
 
 
 def load_checkpoint(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
-    """Epoch and seconds of the checkpoint of this stage, loaded into place; (0, 0) where a run of
-    the stack has none.
+    """Load the checkpoint of this stage into place and return its epoch and seconds.
 
-    InputError where one is not of these networks.
+    Both are 0 where a run of the stack has none. Raises InputError for a file of other networks.
     """
     try:
-        return _load(runs, learner)
+        return _loaded(runs, learner)
+    except InputError:
+        raise
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         reason = str(error).splitlines()[-1].strip()[:100]
         raise InputError(
             f"{runs[0].folder / CHECKPOINT}: does not fit this run ({reason}); delete this file and"
@@ -53,7 +52,7 @@ def load_checkpoint(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
         ) from None
 
 
-def _load(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
+def _loaded(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
     stage = learner.stage.number
     found = [run.load(CHECKPOINT) for run in runs if (run.folder / CHECKPOINT).exists()]
     headers = [header for _, header in found]

@@ -3,16 +3,16 @@ the app reads it at once."""
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError
 from crystalgan.runs.filedb import RunDatabase
 from crystalgan.runs.folder import Run
+from crystalgan.runs.table import passed_key as passed_key  # noqa: PLC0414 - part of this module
+from crystalgan.runs.table import refreshed
 from crystalgan.storage import locked
 
 if TYPE_CHECKING:
@@ -24,22 +24,13 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 DECISIONS = ("undecided", "kept", "rejected")
-READ = (
-    "SELECT mtime, id, numbers, natoms, volume, key_value_pairs, data FROM systems WHERE mtime >= ?"
-    " ORDER BY id"
-)
 VET_LOCK, LOCK_SECONDS = ".vet.lock", 20
 LARGEST_ID = 2**63 - 1  # that SQLite can hold
 
 
-def passed_key(rule: str) -> str:
-    """The column of the database that says whether a candidate keeps the rule of this name."""
-    return "passed_" + re.sub(r"\W", "_", rule)
-
-
 def rule_names(run: Run) -> list[str]:
     """The names of the rules that every candidate of a run is judged by."""
-    return list(dict.fromkeys(("paper", "learned", run.rule.name)))
+    return run.rule_names()
 
 
 def open_database(
@@ -74,7 +65,7 @@ def timed(run: Run) -> Iterator[None]:
 
 
 def compared_with(run: Run) -> dict[str, Any] | None:
-    """What a run's candidates were compared with (`matching.Known.report`); None where that was not
+    """What a run's candidates were compared with (`known.Compared`); None where that was not
     noted, as in old runs."""
     if not (run.folder / "candidates.db").exists():
         return None
@@ -127,57 +118,42 @@ def load_candidate(run: Run | Path | str, number: int) -> Structure:
 def candidates_table(run: Run | Path | str) -> pd.DataFrame:
     """All candidates of a run, one row each: formula, symmetry, verdicts, duplicates, shortest
     distances (Å), decision."""
-    import pandas as pd
-
-    return refreshed_table(run if isinstance(run, Run) else Run.open(run), pd.DataFrame(), 0.0)[0]
+    return (run if isinstance(run, Run) else Run.open(run)).candidates()
 
 
 def refreshed_table(run: Run, old: pd.DataFrame, since: float) -> tuple[pd.DataFrame, float]:
     """`old` with the rows that changed after `since` read again, and the time (ASE's) of the last
     change."""
-    import pandas as pd
-
-    database = open_database(run)
-    try:
-        changed = database.rows(READ, (since,))
-        new = pd.DataFrame([_as_row(*values) for _, *values in changed])
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(database.damaged(error)) from None
-    last = max((mtime for mtime, *_ in changed), default=since)
-    if new.empty or old.empty:
-        return (old if new.empty else new), last
-    kept = old[~old["id"].isin(new["id"])]
-    return pd.concat([kept, new]).sort_values("id", ignore_index=True), last
+    return refreshed(open_database(run), rule_names(run), old, since)
 
 
-def _as_row(
-    number: int, numbers: bytes, atoms: int, volume: float, pairs: str, data: bytes
-) -> dict[str, Any]:
-    """A row of the table, from the columns as ASE writes them: an `AtomsRow` of each would take ten
-    times as long."""
-    details = json.loads(data[int.from_bytes(data[:8], "little") :])
-    columns = {"id": number, "formula": _formula(numbers), "atoms": atoms, "volume": volume / atoms}
-    columns |= json.loads(pairs) | {
-        f"shortest {pair}": d for pair, d in details["shortest"].items()
-    }
-    return columns | {"note": details["note"], "matches": details.get("matches", "")}
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a candidate's history: what the chemist decided and noted, when (ISO 8601), what
+    of it was new ("decision", "note" or both), and the act that it was; empty where it is not
+    known."""
 
+    decision: str
+    note: str
+    time: str = ""
+    what: str = "decision and note"
+    by: str = ""
 
-@lru_cache(maxsize=10_000)
-def _formula(numbers: bytes) -> str:
-    import numpy as np
-    from ase.symbols import Symbols
-
-    return str(Symbols(np.frombuffer(numbers, "<i4")).get_chemical_formula("metal"))
+    @classmethod
+    def all_of(cls, row: AtomsRow) -> list[Entry]:
+        """The history of a row, the oldest first."""
+        names = [one.name for one in fields(cls)]
+        return [
+            cls(**{name: entry[name] for name in names if name in entry})
+            for entry in row.data.get("history", [])
+        ]
 
 
 class ChangedMeanwhileError(InputError):
     """Somebody has changed a candidate since it was looked at, so nothing was written; `entry` says
     what is there now."""
 
-    def __init__(self, number: int, entry: dict[str, Any]) -> None:
+    def __init__(self, number: int, entry: Entry) -> None:
         super().__init__(f"Candidate {number} was changed by somebody else; look at it again.")
         self.number, self.entry = number, entry
 
@@ -235,16 +211,13 @@ def take_back(
     """
     with _vetting(run) as database:
         row = _row(run, database, number)
-        names = [entry.get("by", "") for entry in row.data.get("history", [])]
-        later = (
-            row.data.get("history", [])[names.index(written) + 1 :]
-            if written in names
-            else row.data.get("history", [])
-        )
+        entries = Entry.all_of(row)
+        names = [entry.by for entry in entries]
+        later = entries[names.index(written) + 1 :] if written in names else entries
         others = [
             entry
             for entry in later
-            if entry.get("what") != "note" and not entry.get("by", "").startswith(tuple(mine))
+            if entry.what != "note" and not entry.by.startswith(tuple(mine))
         ]
         if others:
             raise ChangedMeanwhileError(number, others[-1])
@@ -252,44 +225,30 @@ def take_back(
             _write(database, row, decision, row.data["note"], by)
 
 
-def history(run: Run, number: int) -> list[dict[str, str]]:
-    """What was decided and noted on a candidate, the oldest first: `decision`, `note`, `time`,
-    `what` was changed, `by` whom."""
-    return list(get_row(run, number).data.get("history", []))
+def history(run: Run, number: int) -> list[Entry]:
+    """What was decided and noted on a candidate, the oldest first."""
+    return Entry.all_of(get_row(run, number))
 
 
-def last_entry(row: AtomsRow, what: str) -> dict[str, Any]:
+def last_entry(row: AtomsRow, what: str) -> Entry:
     """The last entry of a row's history that changed `what` ("decision" or "note"), with what the
     row holds now."""
-    now = {"decision": str(row.decision), "note": str(row.data["note"])}
-    entries = [
-        entry
-        for entry in row.data.get("history", [])
-        if what in entry.get("what", "decision and note")
-    ]
-    return {"time": "", "by": ""} | (entries[-1] if entries else {}) | now
+    decision, note = str(row.decision), str(row.data["note"])
+    entries = [entry for entry in Entry.all_of(row) if what in entry.what]
+    last = entries[-1] if entries else Entry(decision, note)
+    return replace(last, decision=decision, note=note)
 
 
 def _is_done(row: AtomsRow, by: str) -> bool:
-    return bool(by) and any(entry.get("by") == by for entry in row.data.get("history", []))
+    return bool(by) and any(entry.by == by for entry in Entry.all_of(row))
 
 
 def _write(database: RunDatabase, row: AtomsRow, decision: str, note: str, by: str) -> None:
-    changed = [
-        what
-        for what, is_new in (
-            ("decision", decision != row.decision),
-            ("note", note != row.data["note"]),
-        )
-        if is_new
-    ]
-    entry = {"decision": decision, "note": note, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    entry |= {"what": " and ".join(changed) or "decision"} | ({"by": by} if by else {})
-    data: dict[str, Any] = row.data | {
-        "note": note,
-        "history": [*row.data.get("history", []), entry],
-    }
-    database.update(row.id, decision=decision, data=data)
+    is_new = {"decision": decision != row.decision, "note": note != row.data["note"]}
+    what = " and ".join(name for name, new in is_new.items() if new) or "decision"
+    entry = Entry(decision, note, time.strftime("%Y-%m-%dT%H:%M:%S%z"), what, by)
+    entries = [*row.data.get("history", []), asdict(entry)]
+    database.update(row.id, decision=decision, data=row.data | {"note": note, "history": entries})
 
 
 def identity(run: Run) -> str:

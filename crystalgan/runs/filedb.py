@@ -1,5 +1,8 @@
 """An ASE database in a file that several processes use: never seen half made, never made by a
-reader, and plain about failures.
+reader, plain about failures, and checked row by row.
+
+Whoever made the file may be a stranger: nothing but tables is taken, no function of its schema is
+called, and a row that is no crystal with our columns is damage.
 
 ASE makes a file on the first look at it, empty, and its tables one by one, so that whoever looks
 meanwhile finds a damaged one. Its lock file outlives a process that is killed. Here a file appears
@@ -18,18 +21,25 @@ from typing import TYPE_CHECKING, Any, Self
 from ase.db.sqlite import SQLite3Database
 
 from crystalgan.errors import InputError
-from crystalgan.storage import COPY, hidden, may, problem, refusal, saying
+from crystalgan.runs.schema import OF_DAMAGE, SCHEMAS, Metadata, check_row, reason
+from crystalgan.storage import COPY, appear, hidden, may, problem, refusal, saying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ase.db.row import AtomsRow
+
+MOST_BYTES = 100_000_000  # of one value in a database
 PATIENCE = 30  # seconds that SQLite waits for another process
 TABLES = {"systems", "species", "keys", "text_key_values", "number_key_values", "information"}
 
 
 class RunDatabase(SQLite3Database):
-    """ASE's own for this file; without one it reads as an empty one. What cannot be read or written
-    is an InputError."""
+    """ASE's own for this file; without one it reads as an empty one.
+
+    What cannot be read or written, or is no row of such a file (`schema.SCHEMAS`), is an
+    InputError.
+    """
 
     connection: sqlite3.Connection | None
 
@@ -45,6 +55,28 @@ class RunDatabase(SQLite3Database):
         with self.managed_connection() as connection:
             return list(connection.execute(statement, values).fetchall())
 
+    def _select(
+        self, keys: Any, cmps: Any, *, include_data: bool = True, columns: Any = "all", **more: Any
+    ) -> Iterator[AtomsRow]:
+        """ASE's, each row checked."""
+        rows = super()._select(keys, cmps, include_data=include_data, columns=columns, **more)
+        schemas = SCHEMAS.get(self.path.name) if columns == "all" else None
+        while True:
+            try:
+                if (row := next(rows, None)) is None:
+                    return
+                if schemas and not more.get("explain"):
+                    check_row(row, *schemas, include_data)
+            except OF_DAMAGE as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(self.damaged(error)) from None
+            yield row
+
+    def _get_external_table_names(self, *_: Any) -> list[str]:
+        """None: ours have none, and the names of a stranger's would go into statements."""
+        return []
+
     def contents(self) -> bytes:
         """The file as it would be if no process were at work on it."""
         with (
@@ -57,7 +89,7 @@ class RunDatabase(SQLite3Database):
 
     def damaged(self, error: Exception) -> str:
         """The sentence on a file that is no such database any more."""
-        return f"{self.path}: damaged ({error}); {self.again}."
+        return f"{self.path}: damaged ({reason(error)}); {self.again}."
 
     def __enter__(self) -> Self:
         with self._saying():
@@ -88,7 +120,8 @@ class RunDatabase(SQLite3Database):
     def _initialize(self, con: sqlite3.Connection) -> None:
         try:
             super()._initialize(con)
-        except (OSError, TypeError, ValueError) as error:  # of another version, or no ASE database
+            Metadata.model_validate(self._metadata)
+        except (OSError, *OF_DAMAGE) as error:  # of another version, or no ASE database
             raise InputError(self.damaged(error)) from None
         if not con.execute("PRAGMA database_list").fetchone()[2]:
             con.execute("PRAGMA query_only = ON")  # what is written here would be lost
@@ -97,9 +130,16 @@ class RunDatabase(SQLite3Database):
     def _open(self) -> sqlite3.Connection:
         """A connection to a file that is there; one that may not be written is opened for
         reading."""
-        return sqlite3.connect(
-            f"{Path(self.filename).as_uri()}?mode=rw", uri=True, timeout=PATIENCE
+        return self._guarded("mode=rw")
+
+    def _guarded(self, how: str) -> sqlite3.Connection:
+        """A connection that calls no function of the file's schema and takes no endless value."""
+        connection = sqlite3.connect(
+            f"{Path(self.filename).as_uri()}?{how}", uri=True, timeout=PATIENCE
         )
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+        return connection
 
     def _is_there(self) -> bool:
         """Whether there is a file with all tables; one that lacks them and holds no row was left by
@@ -109,12 +149,12 @@ class RunDatabase(SQLite3Database):
         with self._saying():
             connection = self._open()
             try:
-                found = {
-                    name
-                    for (name,) in connection.execute(
-                        "SELECT name FROM sqlite_master WHERE type = 'table'"
-                    )
-                }
+                made_of = connection.execute("SELECT type, name, rootpage FROM sqlite_master")
+                kinds = {name: (kind, page) for kind, name, page in made_of}
+                for name, (kind, page) in kinds.items():
+                    if kind not in ("table", "index") or not page:  # a virtual table has no page
+                        raise sqlite3.DatabaseError(f"holds the {kind} {name!r}, no plain table")
+                found = {name for name, (kind, _) in kinds.items() if kind == "table"}
                 version = (
                     "information" in found
                     and connection.execute(
@@ -140,7 +180,7 @@ class RunDatabase(SQLite3Database):
                     os.replace(partial, self.path)
                 else:
                     with suppress(FileExistsError):
-                        _appear(partial, self.path)
+                        appear(partial, self.path)
             finally:
                 for left in (partial, partial.with_name(f"{partial.name}-journal")):
                     with suppress(FileNotFoundError):
@@ -194,15 +234,3 @@ def _by_the_system(path: Path, error: sqlite3.DatabaseError) -> str:
             number = refusal(place) if what == os.W_OK else errno.EACCES
             return problem(OSError(number, ""), place, COPY, writing=what == os.W_OK) + interrupted
     return f"{path}: cannot be read or written ({error}); look whether the disk is full or fails."
-
-
-def _appear(partial: Path, path: Path) -> None:
-    """Give a file its name; FileExistsError where another one has it."""
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a disk without hard links
-        if path.exists():
-            raise FileExistsError(path) from None
-        partial.rename(path)

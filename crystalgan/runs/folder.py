@@ -17,31 +17,42 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, get_args
 
 from crystalgan import __version__
 from crystalgan.config import Config
 from crystalgan.errors import InputError
 from crystalgan.resources import resource
-from crystalgan.storage import COPY, changed, is_locked, locked, problem, saying, write_whole
+from crystalgan.storage import (
+    COPY,
+    RESTORE,
+    appear,
+    changed,
+    hidden_folder,
+    is_locked,
+    locked,
+    problem,
+    read_json,
+    saying,
+    write_json,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pandas as pd
     from torch import Tensor
 
     from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.rules import Rule
+    from crystalgan.runs.filedb import RunDatabase
 
 SHIPPED = resource("assets/runs")
 FILES = (
@@ -58,7 +69,8 @@ FILES = (
     "worker.log",
 )
 START_SECONDS = 60  # that a new process may take to import what it needs
-STATES = ("created", "starting", "running", "stopped", "failed", "finished")
+TRAIN_AGAIN = "train the pair again"
+RESUME = "delete this file and resume the run"
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,7 @@ class Run:
             if add:
                 add(run)
             return cls(
-                shown(folder, f"{metal_a}-{metal_b}-{shared}_{config.method}_seed{config.seed}")
+                numbered(folder, f"{metal_a}-{metal_b}-{shared}_{config.method}_seed{config.seed}")
             )
 
     @classmethod
@@ -126,60 +138,98 @@ class Run:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """`config.json` as it is."""
-        return read_json(self.folder / "config.json")
+        """`config.json` as it is; InputError where it is none of a run."""
+        from crystalgan.runs.schema import RunFile, checked
+
+        path = self.folder / "config.json"
+        about = read_json(path)
+        checked(RunFile, about, path, RESTORE)
+        return about
 
     @cached_property
     def config(self) -> Config:
         """The settings of the run."""
-        return Config.of(self._field("config"))
+        try:
+            return Config.of(self.about["config"])
+        except InputError as error:
+            if str(error).startswith(str(self.folder)):
+                raise
+            said = str(error).rstrip(".")
+            raise InputError(
+                f"{self.folder / 'config.json'}: damaged ({said}); {RESTORE}."
+            ) from None
 
     @property
     def species(self) -> tuple[str, str, str]:
         """Shared element, metal A, metal B: the slots of step 2."""
-        a, b = self._field("pair")
-        return str(self._field("shared")), str(a), str(b)
+        a, b = self.about["pair"]
+        return self.about["shared"], a, b
 
     @property
     def rule(self) -> Rule:
         """The rule that the run was trained towards."""
         from crystalgan.crystal.rules import Rule
 
-        stored = self._field("rule")
+        stored = self.about["rule"]
         return Rule(
             stored["name"],
             {pair: (float(ends[0]), float(ends[1])) for pair, ends in stored["limits"].items()},
         )
 
-    def _field(self, name: str) -> Any:
+    def __repr__(self) -> str:
+        return f"<Run {self.folder}: {self._in_words()}>"
+
+    def _repr_html_(self) -> str:
+        return f"<b>{escape(self.folder.name)}</b>: {escape(self._in_words())}"
+
+    def _in_words(self) -> str:
+        """The run on one line: pair, method, seed, state, epochs, number of candidates."""
         try:
-            return self.about[name]
-        except (KeyError, TypeError):
-            raise InputError(
-                f"{self.folder / 'config.json'}: damaged, {name!r} is missing; train the pair"
-                " again."
-            ) from None
+            shared, a, b = self.species
+            status, count = self.status(), self._database().count()
+        except InputError as error:
+            return str(error)
+        step, epoch = status.get("step"), status.get("epoch")
+        where = f" at epoch {epoch} of step {step}" if step and epoch is not None else ""
+        return (
+            f"{a}-{b}-{shared}, {self.config.method}, seed {self.config.seed},"
+            f" {status['state']}{where}, {count} candidates"
+        )
+
+    def candidates(self) -> pd.DataFrame:
+        """All candidates, one row each; see `crystalgan.candidates_table`."""
+        from crystalgan.runs.table import read_table
+
+        return read_table(self._database(), self.rule_names())
+
+    def rule_names(self) -> list[str]:
+        """The names of the rules that every candidate is judged by."""
+        return list(dict.fromkeys(("paper", "learned", self.rule.name)))
+
+    def _database(self) -> RunDatabase:
+        from crystalgan.runs.filedb import RunDatabase
+
+        path = self.folder / "candidates.db"
+        return RunDatabase(path, "move it away and generate the candidates again")
 
     def classes(self) -> tuple[Cells, Cells]:
         """The cells of both classes, float64, each with the slots (shared, metal)."""
         from crystalgan.crystal.cells import Cells
+        from crystalgan.runs.arrays import CLASSES, check_classes
 
-        tensors, _ = self.load("classes.safetensors")
+        tensors, _ = self.load(CLASSES)
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        check_classes(arrays, self.folder / CLASSES)
         shared, *metals = self.species
-        try:
-            a, b = (
-                Cells(
-                    tensors[f"{name}.lattice"],
-                    tensors[f"{name}.frac"],
-                    tensors[f"{name}.mask"],
-                    (shared, metal),
-                )
-                for name, metal in zip("ab", metals, strict=True)
+        a, b = (
+            Cells(
+                tensors[f"{name}.lattice"],
+                tensors[f"{name}.frac"],
+                tensors[f"{name}.mask"],
+                (shared, metal),
             )
-        except (KeyError, ValueError) as error:
-            raise InputError(
-                f"{self.folder / 'classes.safetensors'}: damaged ({error}); train the pair again."
-            ) from None
+            for name, metal in zip("ab", metals, strict=True)
+        )
         return a, b
 
     def save(
@@ -195,9 +245,12 @@ class Run:
         write_whole(self.folder / name, data, COPY)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and header of a safetensors file; InputError names one that is missing or
-        damaged."""
+        """Tensors and header of a safetensors file, all numbers finite; InputError names one that
+        is missing or damaged."""
         from safetensors import SafetensorError, safe_open
+
+        from crystalgan.runs.arrays import check_finite
+        from crystalgan.runs.schema import OF_DAMAGE, reason
 
         path = self.folder / name
         try:
@@ -206,35 +259,54 @@ class Run:
             with safe_open(path, "pt") as file:
                 header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
                 # it is no dict
-                return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            check_finite({key: tensor.numpy() for key, tensor in tensors.items()})
         except FileNotFoundError:
-            raise InputError(f"{path}: missing; resume the run, or train the pair again.") from None
+            raise InputError(f"{path}: missing; resume the run, or {TRAIN_AGAIN}.") from None
         except OSError as error:
             raise InputError(problem(error, path, COPY, writing=False)) from None
-        except (SafetensorError, ValueError) as error:
+        except (SafetensorError, *OF_DAMAGE) as error:
             raise InputError(
-                f"{path}: damaged ({error}); delete this file and resume the run, or train the pair"
-                " again."
+                f"{path}: damaged ({reason(error)}); delete this file and resume the run, or"
+                f" {TRAIN_AGAIN}."
             ) from None
+        return tensors, header
 
     def set_status(self, state: str, **more: Any) -> None:
         """Replace `status.json`, keeping what `more` does not name."""
-        assert state in STATES
-        old = self.status() if (self.folder / "status.json").exists() else {}
+        from crystalgan.runs.schema import State
+
+        assert state in get_args(State)
+        old = self._stored_status() if (self.folder / "status.json").exists() else {}
         write_json(
             self.folder / "status.json",
             {"message": "", **old, "state": state, "updated": time.time(), **more},
         )
 
+    def _stored_status(self) -> dict[str, Any]:
+        """`status.json` as it is; a run without one is as if it had been stopped."""
+        from crystalgan.runs.schema import StatusFile, checked
+
+        path = self.folder / "status.json"
+        try:
+            status = read_json(path, RESUME)
+        except InputError:
+            if path.exists() or not changed(self.folder / "config.json"):
+                raise
+            return {
+                "state": "stopped",
+                "message": "It is not known how far this run is; resume it.",
+            }
+        checked(StatusFile, status, path, RESUME)
+        return status
+
     def status(self) -> dict[str, Any]:
         """`status.json`; a run that says it is running while no process holds its lock was killed,
         and is given as stopped."""
-        status = read_json(self.folder / "status.json")
+        status = self._stored_status()
         while _is_at_work(status) and not self.is_held():
-            before, status = (
-                status,
-                read_json(self.folder / "status.json"),
-            )  # it may have ended since: it says so before it lets go
+            # it may have ended since: it says so before it lets go
+            before, status = status, self._stored_status()
             if status == before:
                 return status | {
                     "state": "stopped",
@@ -271,6 +343,8 @@ class Run:
 
     def metrics_from(self, start: int) -> tuple[list[dict[str, Any]], int]:
         """The whole lines of `metrics.jsonl` from byte `start` on, and the byte where they end."""
+        from crystalgan.runs.schema import OF_DAMAGE, MetricsLine, reason
+
         path = self.folder / "metrics.jsonl"
         try:
             with path.open("rb") as file:
@@ -282,11 +356,14 @@ class Run:
             raise InputError(problem(error, path, COPY, writing=False)) from None
         whole = text[: text.rfind(b"\n") + 1]
         try:
-            return [json.loads(line) for line in whole.splitlines()], start + len(whole)
-        except ValueError as error:
+            lines = [json.loads(line) for line in whole.splitlines()]
+            for line in lines:
+                MetricsLine.model_validate(line)
+        except OF_DAMAGE as error:
             raise InputError(
-                f"{path}: damaged ({error}); delete this file, the networks do not need it."
+                f"{path}: damaged ({reason(error)}); delete this file, the networks do not need it."
             ) from None
+        return lines, start + len(whole)
 
     def keep_metrics(self, step: int, epoch: int) -> None:
         """Drop the lines after this epoch, so that a resumed run writes them again and none
@@ -296,116 +373,15 @@ class Run:
         write_whole(path, "".join(json.dumps(line) + "\n" for line in kept), COPY)
 
 
-def list_runs(root: Path | str) -> list[Run]:
-    """The run folders below `root`, the newest first."""
-    found = [
-        path for path in Path(root).glob("*/config.json") if not path.parent.name.startswith(".")
-    ]
-    times = {path: changed(path) for path in found}  # nothing of a run that is being deleted
-    return [
-        Run(path.parent)
-        for path in sorted(filter(times.get, found), key=lambda path: times[path], reverse=True)
-    ]
-
-
-def copy_shipped(root: Path | str) -> None:
-    """Copy the trained runs that come with CrystalGAN below `root`, those that are not there
-    yet."""
-    root = Path(root)
-    for source in sorted(SHIPPED.glob("*/config.json")):
-        target = root / source.parent.name
-        if target.exists():
-            continue
-        try:
-            with hidden_folder(root, "set CRYSTALGAN_RUNS") as partial:
-                for file in source.parent.iterdir():
-                    shutil.copyfile(file, partial / file.name)
-                with suppress(FileExistsError):  # another process was quicker
-                    _rename(partial, target)
-        except OSError as error:
-            raise InputError(problem(error, root, "set CRYSTALGAN_RUNS", writing=True)) from None
-
-
-def start(run: Run) -> None:
-    """Train or resume in a process of its own, which outlives this one; its output goes to
-    `worker.log`."""
-    run.set_status("starting", message="")
-    with saying(run.folder, COPY, writing=True), (run.folder / "worker.log").open("ab") as log:
-        subprocess.Popen(  # noqa: S603 - our own interpreter and a path
-            [sys.executable, "-m", "crystalgan", "resume", str(run.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            # small matrices: more only wait
-            env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
-        )
-
-
-def stop(run: Run) -> None:
-    """Ask the training process to write a checkpoint and end; it looks once an epoch."""
-    with saying(run.folder, COPY, writing=True):
-        (run.folder / "stop").touch()
-
-
-@contextmanager
-def hidden_folder(root: Path, way_out: str = "choose another with --runs") -> Iterator[Path]:
-    """A new folder below `root` that nobody takes for a run, to be `shown` when it is complete; it
-    goes where that fails."""
-    folder = root / f".{uuid4().hex}"
-    with saying(root, way_out, writing=True):
-        root.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def shown(folder: Path, name: str) -> Path:
-    """A hidden folder under the first name beside it that was not there before: `name` and a
-    number."""
+def numbered(folder: Path, name: str) -> Path:
+    """Give a hidden folder the first name beside it that nothing has: `name` and a number."""
     with saying(folder.parent, "choose another with --runs", writing=True):
         for number in range(1, 100_000):
             target = folder.with_name(f"{name}_{number:03d}")
             with suppress(FileExistsError):
-                _rename(folder, target)
+                appear(folder, target)
                 return target
     raise InputError(f"{folder.parent}: 100,000 runs named {name}; move some away.")
-
-
-def _rename(folder: Path, target: Path) -> None:
-    """Rename a folder; FileExistsError where there is something of that name."""
-    if os.path.lexists(target):
-        raise FileExistsError(target)
-    try:
-        folder.rename(target)
-    except OSError as error:
-        if os.path.lexists(target):  # since
-            raise FileExistsError(target) from error
-        raise
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Replace a JSON file whole."""
-    write_whole(path, json.dumps(data, indent=1) + "\n", COPY)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; InputError names a file that is missing, may not be read, or is damaged."""
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing; this is not a run folder, or it is damaged.") from None
-    except OSError as error:
-        raise InputError(problem(error, path, COPY, writing=False)) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: damaged ({error}); restore it, or train the pair again."
-        ) from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: damaged (no JSON object); restore it, or train the pair again.")
-    return data
 
 
 def _is_at_work(status: dict[str, Any]) -> bool:

@@ -182,6 +182,10 @@ def measure(run: Run) -> Measured:
     """Every metric of a run's candidates.
 
     InputError where the run holds none.
+
+    >>> from crystalgan import open_run, shipped
+    >>> measure(open_run(shipped()))["unique"]
+    100.0
     """
     from crystalgan.runs.database import (
         candidates_table,
@@ -190,7 +194,7 @@ def measure(run: Run) -> Measured:
         rule_names,
         structure_of,
     )
-    from crystalgan.runs.zipped import class_structures
+    from crystalgan.runs.parents import class_structures
 
     table = candidates_table(run)
     # not those that were made from another candidate
@@ -316,14 +320,14 @@ def training_seconds(run: Run) -> float | None:
         try:
             with safe_open(path, "np") as file:
                 header = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
+            if "seconds" not in header:
+                return None
+            seconds += float(json.loads(header["seconds"]))
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: damaged ({error}); delete this file and resume the run, or train the pair"
                 " again."
             ) from None
-        if "seconds" not in header:
-            return None
-        seconds += float(json.loads(header["seconds"]))
     return seconds
 
 

@@ -9,7 +9,7 @@ import torch
 
 from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.describe import check_tolerance, symmetry
-from crystalgan.data.known import Known, known_structures
+from crystalgan.data.known import KnownStructures, known_structures
 from crystalgan.errors import InputError
 from crystalgan.model.model import Batch
 from crystalgan.runs.checking import Candidate, candidate_of, rules_of, verdicts_of
@@ -31,7 +31,10 @@ SAME_CELL = {"ltol": 0.005, "stol": 0.005, "angle_tol": 0.5, "scale": False}
 
 
 def symmetrize(
-    run: Run | Path | str, number: int, tolerance: float, known: Known | Sequence[Path | str] = ()
+    run: Run | Path | str,
+    number: int,
+    tolerance: float,
+    known: KnownStructures | Sequence[Path | str] = (),
 ) -> int:
     """Add the symmetrized cell of candidate `number` as a candidate of its own; returns its id.
 
@@ -44,7 +47,7 @@ def symmetrize(
     run = run if isinstance(run, Run) else Run.open(run)
     check_tolerance(tolerance)
     source = get_row(run, number)
-    known = known if isinstance(known, Known) else known_structures(run.species, known)
+    known = known if isinstance(known, KnownStructures) else known_structures(run.species, known)
     original = structure_of(source)
     new = _symmetrized(run, source, original, tolerance)
     with run.hold("generate"), (database := open_database(run)):

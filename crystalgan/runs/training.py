@@ -109,7 +109,7 @@ def new_run(
             f" {config.shared}."
         )
     cells = a.cells(), b.cells()
-    sources = {name: c.provenance() for name, c in (("a", a), ("b", b))}
+    sources = {name: c.provenance().as_dict() for name, c in (("a", a), ("b", b))}
     return Run.create(Path(runs), config, *cells, resolve_rule(config.rule, *cells), sources)
 
 

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystalgan.errors import InputError
 from crystalgan.jobs import at_least_one
-from crystalgan.runs.folder import Run, read_json, write_json
-from crystalgan.stability.hull import Phase, builtin_phases
+from crystalgan.stability.hull import Phase
+from crystalgan.stability.references import builtin_phases
 from crystalgan.stability.tasks import about_potential
+from crystalgan.storage import read_json, write_json
 from crystalgan.studies.baselines import SOURCES
 from crystalgan.studies.results import StudyResult, read_results
 from crystalgan.studies.stacks import check_minutes, seeds_of, study_folder, train_one
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
     from crystalgan.jobs import Pool
+    from crystalgan.runs.folder import Run
 
 STUDY = "benchmark"
 STUDIES = (STUDY, "race")  # folders whose results are read; "race" is of 0.1.0
@@ -251,36 +252,22 @@ def ternary_types(
     They hold the shared element and two others. `left` is told, in a sentence each, what of the
     files was left out. Raises InputError for a file without any.
     """
-    from crystalgan.data.readers import read_entries
+    from crystalgan.data.known import read_known
+
+    def is_ternary(structure: Structure) -> bool:
+        return len(structure.symbol_set) == 3 and shared in structure.symbol_set
 
     out: list[Structure] = []
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file or folder of ternary structures.")
-        entries, left_out = read_entries(path)
-        before = len(out)
-        for entry in entries:
-            others = sorted({site.specie.symbol for site in entry.structure} - {shared})
-            if len(others) == 2 and shared in entry.structure.composition:
-                cell = entry.structure.copy()
-                cell.replace_species(dict(zip(others, metals, strict=True)))
-                out.append(cell)
-        found = len(out) - before
-        if not found:
-            why = (
-                left_out[0]
-                if left_out
-                else f"none of its {len(entries)} cells is of {shared} and two metals"
-            )
-            raise InputError(f"{path}: holds no ternary structure ({why}).")
+        file = read_known(path, is_ternary, "ternary structures")
+        file.check("ternary structure", f"of {shared} and two metals")
+        for cell in file.cells:
+            others = sorted(set(cell.structure.symbol_set) - {shared})
+            out.append(cell.structure.copy())
+            out[-1].replace_species(dict(zip(others, metals, strict=True)))
         if left:
-            for x in left_out:
-                left(str(x))
-            if found < len(entries):
-                left(
-                    f"{path}: {len(entries) - found} of its {len(entries)} cells are not of"
-                    f" {shared} and two metals"
-                )
+            for words in file.not_used(f"are not of {shared} and two metals"):
+                left(words)
     return out
 
 

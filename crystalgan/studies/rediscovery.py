@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.data.classes import builtin_classes, load_class
-from crystalgan.errors import InputError
-from crystalgan.runs.folder import read_json, write_json
+from crystalgan.data.known import read_known
 from crystalgan.stability.tasks import about_potential
-from crystalgan.storage import saying
+from crystalgan.storage import read_json, saying, write_json
 from crystalgan.studies.baselines import LARGEST, SOURCES, origins_of
 from crystalgan.studies.results import StudyResult
 from crystalgan.studies.stacks import check_minutes, study_folder, train_one
@@ -159,21 +158,13 @@ def known_ternaries(
     A structure that no two built-in classes are of says so. `left` is told, in a sentence each,
     what of the file was left out. Raises InputError where nothing can be read.
     """
-    from crystalgan.data.readers import read_entries
-
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file of known structures.")
-    entries, left_out = read_entries(path)
-    if not entries:
-        raise InputError(
-            f"{path}: holds no structure that can be read"
-            f" ({left_out[0] if left_out else 'it is empty'})."
-        )
+    file = read_known(path, lambda _: True)
+    file.check("structure that can be read", "one")
     if left:
-        for x in left_out:
-            left(str(x))
+        for words in file.not_used("could not be used"):
+            left(words)
     out = []
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(file.cells, 1):
         cell = entry.structure.get_primitive_structure()
         metals = tuple(sorted({site.specie.symbol for site in cell} - {shared}))
         reason = ""

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crystalgan.errors import InputError
-from crystalgan.runs.folder import read_json
+from crystalgan.storage import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError, TrainingError
 from crystalgan.jobs import Pool, at_least_one
-from crystalgan.runs.folder import Run, list_runs, read_json, write_json
+from crystalgan.runs.listing import find_runs
+from crystalgan.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
+    from crystalgan.runs.folder import Run
 
     Values = dict[str, float]
 
@@ -96,7 +98,7 @@ def study_folder(
     Other cells or settings have other folders, the same ones are found again. `what` holds the
     settings of the study itself.
     """
-    settings = [asdict(config), what, a.provenance()["sha256"], b.provenance()["sha256"]]
+    settings = [asdict(config), what, a.provenance().sha256, b.provenance().sha256]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     return root / f"{a.metal}-{b.metal}-{config.shared}_{digest}"
 
@@ -149,8 +151,8 @@ def train_stack(stack: Stack) -> list[Run]:
     """The finished runs of a stack, one for each seed."""
     from crystalgan.runs.training import new_run, new_step2, resume_stack
 
-    there = {run.config.seed: run for run in list_runs(stack.folder)}
-    sources = {run.config.seed: run for run in list_runs(stack.step1)} if stack.step1 else {}
+    there = _by_seed(stack.folder)
+    sources = _by_seed(stack.step1) if stack.step1 else {}
     runs = []
     for seed in stack.seeds:
         config = replace(stack.config, seed=seed)
@@ -165,6 +167,17 @@ def train_stack(stack: Stack) -> list[Run]:
     except TrainingError as error:
         raise TrainingError(f"{stack.folder}: {error}") from None
     return runs
+
+
+def _by_seed(folder: Path) -> dict[int, Run]:
+    """The runs of a folder by their seed.
+
+    Raises InputError where one is damaged, for a new one would hide it.
+    """
+    found = find_runs(folder)
+    for broken in found.broken:
+        raise InputError(broken.sentence)
+    return {run.config.seed: run for run in found.runs}
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

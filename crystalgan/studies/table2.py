@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.config import Config
 from crystalgan.errors import TrainingError
-from crystalgan.runs.folder import write_json
+from crystalgan.storage import write_json
 from crystalgan.studies.results import StudyResult, read_results
 from crystalgan.studies.stacks import (
     Stack,

@@ -21,8 +21,9 @@ from crystalgan import Config, generate, train
 from crystalgan.errors import InputError
 from crystalgan.progress import Progress, ProgressFile
 from crystalgan.runs.database import decide, get_row, load_candidate, open_database
-from crystalgan.runs.folder import SHIPPED, Run, list_runs
-from crystalgan.runs.zipped import known_folder
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.listing import list_runs
+from crystalgan.runs.run_zip import known_folder
 from crystalgan.stability.relaxations import relaxed_rows
 from crystalgan.studies import table2
 from crystalgan.studies.stacks import load_pair
@@ -71,7 +72,7 @@ def open_page(monkeypatch, root, page="pair", **address):
 
 
 def without_shipped(monkeypatch, tmp_path):
-    monkeypatch.setattr("crystalgan.runs.folder.SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr("crystalgan.runs.listing.SHIPPED", tmp_path / "nothing")
 
 
 def wait_for(done):
@@ -133,9 +134,10 @@ def test_damaged_run_folders_are_named_and_the_rest_usable(monkeypatch, tmp_path
     app = open_page(monkeypatch, tmp_path, page)
     if page == "pair":
         return
-    warned = [box.value for box in app.warning if "left out" in box.value]
-    assert len(warned) == 2
-    assert any("cut/config.json: damaged" in text for text in warned)
+    (warned,) = [box.value for box in app.warning if "cannot be opened" in box.value]
+    assert warned.startswith("2 folders in runs/ cannot be opened. ")
+    (others,) = [box for box in app.expander if box.label == "What is wrong with the others"]
+    assert any("cut/config.json: damaged" in text for text in (warned, others.caption[0].value))
     if page == "compare":
         assert app.multiselect(key="compared").value == [finished.folder.name]
     else:

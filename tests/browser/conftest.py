@@ -45,29 +45,25 @@ def chromium() -> str:
 
 
 class Server:
-    """The app on a free port, with runs of its own."""
+    """The app on a free port, with runs of its own; of the checkout, or of what is `installed`."""
 
-    def __init__(self, runs: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        runs: Path,
+        installed: tuple[Path | str, ...] = (sys.executable, "-m", "crystalgan"),
+        cwd: Path = ROOT,
+        **settings: str,
+    ) -> None:
         self.runs = runs
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
             port = probe.getsockname()[1]
         self.url = f"http://localhost:{port}"
         self.log = (runs.parent / "server.log").open("wb")
-        command = [
-            sys.executable,
-            "-m",
-            "streamlit",
-            "run",
-            "app.py",
-            "--server.port",
-            str(port),
-            "--server.headless",
-            "true",
-        ]
-        environment = os.environ | {"CRYSTALGAN_RUNS": str(runs), "OMP_NUM_THREADS": "1"} | settings
+        command = [*installed, "app", "--port", str(port), "--headless", "--runs", str(runs)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log
+            command, cwd=cwd, env=environment, stdout=self.log, stderr=self.log
         )
         end = time.monotonic() + 60
         while True:

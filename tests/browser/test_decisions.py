@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from crystalgan.runs.database import candidates_table
 from crystalgan.runs.folder import SHIPPED, Run
-from crystalgan.runs.zipped import pack_run, unpack_run
+from crystalgan.runs.run_zip import pack_run, unpack_run
 from ui.state import run_name
 
 from .steps import HEAD, ROW, candidate_in_address, click_row, go, picture, settled, until

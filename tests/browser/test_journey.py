@@ -9,10 +9,11 @@ import pytest
 from playwright.sync_api import expect
 from pymatgen.core import Structure
 
-from crystalgan.data.classes import ASSETS, builtin_sizes
+from crystalgan.data.classes import builtin_classes, builtin_sizes
 from crystalgan.runs.database import candidates_table
-from crystalgan.runs.folder import SHIPPED, Run, list_runs
-from crystalgan.runs.zipped import pack_run
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.listing import list_runs
+from crystalgan.runs.run_zip import pack_run
 
 from .conftest import Server
 from .steps import (
@@ -303,7 +304,7 @@ def test_own_cells_own_rule_and_a_colleagues_run(page, server, tmp_path):
     settled(page)
     page.get_by_text("Upload", exact=True).first.click()
     settled(page)
-    page.get_by_test_id("stFileUploader").locator("input").set_input_files(ASSETS / "Pd.extxyz")
+    page.get_by_test_id("stFileUploader").locator("input").set_input_files(builtin_classes()["Pd"])
     expect(page.get_by_text(f"{builtin_sizes()['Pd']} cells of Pd-H; 0 left out")).to_be_visible()
     settled(page)
     page.get_by_text("Data doctor", exact=True).click()

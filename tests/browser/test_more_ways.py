@@ -14,7 +14,8 @@ from test_sources import Server as Optimade
 from crystalgan.data.classes import load_class
 from crystalgan.data.doctor import examine
 from crystalgan.runs.database import candidates_table, load_candidate
-from crystalgan.runs.folder import Run, list_runs
+from crystalgan.runs.folder import Run
+from crystalgan.runs.listing import list_runs
 from ui.databases import EXTRA
 
 from .conftest import Server
@@ -71,24 +72,24 @@ def test_a_class_from_a_database_is_trained_on(page, server):
 
 def test_a_cleaned_copy_is_taken_and_given_back(page, server):
     report = examine("Pd")
-    left = report["cells"] - len(report["proposals"])
+    left = report.cells - len(report.proposals)
     page.goto(f"{server.url}/?a=Pd&b=Ni")
     settled(page)
     page.get_by_text("Data doctor", exact=True).click()
     expect(
-        page.get_by_text(f"The doctor would leave out {len(report['proposals'])}").first
+        page.get_by_text(f"The doctor would leave out {len(report.proposals)}").first
     ).to_be_visible()
     settled(page)
     picture(page, "pair-doctor")
     page.get_by_role("button", name="Use a copy without").first.click()
-    expect(page.get_by_text(f"{left} of {report['cells']} cells of Pd-H: a copy")).to_be_visible()
+    expect(page.get_by_text(f"{left} of {report.cells} cells of Pd-H: a copy")).to_be_visible()
     expect(page.get_by_text("The doctor would keep every cell")).to_be_visible()
     settled(page)
     picture(page, "pair-cleaned")
     (copy,) = server.runs.glob(".uploads/*/Pd-H_cleaned.extxyz")
     assert len(load_class(str(copy), "Pd")) == left
     page.get_by_role("button", name="Take the whole class again").click()
-    expect(page.get_by_text(f"{report['cells']} cells of Pd-H, prototypes relaxed")).to_be_visible()
+    expect(page.get_by_text(f"{report.cells} cells of Pd-H, prototypes relaxed")).to_be_visible()
 
 
 def test_candidates_are_compared_with_known_structures_that_go_along(page, server):

@@ -8,13 +8,13 @@ import ase.io
 import pytest
 
 from crystalgan.config import Config
-from crystalgan.data.known import in_words, known_structures
+from crystalgan.data.known import known_structures
 from crystalgan.errors import InputError
 from crystalgan.runs.candidates import compare_with_known, generate
 from crystalgan.runs.database import candidates_table, compared_with, load_candidate, open_database
 from crystalgan.runs.training import train
 from crystalgan.stability.export import export
-from crystalgan.stability.hull import other_structures
+from crystalgan.stability.references import other_structures
 from crystalgan.studies.benchmark import ternary_types
 from crystalgan.studies.rediscovery import known_ternaries
 
@@ -127,19 +127,19 @@ def test_what_could_not_be_compared_is_told_without_folders(tmp_path, palladium,
     report = known_structures(
         ("H", "Pd", "Mg"), [folder, tmp_path / "all.extxyz", tmp_path / "ni.extxyz"]
     ).report()
-    assert report["ternary"] == 0
-    assert report["files"] == ["known", "all.extxyz", "ni.extxyz"]
-    assert [tuple(pair) for pair in report["not_compared"]] == [
+    assert report.ternary == 0
+    assert report.files == ("known", "all.extxyz", "ni.extxyz")
+    assert list(report.not_compared) == [
         ("old/cut.vasp", "cut short at line 8: 3 atoms announced, 0 positions found"),
         ("old/ternary.vasp~", "is a backup of ternary.vasp; give it another name to read it"),
         ("known", "all of its 3 structures hold other elements (Ni)"),
         ("all.extxyz", "1 of its 2 structures hold other elements (Ni)"),
         ("ni.extxyz", "all of its 1 structures hold other elements (Ni)"),
     ]
-    assert str(tmp_path) not in " ".join(in_words(report))
-    assert "not compared: old/cut.vasp: cut short" in "\n".join(in_words(report))
+    assert str(tmp_path) not in " ".join(report.lines())
+    assert "not compared: old/cut.vasp: cut short" in "\n".join(report.lines())
     report = known_structures(("H", "Pd", "Ni"), [folder]).report()
-    assert (report["ternary"], len(report["not_compared"])) == (1, 2)
+    assert (report.ternary, len(report.not_compared)) == (1, 2)
 
 
 def test_a_run_that_noted_nothing_is_compared_with_nobody_knows_what(tmp_path, palladium, nickel):

@@ -9,9 +9,9 @@ import re
 import numpy as np
 import pytest
 
-from crystalgan.data.cif import read_cif
+from crystalgan.data.cif.reader import read_cif
 from crystalgan.data.files import Unreadable
-from crystalgan.data.formats import Source
+from crystalgan.data.formats.source import Source
 
 CUBE = "4.09 4.09 4.09 90 90 90"
 HEXAGONAL = "3.2 3.2 5.1 90 90 120"

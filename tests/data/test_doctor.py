@@ -41,9 +41,10 @@ def ill(tmp_path, palladium):
 def test_each_ill_cell_is_proposed_with_its_own_reason(ill):
     path, sane = ill
     report = examine(path)
-    json.dumps(report)
+    assert json.loads(json.dumps(report.as_dict()))["cells"] == report.cells == sane + 4
+    assert repr(report) == f"{sane + 4} cells of Pd-H: 0 left out, 4 proposals"
     lines = np.cumsum([1] + [len(atoms) + 2 for atoms in ase.io.read(path, ":")])
-    reasons = {x["where"]: x["why"] for x in report["proposals"]}
+    reasons = {x.where: x.why for x in report.proposals}
     where = [f"{path} line {line}" for line in lines]
     assert set(reasons) == set(where[sane : sane + 4])
     wide, molecule, large, twin = (reasons[w] for w in where[sane : sane + 4])
@@ -59,7 +60,7 @@ def test_the_doctor_writes_what_is_left_and_leaves_the_class_alone(ill, tmp_path
     out = tmp_path / "well" / "cells.extxyz"
     report = cleaned(path, out)
     assert path.read_bytes() == before
-    assert len(load_class(out)) == sane == report["cells"] - len(report["proposals"])
+    assert len(load_class(out)) == sane == report.cells - len(report.proposals)
     with pytest.raises(InputError, match="exists already"):
         cleaned(path, out)
 
@@ -76,7 +77,7 @@ def test_prototypes_are_recognised_whatever_their_setting(palladium, tmp_path):
         s.translate_sites(range(len(s)), rng.random(3))
         s.scale_lattice(s.volume * rng.uniform(0.8, 1.2))
     report = examine(write(tmp_path / "turned.extxyz", turned))
-    assert list(report["prototypes"].values()) == names
+    assert list(report.findings.prototypes.values()) == names
 
 
 def test_oxidation_states_are_a_note(tmp_path):
@@ -85,13 +86,13 @@ def test_oxidation_states_are_a_note(tmp_path):
     )
     rich = Structure.from_spacegroup(221, Lattice.cubic(4.0), ["Na", "H"], [[0, 0, 0], [0.5, 0, 0]])
     report = examine(write(tmp_path / "na.extxyz", [salt, rich]))
-    assert list(report["oxidation"]) == ["NaH3"]
-    assert report["proposals"] == []
+    assert list(report.findings.oxidation) == ["NaH3"]
+    assert report.proposals == ()
 
 
 def test_built_in_classes_need_no_leaving_out_for_close_atoms_or_size():
     for metal in ("Ti", "Mg"):
         report = examine(metal)
-        assert report["close"] == report["large"] == report["duplicates"] == []
+        assert report.findings.close == report.findings.large == report.findings.duplicates == ()
         # some types relax into what is none of them
-        assert len(report["prototypes"]) > 0.8 * report["cells"]
+        assert len(report.findings.prototypes) > 0.8 * report.cells

@@ -22,8 +22,10 @@ from crystalgan.runs.database import (
     take_back,
     write_note,
 )
-from crystalgan.runs.folder import SHIPPED, Run, copy_shipped
-from crystalgan.runs.zipped import class_structures, known_folder, pack_run, unpack_run
+from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.listing import copy_shipped
+from crystalgan.runs.parents import class_structures
+from crystalgan.runs.run_zip import known_folder, pack_run, unpack_run
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_known_structures_go_along(shipped, tmp_path, monkeypatch):
         "Pd-Ni-H MP.cif": "data_a",
         "b.extxyz": "",
     }
-    monkeypatch.setattr("crystalgan.runs.zipped.MOST_KNOWN", 5)
+    monkeypatch.setattr("crystalgan.runs.run_zip.MOST_KNOWN", 5)
     assert not known_folder(
         unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "in", "a.zip")
     ).exists()
@@ -122,7 +124,7 @@ def test_what_is_no_run_is_refused_and_leaves_nothing(tmp_path, content, words):
 
 
 def test_too_large_a_run_is_refused(tmp_path, monkeypatch, shipped):
-    monkeypatch.setattr("crystalgan.runs.zipped.MOST_BYTES", 1000)
+    monkeypatch.setattr("crystalgan.runs.run_zip.MOST_BYTES", 1000)
     with pytest.raises(InputError, match="a run may have"):
         unpack_run(io.BytesIO(pack_run(shipped)), tmp_path / "in", "x.zip")
 
@@ -174,15 +176,15 @@ def test_no_decision_of_two_processes_is_lost(shipped):
     assert [worker.exitcode for worker in workers] == [0, 0]
     for number in range(1, 21):
         entries = history(shipped, number)
-        assert sorted(entry["note"] for entry in entries) == ["by 0", "by 1"]
-        assert get_row(shipped, number).decision == entries[-1]["decision"]
+        assert sorted(entry.note for entry in entries) == ["by 0", "by 1"]
+        assert get_row(shipped, number).decision == entries[-1].decision
 
 
 def test_a_decision_on_what_was_not_seen_is_refused(shipped):
     decide(shipped, [3], "kept", by="a-1")
     with pytest.raises(ChangedMeanwhileError) as error:
         decide(shipped, [2, 3], "rejected", seen=["undecided", "undecided"], by="b-1")
-    assert (error.value.number, error.value.entry["decision"], error.value.entry["by"]) == (
+    assert (error.value.number, error.value.entry.decision, error.value.entry.by) == (
         3,
         "kept",
         "a-1",
@@ -194,8 +196,8 @@ def test_a_decision_on_what_was_not_seen_is_refused(shipped):
     write_note(shipped, 3, "flat", seen="", by="b-4")
     with pytest.raises(ChangedMeanwhileError) as error:
         write_note(shipped, 3, "round", seen="", by="a-2")
-    assert (error.value.entry["note"], error.value.entry["by"]) == ("flat", "b-4")
-    assert [(entry["what"], entry["by"]) for entry in history(shipped, 3)] == [
+    assert (error.value.entry.note, error.value.entry.by) == ("flat", "b-4")
+    assert [(entry.what, entry.by) for entry in history(shipped, 3)] == [
         ("decision", "a-1"),
         ("decision", "b-2"),
         ("decision", "b-3"),

@@ -25,10 +25,10 @@ from crystalgan.config import Config
 from crystalgan.errors import InputError
 from crystalgan.runs.database import candidates_table, decide
 from crystalgan.runs.folder import SHIPPED, Run
+from crystalgan.runs.run_zip import pack_run, unpack_run
 from crystalgan.runs.training import new_run, resume
-from crystalgan.runs.zipped import pack_run, unpack_run
 from crystalgan.storage import problem, write_whole
-from crystalgan.studies import datacard
+from crystalgan.studies import datacard, datacard_text
 
 NOBODY = 65534
 EMT = "ase.calculators.emt.EMT"
@@ -158,7 +158,7 @@ def answered(cache):
     import hashlib
     from urllib.parse import urlsplit
 
-    from crystalgan.data.optimade import base_url
+    from crystalgan.data.providers import base_url
 
     url = base_url("mp")
     folder = cache / f"{urlsplit(url).hostname}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
@@ -239,18 +239,22 @@ def assert_one_sentence(answer, name, place, *words):
     assert "damaged" not in last, (name, last)
 
 
+def put_card_in(folder, monkeypatch):
+    monkeypatch.setattr(datacard_text, "resource", lambda name: folder / Path(name).name)
+
+
 @pytest.fixture(autouse=True)
 def card(monkeypatch, tmp_path):
     """The report of the data card takes long, and here matters only where it is written."""
-    monkeypatch.setattr(datacard, "ASSETS", tmp_path)  # never the one of the project
-    monkeypatch.setattr(datacard, "report", lambda _: {})
-    monkeypatch.setattr(datacard, "markdown", lambda _: "the report")
+    put_card_in(tmp_path, monkeypatch)  # never the one of the project
+    monkeypatch.setattr(datacard, "report", lambda _: datacard.DataCard([], [], [], []))
+    monkeypatch.setattr(datacard_text, "markdown", lambda _: "the report")
 
 
 def test_a_folder_that_may_only_be_read_is_one_sentence_for_every_command(
     crystalgan, read_only, monkeypatch
 ):
-    monkeypatch.setattr(datacard, "ASSETS", read_only)
+    put_card_in(read_only, monkeypatch)
     for name, words in WRITING.items():
         assert_one_sentence(crystalgan(*words(read_only)), name, read_only, "may only be read")
     for name, words in READING.items():
@@ -261,7 +265,7 @@ def test_a_full_disk_is_one_sentence_for_every_command_and_nothing_is_lost(
     crystalgan, disk, monkeypatch
 ):
     fill(disk)
-    monkeypatch.setattr(datacard, "ASSETS", disk)
+    put_card_in(disk, monkeypatch)
     for name, words in WRITING.items():
         assert_one_sentence(crystalgan(*words(disk)), name, disk, "disk is full")
         assert not [path for path in disk.rglob(".*") if path.is_file() and path.stat().st_size], (
@@ -304,7 +308,7 @@ def test_another_user_may_look_and_is_told_whose_the_folder_is(
     # what is imported late could not be found by another user
     for words in (WRITING | READING).values():
         crystalgan(*words(read_only))
-    monkeypatch.setattr(datacard, "ASSETS", common)
+    put_card_in(common, monkeypatch)
     for name, words in WRITING.items():
         words = words(common)  # noqa: PLW2901
         with another_user():

@@ -18,7 +18,9 @@ from crystalgan.data.classes import load_class
 from crystalgan.errors import InputError, Stopped, TrainingError
 from crystalgan.model.batches import Data, shuffled
 from crystalgan.runs import training
-from crystalgan.runs.folder import Run, list_runs, stop
+from crystalgan.runs.folder import Run
+from crystalgan.runs.listing import list_runs
+from crystalgan.runs.process import stop
 from crystalgan.runs.training import new_run, resume, train, train_seeds
 
 

@@ -14,7 +14,8 @@ from crystalgan.data.prototypes import compounds_of, element_types, load_prototy
 from crystalgan.potentials.registry import load_chgnet
 from crystalgan.resources import resource
 from crystalgan.stability.relax import relax
-from crystalgan.studies.builtin import build_classes, drop_collapsed, drop_unphysical
+from crystalgan.studies.builtin import Built, build_classes
+from crystalgan.studies.builtin_cells import Record, drop_collapsed, drop_unphysical
 
 EXPERIMENT = {  # Å
     ("Pd", "MH_NaCl"): (4.09, None),  # PdH
@@ -74,7 +75,7 @@ def test_a_stopped_build_goes_on_where_it_was(tmp_path, monkeypatch):
     counts = build_classes(
         ["Pd"], tmp_path / "out", tmp_path / "work", progress=lambda *x: seen.append(x)
     )
-    assert counts == {"Pd": {"kept": 2, "dropped": 0}}
+    assert counts == {"Pd": Built(kept=2, dropped=0)}
     steps = len(element_types("H")) + len(element_types("Pd")) + 2
     assert [done for done, _, _ in seen] == list(range(1, steps + 1))
     log = tmp_path / "work" / "Pd.jsonl"
@@ -122,24 +123,25 @@ def test_structures_of_the_elements_have_their_symmetry_and_sane_distances(symbo
         assert 0.7 * usual < nearest < 1.3 * usual, prototype.name
 
 
-def record(name, energy, structure, **more):
+def record(name, energy, structure):
     spacegroup = SpacegroupAnalyzer(structure, 0.01).get_space_group_number()
-    return {
-        "structure": structure.as_dict(),
-        "prototype": name,
-        "energy_per_atom": energy,
-        "spacegroup": spacegroup,
-    } | more
+    return Record(
+        "Ti",
+        name,
+        structure,
+        energy_per_atom=energy,
+        spacegroup=spacegroup,
+    )
 
 
 def test_cells_that_collapsed_into_another_are_left_out():
     cell = load_class("Pd").entries[0].structure
-    failed = {"prototype": "three", "dropped": "not converged"}
+    failed = Record("Pd", "three", dropped="not converged")
     reasons = {
-        r["prototype"]: r.get("dropped")
+        r.prototype: r.dropped
         for r in drop_collapsed([record("two", -3.99, cell), failed, record("one", -4.0, cell)])
     }
-    assert reasons == {"one": None, "two": "collapsed into one", "three": "not converged"}
+    assert reasons == {"one": "", "two": "collapsed into one", "three": "not converged"}
 
 
 def test_of_equal_energies_the_higher_symmetry_keeps_its_name():
@@ -148,14 +150,14 @@ def test_of_equal_energies_the_higher_symmetry_keeps_its_name():
     names = {True: "collapsed into cubic", False: "collapsed into flat"}
     for gap, winner_is_cubic in ((0.0005, True), (0.005, False)):
         marked = drop_collapsed([record("flat", -4.0, flat), record("cubic", -4.0 + gap, cubic)])
-        reasons = {r["prototype"]: r.get("dropped") for r in marked}
+        reasons = {r.prototype: r.dropped for r in marked}
         loser = "flat" if winner_is_cubic else "cubic"
         assert reasons[loser] == names[winner_is_cubic]
-        assert sum(x is None for x in reasons.values()) == 1
+        assert sum(x == "" for x in reasons.values()) == 1
     fallen = [record("MH2_ThH2", -4.0002, cubic), record("MH2_fluorite", -4.0, cubic)]
-    assert [r.get("dropped") for r in drop_collapsed(fallen)] == [
+    assert [r.dropped for r in drop_collapsed(fallen)] == [
         "collapsed into MH2_fluorite",
-        None,
+        "",
     ]
 
 
@@ -168,8 +170,8 @@ def test_cells_with_molecules_or_hydrogen_inside_a_metal_are_left_out():
         record("inside", -1.0, cell([0, 0, 0.3])),
         record("well", -1.0, cell([0.5, 0, 0])),
     ]
-    reasons = [r.get("dropped") for r in drop_unphysical(records)]
-    assert reasons == ["H-H 0.80 Å, shorter than 1.5 Å", "M-H 1.20 Å, shorter than 1.3 Å", None]
+    reasons = [r.dropped for r in drop_unphysical(records)]
+    assert reasons == ["H-H 0.80 Å, shorter than 1.5 Å", "M-H 1.20 Å, shorter than 1.3 Å", ""]
 
 
 def test_compounds_of_two_metals_have_the_space_groups_of_their_types():

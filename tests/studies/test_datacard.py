@@ -9,7 +9,7 @@ from crystalgan.data.classes import builtin_classes, load_class
 from crystalgan.data.prototypes import load_prototypes
 from crystalgan.resources import resource
 from crystalgan.stability.hull import above_hull
-from crystalgan.studies import datacard
+from crystalgan.studies import datacard, datacard_text
 
 
 @pytest.fixture(scope="module")
@@ -33,25 +33,25 @@ def test_the_hull_is_the_tangent_below_all_phases():
 
 
 def test_every_class_is_counted_with_what_was_left_out(report):
-    assert [row["metal"] for row in report["classes"]] == list(builtin_classes())
-    for row in report["classes"]:
-        assert row["kept"] == len(load_class(row["metal"]))
-        assert row["kept"] + len(row["dropped"]) == len(load_prototypes())
-        assert sum(row["reasons"].values()) == len(row["dropped"])
-        assert "failed" not in row["reasons"]
+    assert [row.metal for row in report.classes] == list(builtin_classes())
+    for row in report.classes:
+        assert row.kept == len(load_class(row.metal))
+        assert row.kept + len(row.dropped) == len(load_prototypes())
+        assert sum(row.reasons.values()) == len(row.dropped)
+        assert "failed" not in row.reasons
 
 
 def test_lattices_are_compared_edge_by_edge(report):
-    rows = {(row["metal"], row["prototype"]): row for row in report["lattices"]}
+    rows = {(row.metal, row.prototype): row for row in report.lattices}
     pd = rows["Pd", "MH_NaCl"]
     cell = next(e.structure for e in load_class("Pd").entries if e.info["prototype"] == "MH_NaCl")
     a = (4 * cell.volume) ** (1 / 3)  # the primitive cell of fcc
-    assert pd["found"] == [round(a, 3)] * 3
-    assert pd["worst_percent"] == pytest.approx(100 * (a / 4.09 - 1), abs=0.01)
-    assert pd["volume_percent"] == pytest.approx(100 * ((a / 4.09) ** 3 - 1), abs=0.02)
+    assert pd.found == [round(a, 3)] * 3
+    assert pd.worst_percent == pytest.approx(100 * (a / 4.09 - 1), abs=0.01)
+    assert pd.volume_percent == pytest.approx(100 * ((a / 4.09) ** 3 - 1), abs=0.02)
     mg = rows["Mg", "MH2_rutile"]
-    assert mg["experiment"] == [3.020, 4.517, 4.517]
-    assert abs(mg["worst_percent"]) < 3
+    assert mg.experiment == [3.020, 4.517, 4.517]
+    assert abs(mg.worst_percent) < 3
 
 
 def test_the_table_of_known_hydrides_is_of_types_that_exist():
@@ -76,16 +76,16 @@ def test_volumes_against_dft_are_those_of_matching_cells(tmp_path, palladium):
         format="extxyz",
     )
     row = datacard._dft_row(tmp_path / "dft.extxyz")
-    assert (row["cells"], row["matched"]) == (6, 6)
-    assert row["mean_percent"] == pytest.approx(100 * (1 / 0.95 - 1), abs=0.02)
+    assert (row.cells, row.matched) == (6, 6)
+    assert row.mean_percent == pytest.approx(100 * (1 / 0.95 - 1), abs=0.02)
 
 
 def test_the_card_holds_what_the_command_says(report):
     text = resource("assets/data-card.md").read_text()
-    upper, lower = text.split(datacard.MARK)
+    upper, lower = text.split(datacard_text.MARK)
     assert "not DFT" in upper
-    cells = sum(row["kept"] for row in report["classes"])
-    assert f"{cells} cells in {len(report['classes'])} classes" in lower
-    ours = datacard.markdown(report).splitlines()
+    cells = sum(row.kept for row in report.classes)
+    assert f"{cells} cells in {len(report.classes)} classes" in lower
+    ours = datacard_text.markdown(report).splitlines()
     missing = [line for line in ours if line not in lower]
     assert not missing

@@ -16,7 +16,8 @@ from crystalgan.config import Config
 from crystalgan.crystal.repair import check
 from crystalgan.errors import InputError
 from crystalgan.plot.studies import ablation_figure, table2_figure, validity_figure
-from crystalgan.runs.folder import Run, list_runs
+from crystalgan.runs.folder import Run
+from crystalgan.runs.listing import list_runs
 from crystalgan.runs.loading import load_model
 from crystalgan.runs.training import new_step2, train
 from crystalgan.studies import ablation as ablation_module

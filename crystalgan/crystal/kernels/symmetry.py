@@ -22,7 +22,7 @@ class Hosts(NamedTuple):
 
     rotation: np.ndarray  # [cells, ops, 3, 3]
     image: np.ndarray  # [cells, ops, atoms], int16
-    count: np.ndarray  # [cells], how many of the operations are there
+    operations: np.ndarray  # [cells], how many are there
     frac: np.ndarray  # [cells, atoms, 3]
     first: np.ndarray  # [cells], the number of an atom that is there
 
@@ -38,7 +38,7 @@ class Points(NamedTuple):
     """Special points of cells."""
 
     frac: np.ndarray  # [cells, most, 3]
-    count: np.ndarray  # [cells], how many of them are there
+    number: np.ndarray  # [cells], how many of them are there
 
 
 @compiled()
@@ -280,7 +280,7 @@ def common_operations(
     for c in range(cells):
         frac, atoms = incoming.frac[c], incoming.atoms[c]
         here = (shift[c, 0], shift[c, 1], shift[c, 2])
-        for g in range(hosts.count[c]):
+        for g in range(hosts.operations[c]):
             turn = hosts.rotation[c, g]
             for s in range(parts):
                 _turned(turn, hosts.image[c, g], hosts.frac[c], hosts.first[c], frac[s], turned[s])
@@ -313,7 +313,7 @@ def symmetric_shifts(
     turned = np.empty((hosts.rotation.shape[1], parts, rows, 3))
     for c in range(len(hosts.rotation)):
         turns, frac, atoms = hosts.rotation[c], incoming.frac[c], incoming.atoms[c]
-        for g in range(hosts.count[c]):
+        for g in range(hosts.operations[c]):
             for s in range(parts):
                 _turned(
                     turns[g],
@@ -326,14 +326,14 @@ def symmetric_shifts(
         found = 0
         for n in order[c]:
             p, q = n // (q_most + rows), n % (q_most + rows)
-            if p >= host_points.count[c] or (points.count[c] <= q < q_most):
+            if p >= host_points.number[c] or (points.number[c] <= q < q_most):
                 continue
             if q - q_most >= atoms[0]:
                 continue
             for k in range(3):
                 own = points.frac[c, q, k] if q < q_most else frac[0, q - q_most, k]
                 shift[k] = host_points.frac[c, p, k] - own
-            for g in range(1, hosts.count[c]):  # after identity
+            for g in range(1, hosts.operations[c]):  # after identity
                 if _keeps(turns[g], turned[g], frac, atoms, (shift[0], shift[1], shift[2]), mine):
                     for k in range(3):
                         shifts[c, found, k] = shift[k]

@@ -1,7 +1,7 @@
 """CIF: the cell that a block means.
 
 Symmetry is unfolded by the operations that a block lists or by those of the settings that its names
-can mean (`crystalgan.data.cif_symmetry`). Where that leaves several readings, cell and formula
+can mean (`crystalgan.data.cif.symmetry`). Where that leaves several readings, cell and formula
 decide, and then special positions: the coordinates that symmetry fixes in one reading would be
 accidents in the others. What stays open is refused.
 """
@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystalgan.data.cif_block import UNKNOWN, known, number_in, parse_block, split_blocks
-from crystalgan.data.cif_symmetry import read_symmetry
+from crystalgan.data.cif.block import UNKNOWN, known, number_in, parse_block, split_blocks
+from crystalgan.data.cif.symmetry import read_symmetry
+from crystalgan.data.cif.unfold import Sites
 from crystalgan.data.elements import check_site, elements
 from crystalgan.data.files import Unreadable
-from crystalgan.data.formats import check_atoms
-from crystalgan.data.unfold import Sites
+from crystalgan.data.formats.source import check_atoms
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from crystalgan.data.cif_block import Block, Words
-    from crystalgan.data.formats import Read, Source
+    from crystalgan.data.cif.block import Block, Words
+    from crystalgan.data.formats.source import Read, Source
 
 MAX_CIF_CELLS = 200
 MAX_WORDS = 150_000
+MAX_QUOTES = 20_000_000  # times the lengths of their lines
 EXACT_DIGITS = 6  # of a position without a decimal, such as 0 1/2 1/3
 LATTICE = tuple(
     f"_cell_{name}"
@@ -38,17 +39,17 @@ LATTICE = tuple(
 
 
 def read_cif(source: Source) -> Read:
-    """The cells of a CIF, one for each block that has a lattice; symmetry is unfolded, nothing is
-    made primitive."""
+    """The cells of a CIF, one for each block that has a lattice.
+
+    Symmetry is unfolded, nothing is made primitive.
+    """
     text = source.text()
     count = sum(len(line.split()) for line in text.split("\n"))
     if count > MAX_WORDS:
         raise Unreadable(f"holds {count} words, more than the {MAX_WORDS} that a CIF may have")
     # a quote that nobody closes is looked for to the end of its line, again for each quote in it
-    if (
-        sum(len(line) * (line.count("'") + line.count('"')) for line in text.split("\n"))
-        > 20_000_000
-    ):
+    quotes = sum(len(line) * (line.count("'") + line.count('"')) for line in text.split("\n"))
+    if quotes > MAX_QUOTES:
         raise Unreadable("cannot be read as CIF (too many quotes in too long lines)")
     blocks = split_blocks(text)
     if not blocks:
@@ -135,9 +136,8 @@ def _sites(block: Block) -> Sites:
             check_site(label)
     full = []
     for row, word in enumerate(block.get("_atom_site_occupancy", ["1"] * len(names))):
-        part = (
-            1.0 if word == "1" or word in UNKNOWN else number_in(block, "_atom_site_occupancy", row)
-        )
+        is_full = word == "1" or word in UNKNOWN
+        part = 1.0 if is_full else number_in(block, "_atom_site_occupancy", row)
         if part and abs(part - 1) > 1e-6:
             raise Unreadable(
                 f"has a partially occupied site ({names[row]}: {part:g}); make an ordered cell of"

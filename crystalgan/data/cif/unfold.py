@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crystalgan.data.files import Unreadable
-from crystalgan.data.formats import check_atoms
+from crystalgan.data.formats.source import check_atoms
 
 MAX_IMAGES = 10_000  # atoms of the list times operations
 ON_SITE = 0.1  # Å; an atom no farther from a special position is meant to be on it
@@ -15,8 +15,7 @@ SAID = 5e-4  # Å; four digits of a third are no more off, and nobody needs to h
 SAME_ATOM = 0.05  # Å, between two atoms of a list that symmetry takes onto one another
 APART = 0.5  # Å; atoms of a list that are nearer are one atom, or a mistake
 EXACT = 1e-3  # Å, between images that are one: what is left of rounding
-# Å; an atom farther from a special position does not speak for a setting, however few digits it has
-EVIDENT = 0.02
+EVIDENT = 0.02  # Å; an atom farther from a special position does not speak for a setting
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,10 @@ class Sites:
 
 @dataclass(frozen=True)
 class Unfolded:
-    """All atoms of a cell, as one list of operations makes them: elements and fractional positions
-    `[n, 3]` in the cell."""
+    """All atoms of a cell, as one list of operations makes them.
+
+    They are elements and fractional positions `[n, 3]` in the cell.
+    """
 
     symbols: list[str]
     positions: np.ndarray
@@ -52,8 +53,9 @@ class Unfolded:
 
 
 def unfold(sites: Sites, operations: np.ndarray, lattice: np.ndarray) -> Unfolded:
-    """Every listed atom with its images by `operations` `[m, 3, 4]`, each once; `lattice` rows in
-    Å.
+    """Every listed atom with its images by `operations` `[m, 3, 4]`, each once.
+
+    `lattice` has rows in Å.
 
     An atom within `ON_SITE` of a special position is put there, and one that symmetry makes of
     another is left away; both are said in the remarks. Raises Unreadable for atoms so near to each
@@ -104,8 +106,10 @@ def _some(words: list[str]) -> str:
 def _orbit(
     name: str, position: np.ndarray, operations: np.ndarray, lattice: np.ndarray
 ) -> tuple[np.ndarray, int, float]:
-    """The images of a place, each once, the first that of the place itself; its free coordinates;
-    how far it was moved, Å."""
+    """The images of a place, its free coordinates, and how far it was moved, Å.
+
+    Each image is there once, first that of the place itself.
+    """
     rotations, shifts = operations[:, :, :3], operations[:, :, 3]
     place, within = position, 2 * ON_SITE
     for _ in range(5):
@@ -136,16 +140,17 @@ def _orbit(
 
 
 def _apart(a: np.ndarray, b: np.ndarray, lattice: np.ndarray) -> np.ndarray:
-    """Distances of places `[n, 3]` and `[m, 3]` to the nearest image by components, Å, `[n, m]`:
-    right where they are short."""
+    """Distances of places `[n, 3]` and `[m, 3]` to the nearest image by components, Å, `[n, m]`.
+
+    They are right where they are short.
+    """
     steps = a[:, None] - b[None]
     steps -= np.rint(steps)
     return np.linalg.norm(steps @ lattice, axis=-1)
 
 
 def _check_one(sites: Sites, new: int, old: int, apart: float, lattice: np.ndarray) -> None:
-    """Refuse two listed atoms that lie near each other, unless symmetry alone takes one to the
-    other."""
+    """Refuse two listed atoms that are near, unless symmetry alone takes one to the other."""
     a, b = sites.names[old], sites.names[new]
     both = f"{a} and {b}" if a != b else f"{a} (row {old + 1}) and {b} (row {new + 1})"
     if sites.symbols[new] != sites.symbols[old]:

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Words = list[tuple[str, str]]  # kind (plain, single, double, text) and contents
-# name in small letters -> its values; one where it stands outside a loop
-Block = dict[str, list[str]]
+Block = dict[str, list[str]]  # name in small letters -> its values; one outside a loop
 
 WORD = re.compile(
     r"""^;(?P<text>[^\n]*(?:\n(?!;)[^\n]*)*)\n;|(?P<remark>\#[^\n]*)"""
@@ -29,8 +28,11 @@ USED = re.compile(
 
 
 def split_blocks(text: str) -> list[Words]:
-    """The words of each block of a CIF; what stands in a text between semicolons is one word,
-    whatever it holds."""
+    """The words of each block of a CIF; a text between semicolons is one word.
+
+    >>> split_blocks("data_x _cell_length_a '4.0'")
+    [[('plain', '_cell_length_a'), ('single', '4.0')]]
+    """
     blocks: list[Words] = []
     for match in WORD.finditer(text):
         kind = match.lastgroup or ""

@@ -1,10 +1,9 @@
-"""The 530 settings of the 230 space groups (spglib's table), found by the names that files give
-them.
+"""The 530 settings of the 230 space groups (spglib's table), found by the names in files.
 
 A setting is a space group with its axes and origin, and so a list of operations. What a file says
 of it (a Hermann-Mauguin symbol in short or full form, a Hall symbol, a number, a choice of origin
 or axes) often leaves several; the metric of the cell and the atoms decide between those, see
-`crystalgan.data.cif`.
+`crystalgan.data.cif.symmetry`.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 SETTINGS = 530
 AXES = ("", "ba-c", "cab", "-cba", "bca", "a-cb")  # orders of the axes of an orthorhombic cell
 # Before 1992 a plane with two glides was named by one of them, which since then is `e`. In the
-# order of `AXES`, International
-# Tables A (1983), table 4.3.1.
+# order of `AXES`; International Tables A (1983), table 4.3.1.
 OLD_SYMBOLS = {
     39: ("A b m 2", "B m a 2", "B 2 c m", "C 2 m b", "C m 2 a", "A c 2 m"),
     41: ("A b a 2", "B b a 2", "B 2 c b", "C 2 c b", "C c 2 a", "A c 2 a"),
@@ -64,28 +62,27 @@ class Setting:
         return np.concatenate((found["rotations"], found["translations"][:, :, None]), axis=2)
 
     def __str__(self) -> str:
-        return (
-            f"{self.symbol} :{self.choice}"
-            if self.choice[:1] in ("1", "2", "H", "R")
-            else self.symbol
-        )
+        chosen = self.choice[:1] in ("1", "2", "H", "R")
+        return f"{self.symbol} :{self.choice}" if chosen else self.symbol
 
 
 @cache
 def settings() -> tuple[Setting, ...]:
-    """All 530, in spglib's order; the first of a number is its standard setting, but for a second
-    origin."""
+    """All 530 in spglib's order.
+
+    The first of a number is its standard setting, but for a second origin.
+
+    >>> len(settings()), str(settings()[0])
+    (530, 'P 1')
+    """
     import spglib
 
     out = []
     for k in range(1, SETTINGS + 1):
         found = spglib.get_spacegroup_type(k)
         assert found is not None
-        symbol = (
-            found.international.split("=")[1 if "=" in found.international else 0]
-            .strip()
-            .replace("_", "")
-        )
+        names = found.international.split("=")
+        symbol = names[min(1, len(names) - 1)].strip().replace("_", "")
         out.append(
             Setting(k, found.number, symbol, found.choice, found.hall_symbol, found.schoenflies)
         )
@@ -146,10 +143,8 @@ def _symbols() -> dict[str, tuple[Setting, ...]]:
     for setting in settings():
         kind = spglib.get_spacegroup_type(setting.hall_number)
         assert kind is not None
-        names = {
-            kind.international_full,
-            *kind.international.split("=")[1 if "=" in kind.international else 0 :],
-        }
+        short = kind.international.split("=")
+        names = {kind.international_full, *(short[1:] or short)}
         # the short symbol of a monoclinic group leaves its axis to the metric
         if 3 <= setting.number <= 15:
             names.add(" ".join(word for word in setting.symbol.split() if word != "1"))
@@ -163,8 +158,10 @@ def _symbols() -> dict[str, tuple[Setting, ...]]:
 
 
 def _by_symbol(symbol: str) -> tuple[Setting, ...]:
-    """The settings that a Hermann-Mauguin symbol means, with its choice behind a colon or as the
-    ICSD writes it."""
+    """The settings that a Hermann-Mauguin symbol means.
+
+    Its choice may stand behind a colon, or as the ICSD writes it.
+    """
     if re.fullmatch("[0-9]+", symbol.strip()):
         return _by_number(symbol.strip())
     if known := _symbols().get(_key(symbol)):
@@ -219,8 +216,7 @@ def _by_number(number: str) -> tuple[Setting, ...]:
 
 
 def _chosen(choice: str, found: Sequence[Setting]) -> tuple[Setting, ...]:
-    """Those settings that a code such as `2`, `b1`, `R` or `cab` names, or else those whose code it
-    begins, as `b` does."""
+    """The settings that a code such as `2`, `b1`, `R` or `cab` names, or those that it begins."""
     wanted = choice.casefold()
     wanted = wanted.replace("abc", "") if wanted.replace("abc", "") in ("", "1", "2") else wanted
     exact = tuple(s for s in found if s.choice.casefold() == wanted)
@@ -231,16 +227,19 @@ def _chosen(choice: str, found: Sequence[Setting]) -> tuple[Setting, ...]:
 
 
 def is_standard(setting: Setting) -> bool:
-    """Whether a number alone means this setting: the first of its number, and its second origin or
-    rhombohedral axes."""
+    """Whether a number alone means this setting.
+
+    That is the first of its number, and its second origin or rhombohedral axes.
+    """
     return setting.choice in ("2", "R") or setting is next(
         s for s in settings() if s.number == setting.number
     )
 
 
 def misfit(operations: np.ndarray, lattice: np.ndarray) -> float:
-    """How far operations `[m, 3, 4]` are from keeping the metric of a lattice (rows, Å): the
-    largest change, relative.
+    """The largest relative change that operations `[m, 3, 4]` make to the metric of a lattice.
+
+    The lattice has rows in Å.
 
     A rotation W keeps the metric tensor G where W^T G W = G (International Tables A, section 5.2).
     """
@@ -251,13 +250,13 @@ def misfit(operations: np.ndarray, lattice: np.ndarray) -> float:
 
 
 def number_of(operations: np.ndarray, lattice: np.ndarray) -> int | None:
-    """The number of the space group of these operations `[m, 3, 4]` in whatever setting; None where
-    they are of none."""
+    """The number of the space group of these operations `[m, 3, 4]`, in whatever setting.
+
+    None where they are of none.
+    """
     import spglib
 
-    rotations, translations = (
-        operations[:, :, :3].astype(np.intc),
-        np.ascontiguousarray(operations[:, :, 3]),
-    )
+    rotations = operations[:, :, :3].astype(np.intc)
+    translations = np.ascontiguousarray(operations[:, :, 3])
     found = spglib.get_spacegroup_type_from_symmetry(rotations, translations, lattice)
     return None if found is None else int(found.number)

@@ -1,60 +1,34 @@
 """A run folder as a zip, to and from a colleague. What comes in is checked: known names only,
-limited in size."""
+limited in size, every file by its schema, databases copied row by row."""
 
 from __future__ import annotations
 
 import io
-import shutil
 import stat
 import time
 import zipfile
-import zlib
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
+from crystalgan.data.files import Unreadable, open_zip, printable, unpacked
 from crystalgan.errors import InputError
+from crystalgan.runs.arrays import CLASSES, check_classes, read_arrays
 from crystalgan.runs.database import open_database
-from crystalgan.runs.folder import FILES, Run, hidden_folder, shown
-from crystalgan.storage import COPY, problem, saying
+from crystalgan.runs.database_copy import copy_database
+from crystalgan.runs.folder import FILES, Run, numbered
+from crystalgan.storage import COPY, hidden_folder, read_regular, saying
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from collections.abc import Callable
 
 KNOWN = "known"
 MOST_BYTES = 500_000_000  # of all files of a run, unpacked
+MOST_PACKED = 250_000_000  # of the zip
 LONGEST_NAME = 200  # bytes, of a file of known structures
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip can say
 MOST_KNOWN = 20_000_000  # bytes of known structures that go along with a run
-
-
-def class_structures(run: Run) -> tuple[list[Structure], list[Structure]]:
-    """The canonical cells of both classes that a run learned from, read without tensors."""
-    from pymatgen.core import Structure
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path, (shared, *metals) = run.folder / "classes.safetensors", run.species
-    try:
-        path.open("rb").close()  # what the system says is plainer than what safetensors makes of it
-        arrays = load_file(path)
-        a, b = (
-            [
-                Structure(
-                    lattice,
-                    [shared] * int(mask[0].sum()) + [metal] * int(mask[1].sum()),
-                    frac[mask],
-                )
-                for lattice, frac, mask in zip(
-                    *(arrays[f"{name}.{key}"] for key in ("lattice", "frac", "mask")), strict=True
-                )
-            ]
-            for name, metal in zip("ab", metals, strict=True)
-        )
-    except OSError as error:
-        raise InputError(problem(error, path, COPY, writing=False)) from None
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}); train the pair again.") from None
-    return a, b
+INCOMING = ".incoming"  # folder of what is not copied yet
 
 
 def known_folder(run: Run) -> Path:
@@ -103,37 +77,62 @@ def unpack_run(source: BinaryIO | Path, root: Path, name: str = "run") -> Run:
     Only the files that a run folder has are taken and known structures, whatever else the zip
     holds, and never a path from inside it.
     """
-    try:
-        with zipfile.ZipFile(source) as archive:
-            members = _members(archive, name)
-            stem = PurePosixPath(name).stem
-            with hidden_folder(root, "set CRYSTALGAN_RUNS") as folder:
-                for file, packed in members.items():
-                    with saying(root, "set CRYSTALGAN_RUNS", writing=True):
-                        (folder / file).parent.mkdir(exist_ok=True)
-                        with archive.open(packed) as inside, (folder / file).open("wb") as out:
-                            shutil.copyfileobj(inside, out)
-                _check(Run(folder), name)
-                run = Run(
-                    shown(
-                        folder,
-                        "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)[:60] or "run",
-                    )
-                )
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+    name = printable(name)
+    archive = open_zip(_packed(source, name), name, "run")
+    members = _members(archive, name)
+    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in PurePosixPath(name).stem)
+    with hidden_folder(root, "set CRYSTALGAN_RUNS") as folder, archive:
+        try:
+            for file, packed in members.items():
+                _put(folder, file, partial(unpacked, archive, packed, MOST_BYTES), name)
+            check_files(Run.open(folder))
+        except InputError as error:  # without the name of the folder where it was unpacked
+            said = str(error).replace(f"{folder}/{INCOMING}", name).replace(str(folder), name)
+            raise InputError(said) from None
+        return Run(numbered(folder, stem[:60] or "run"))
+
+
+def check_files(run: Run) -> None:
+    """InputError where a file of a run is not what it must be."""
+    run.status()
+    run.metrics()
+    run.candidates()
+    for path in sorted(run.folder.glob("*.safetensors")):
+        arrays = read_arrays(path)
+        if path.name == CLASSES:
+            check_classes(arrays, path)
+
+
+def _packed(source: BinaryIO | Path, name: str) -> bytes:
+    """The bytes of a zip."""
+    if isinstance(source, Path):
+        with saying(source, "give another path", writing=False):
+            return read_regular(source, MOST_PACKED)
+    source.seek(0)
+    data = source.read(MOST_PACKED + 1)
+    if len(data) > MOST_PACKED:
         raise InputError(
-            f"{name}: this zip is damaged ({error}); pack the run folder again."
-        ) from None
-    return run
+            f"{name}: is larger than the {MOST_PACKED // 1_000_000} MB that the zip of a run may"
+            " have."
+        )
+    return data
 
 
-def _check(run: Run, name: str) -> None:
-    """InputError for what came in a zip of this name and is no run, without the name of the folder
-    where it was unpacked."""
+def _put(folder: Path, file: str, contents: Callable[[], bytes], name: str) -> None:
+    """Write one file of a zip into a run folder, a database by copying its rows."""
     try:
-        _ = Run.open(run.folder).species, run.status()
-    except InputError as error:
-        raise InputError(str(error).replace(str(run.folder), name)) from None
+        data = contents()
+    except Unreadable as error:
+        raise InputError(f"{name}/{file}: {error}.") from None
+    is_database = file.endswith(".db") and "/" not in file
+    path = folder / INCOMING / file if is_database else folder / file
+    with saying(folder.parent, "set CRYSTALGAN_RUNS", writing=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        if is_database:
+            copy_database(path, folder / file)
+            path.unlink()
+            path.parent.rmdir()
 
 
 def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:

@@ -1,14 +1,12 @@
-"""Extended XYZ, and what all readers share: each yields the places of a file with a function that
-builds the cell there.
+"""Extended XYZ: frames with a `Lattice="..."` in their comment.
 
-Sizes and counts that a file announces are checked before anything is made of them.
+Counts that a file announces are checked before anything is made of them.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +14,15 @@ import numpy as np
 
 from crystalgan.data.elements import elements
 from crystalgan.data.files import Unreadable
+from crystalgan.data.formats.source import MAX_ATOMS, MAX_CELLS, MAX_LINE, NUMBER, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pymatgen.core import Structure
 
-    # place in the file, cell, what else is said of it
-    Read = Iterator[tuple[str, Callable[[], Structure], dict[str, Any]]]
+    from crystalgan.data.formats.source import Read, Source
 
-MAX_ATOMS = 500  # of one cell
-MAX_CELLS = 10_000  # of one file
-MAX_LINE = 10_000  # characters
-NUMBER = r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[edED][+-]?\d+)?|nan|inf|infinity|NaN|Inf|Infinity)"
 # a key of a comment with its value, or a word or a quoted text that belongs to no key
 PAIR = re.compile(
     r"""([^\s="']+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"']*)|"(?:[^"\\]|\\.)*"|[^\s="']+|\S""",
@@ -41,35 +35,8 @@ SPECIES = {"species": "S", "symbol": "S", "symbols": "S", "element": "S", "eleme
 NUMBERS = ("z", "numbers", "atomic_numbers")
 
 
-@dataclass(frozen=True)
-class Source:
-    """The contents of one file; `metal` and `shared` for a format that names no elements."""
-
-    data: bytes
-    metal: str | None
-    shared: str
-
-    def text(self) -> str:
-        """The contents as text with line feeds; `Unreadable` where they are no UTF-8."""
-        if self.data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise Unreadable("not a text file in UTF-8 but in UTF-16; save it as UTF-8")
-        try:
-            return self.data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise Unreadable(
-                f"not a text file (byte {error.start} is no UTF-8); save it as UTF-8"
-            ) from None
-
-
-def check_atoms(count: int) -> None:
-    """Refuse an announced number of atoms that no cell may have."""
-    if not 0 < count <= MAX_ATOMS:
-        raise Unreadable(f"announces {count} atoms; a cell may have from 1 to {MAX_ATOMS}")
-
-
 def read_xyz(source: Source) -> Read:
-    """The frames of an extended XYZ file; each has its `Lattice="..."`. What stands before a
-    damaged one is read."""
+    """The frames of an extended XYZ file, each with its lattice; those before a damaged one too."""
     text = source.text()
     frames, problem = [], None
     try:
@@ -87,8 +54,7 @@ def read_xyz(source: Source) -> Read:
 
 
 def _frames(text: str) -> Iterator[tuple[int, int, int]]:
-    """Line, position of the comment and number of atoms of each frame; nothing is made of them
-    yet."""
+    """Line, position of the comment and number of atoms of each frame, which is not built yet."""
     at, line = 0, 1
     while visible := re.compile(r"\S").search(text, at):
         begin = text.rfind("\n", at, visible.start()) + 1 or at
@@ -115,8 +81,10 @@ def _frames(text: str) -> Iterator[tuple[int, int, int]]:
 
 
 def _lines(text: str, at: int, count: int) -> tuple[list[str], int]:
-    """At most `count` lines from a position, and the position behind them; a list of all, or one
-    very long, would be large."""
+    """At most `count` lines from a position, and the position behind them.
+
+    A list of all lines, or one that is very long, would be large.
+    """
     rows: list[str] = []
     while len(rows) < count and at < len(text):
         end = text.find("\n", at)
@@ -127,8 +95,10 @@ def _lines(text: str, at: int, count: int) -> tuple[list[str], int]:
 
 
 def _frame(rows: list[str], line: int, info: dict[str, Any]) -> Structure:
-    """One frame; `rows` begins with its comment, which is `line` of the file; what the comment says
-    goes into `info`."""
+    """One frame; `rows` begins with its comment, which is `line` of the file.
+
+    What the comment says goes into `info`.
+    """
     from ase.data import chemical_symbols
     from ase.io.extxyz import key_val_str_to_dict
     from pymatgen.core import Structure
@@ -162,8 +132,10 @@ def _frame(rows: list[str], line: int, info: dict[str, Any]) -> Structure:
 
 
 def _said(comment: str, line: int) -> dict[str, str]:
-    """Lattice, Properties and pbc of a comment, in whatever case their keys are; two that differ
-    are refused."""
+    """Lattice, Properties and pbc of a comment, in whatever case their keys are.
+
+    Two that differ are refused.
+    """
     said: dict[str, str] = {}
     for key, value in PAIR.findall(comment):
         name = key.lower()
@@ -192,8 +164,10 @@ def _lattice(text: str | None, periodic: str, line: int) -> np.ndarray:
 
 
 def _columns(properties: str | None, line: int) -> tuple[int, int, int, bool]:
-    """The columns of the element and the position, how many there are (0: nobody says it), whether
-    elements are numbers."""
+    """The columns of element and position, their number, and whether elements are numbers.
+
+    The number is 0 where nobody says it.
+    """
     if properties is None:
         return 0, 1, 0, False
     parts = properties.strip().split(":")
@@ -226,11 +200,3 @@ def _columns(properties: str | None, line: int) -> tuple[int, int, int, bool]:
             f" {properties[:60]!r}"
         )
     return sum(widths[: species[0]]), sum(widths[: places[0]]), sum(widths), by_number
-
-
-def number(word: str) -> float:
-    """A number as Python or Fortran writes it (`1.0d0`), infinite or not; ValueError where it is
-    none."""
-    if not re.fullmatch(NUMBER, word):
-        raise ValueError(word)
-    return float(word.lower().replace("d", "e"))
