@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def adversarial(fake: Tensor) -> Tensor:
-    """Eqs. 5, 6, 19, 20: L_GAN = -E[log D(G(x))]. Logits `[..., batch]`; returns `[...]`."""
+    """Eqs. 5, 6, 19, 20: L_GAN = -E[log D(G(x))]. Logits `[..., batch]`; returns `[...]`.
+
+    >>> adversarial(torch.zeros(2, 5))  # log 2, where a discriminator cannot tell
+    tensor([0.6931, 0.6931])
+    """
     return softplus(-fake).mean(-1)
 
 
@@ -115,6 +119,9 @@ def volume(made: Tensor, original: Tensor) -> Tensor:
 
     A generator that may grow its cells takes atoms apart so, whatever that leaves of voids.
     Lattices `[..., batch, 3, 3]`, Å; returns `[...]`.
+
+    >>> volume(2 * torch.eye(3)[None], torch.eye(3)[None])  # (log 8)^2
+    tensor(4.3241)
     """
     ratio = torch.linalg.det(made) / torch.linalg.det(original)
     return ratio.abs().clamp_min(1e-6).log().square().mean(-1)

@@ -64,7 +64,6 @@ class _Layers(torch.autograd.Function):
     """
 
     @staticmethod
-    # torch's context
     def forward(ctx: Any, x: Tensor, layers: int, *parameters: Tensor) -> Tensor:
         weights, biases = _flat(parameters[:layers]), _flat(parameters[layers:])
         y, inputs = _through(x, weights, biases)
@@ -73,7 +72,6 @@ class _Layers(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # torch's context
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         layers, lead = len(ctx.saved_tensors) // 2, grad.shape[:2]
         inputs, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
@@ -116,7 +114,6 @@ class _RoundTrip(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # torch's context
     def backward(ctx: Any, of_new: Tensor, of_back: Tensor) -> tuple[Tensor | None, ...]:
         occupied, occupied_back, *rest = ctx.saved_tensors
         layers = len(rest) // 3

@@ -127,8 +127,11 @@ METRICS = {
 
 
 def metric(name: str) -> Metric:
-    """What the value that `measure` gives under this name means; "distance H-Pd" is the metric
-    `distance` of H-Pd."""
+    """What the value that `measure` gives under this name means.
+
+    >>> metric("distance H-Pd").title
+    'distances, H-Pd'
+    """
     if name in METRICS:
         return METRICS[name]
     kind, _, of = name.partition(" ")
@@ -267,7 +270,11 @@ def keeps_cdvae(table: pd.DataFrame) -> pd.Series:
 
 def coverage(parents: Sequence[int], size: int) -> float:
     """The share of the rows of a class of this size that occur among `parents`, %; -1 there means
-    no parent."""
+    no parent.
+
+    >>> coverage([0, 0, 3, -1], 4)
+    50.0
+    """
     return 100 * len({int(row) for row in parents} - {-1}) / size
 
 
@@ -293,7 +300,11 @@ def distances_to_parents(
 
 
 def wasserstein(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """First Wasserstein distance of two samples, in their unit; None where one is empty."""
+    """First Wasserstein distance of two samples, in their unit; None where one is empty.
+
+    >>> wasserstein([1.0, 3.0], [2.0, 2.0])
+    1.0
+    """
     from scipy.stats import wasserstein_distance
 
     return float(wasserstein_distance(a, b)) if len(a) and len(b) else None
