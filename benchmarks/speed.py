@@ -220,9 +220,7 @@ def memory(epochs: int = 100) -> dict[str, Any]:
     return {"epochs": [epochs, epochs], "peak_MB": peak / 1000, "seconds": seconds}
 
 
-def evaluation(
-    count: int = 16, batches: tuple[int, ...] = (1, 4, 16), rounds: int = 3
-) -> dict[str, Any]:
+def evaluation(count: int = 16, rounds: int = 3) -> dict[str, Any]:
     """Energies with forces and stress from CHGNet, the package's and ours, in turn.
 
     The structures are the first candidates of the shipped run.
@@ -242,15 +240,14 @@ def evaluation(
     def packaged(batch: int) -> None:
         package.predict_structure(structures, task="efs", batch_size=batch)
 
-    def evaluated(batch: int) -> None:
-        for k in range(0, count, batch):
-            ours.with_derivatives(atoms[k : k + batch])
+    def evaluated() -> None:
+        for one in atoms:
+            ours.with_derivatives(one)
 
     for _ in range(rounds):
         watch.time("package_one_by_one", partial(packaged, 1))
         watch.time("package_16_at_once", partial(packaged, 16))
-        for batch in batches:
-            watch.time(f"{batch}_at_once" if batch > 1 else "one_by_one", partial(evaluated, batch))
+        watch.time("one_by_one", evaluated)
     seconds = watch.seconds()
     faster = {name: seconds["package_one_by_one"] / value for name, value in seconds.items()}
     return {
@@ -264,9 +261,9 @@ def evaluation(
 def relaxation(count: int = 6, rounds: int = 2) -> dict[str, Any]:
     """Structures relaxed a minute of CPU time with the package's calculator and with ours, in turn.
 
-    Both through `perform`, so with one optimizer. The structures are those of `evaluation`.
+    Both through `relax_task`, so with one optimizer. The structures are those of `evaluation`.
     """
-    from crystalgan.stability.tasks import Settings, Task, perform
+    from crystalgan.stability.tasks import Settings, Task, relax_task
 
     tasks = [Task(number, "", structure) for number, structure in enumerate(shipped(count))]
     potentials = {"package": "chgnet.model.CHGNetCalculator", "ours": "chgnet"}
@@ -274,11 +271,11 @@ def relaxation(count: int = 6, rounds: int = 2) -> dict[str, Any]:
     steps: dict[str, float] = {}
     with contextlib.redirect_stdout(sys.stderr):
         for potential in potentials.values():
-            perform(potential, Settings(steps=1), tasks[0])  # loads it
+            relax_task(potential, Settings(steps=1), tasks[0])  # loads it
         for _ in range(rounds):
             for name, potential in potentials.items():
                 start = time.process_time()
-                outcomes = [perform(potential, Settings(), task) for task in tasks]
+                outcomes = [relax_task(potential, Settings(), task) for task in tasks]
                 minutes[name].append((time.process_time() - start) / 60)
                 assert all(outcome.columns["state"] == "converged" for outcome in outcomes)
                 steps[name] = statistics.mean(outcome.columns["steps"] for outcome in outcomes)

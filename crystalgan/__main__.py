@@ -65,9 +65,7 @@ def _run() -> None:
     try:
         _carry_out()
     except InputError as error:
-        from crystalgan.cli.common import in_options
-
-        _end(in_options(str(error)), 2)
+        _end(str(error), 2)
     except TrainingError as error:
         _end(str(error), 1)
     finally:  # what is wrong with stdout is to be said here, not by the interpreter on its way out

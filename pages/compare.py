@@ -18,6 +18,7 @@ from ui import cached, known, state, work
 
 if TYPE_CHECKING:
     from crystalgan.runs.folder import Run
+    from crystalgan.runs.metrics import Measured
 
 MOST = 6  # as many colours as there are
 AT_FIRST = 3
@@ -42,7 +43,7 @@ def choose(runs: list[Run]) -> list[Run]:
     return [by_name[name] for name in names]
 
 
-def show_metrics(measured: dict[str, dict[str, float | None]]) -> None:
+def show_metrics(measured: dict[str, Measured]) -> None:
     """One row a metric, one column a run; the last column says how it is found."""
     names = list(dict.fromkeys(name for values in measured.values() for name in values))
     about = [metric(name) for name in names]

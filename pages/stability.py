@@ -12,7 +12,8 @@ import streamlit as st
 from crystalgan.errors import InputError
 from crystalgan.plot.stability import hull_figure, storage_figure
 from crystalgan.potentials.registry import untrained
-from crystalgan.stability.hull import lacks_compounds, other_structures
+from crystalgan.stability.hull import lacks_compounds
+from crystalgan.stability.references import other_structures
 from ui import cached, relaxed, state, vet, work
 from ui.classes import FILE_TYPES
 

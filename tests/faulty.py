@@ -9,7 +9,6 @@ import numpy as np
 from ase.calculators.emt import EMT
 
 from crystalgan.stability import tasks as relaxing
-from crystalgan.stability.tasks import failure
 
 
 class Crashes(EMT):
@@ -50,16 +49,3 @@ class Slow(EMT):
             Slow.ahead += 5.0
             relaxing.time = SimpleNamespace(monotonic=lambda: time.monotonic() + Slow.ahead)
         super().calculate(atoms, properties, system_changes)
-
-
-def measure(task):
-    """Ends the process for cells of more than 9 atoms, and raises for more than 6; else its outcome
-    says how many ran."""
-    time.sleep(0.05 * task.candidate)
-    if len(task.structure) > 9:
-        os._exit(9)
-    if len(task.structure) > 6:
-        raise SystemExit("too many atoms")
-    from crystalgan.stability.tasks import _abreast
-
-    return failure(task, f"among {_abreast().members}")

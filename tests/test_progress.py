@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from crystalgan.cli.common import Bar, in_options
+from crystalgan.cli.common import Bar, bar
+from crystalgan.errors import InputError
 from crystalgan.progress import EVERY, VARIABLE, Progress, ProgressFile, read_progress
 
 
@@ -39,11 +40,11 @@ def test_a_folder_that_is_gone_does_not_end_the_work(tmp_path):
 def test_a_bar_without_total_says_nothing_before_its_first_step(tmp_path, monkeypatch, capsys):
     path = tmp_path / "progress.json"
     monkeypatch.setenv(VARIABLE, str(path))
-    with Bar("compared") as bar:
+    with Bar("compared") as shown:
         assert read_progress(path) is None
-        bar.to(1, 3)
+        shown.to(1, 3)
         assert read_progress(path) == Progress(1, 3, "compared")
-        bar.step("LaNi5")
+        shown.step("LaNi5")
     assert read_progress(path) == Progress(2, 3, "compared")
     with Bar("candidates", 5):
         assert read_progress(path) == Progress(0, 5, "candidates")
@@ -51,8 +52,8 @@ def test_a_bar_without_total_says_nothing_before_its_first_step(tmp_path, monkey
 
 
 def test_a_bar_is_drawn_on_stderr_where_no_file_is_named(capsys):
-    with Bar("trained", 3) as bar:
-        bar.step("Pd-Ni gan")
+    with Bar("trained", 3) as shown:
+        shown.step("Pd-Ni gan")
     err = capsys.readouterr().err
     assert "trained" in err
     assert "1/3" in err
@@ -65,6 +66,6 @@ def test_commands_write_the_file(tmp_path, monkeypatch, crystalgan, small_run):
     assert read_progress(tmp_path / "progress.json") == Progress(40, 40, "candidates")
 
 
-def test_arguments_are_options_in_a_shell():
-    words = "No `processes`; choose another `root`, not `other`."
-    assert in_options(words) == "No --jobs; choose another --runs, not `other`."
+def test_errors_within_a_bar_name_options():
+    with pytest.raises(InputError, match="another --runs"), bar("trained", 2):
+        raise InputError("choose another `root`.")

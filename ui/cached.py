@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
 
-    from crystalgan.crystal.describe import Symmetry
+    from crystalgan.crystal.describe import FoundSymmetry
+    from crystalgan.runs.metrics import Measured
 
 MANY_CELLS = 300  # of a run, that a histogram is made of
 _reading = threading.Lock()
@@ -244,7 +245,7 @@ def _run_distances(folder: str, count: int, known_as: str) -> dict[str, list[flo
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
-def symmetry(_structure: Structure, identity: str, tolerance: float) -> Symmetry:
+def symmetry(_structure: Structure, identity: str, tolerance: float) -> FoundSymmetry:
     """Symmetry of a cell, Å."""
     from crystalgan.crystal.describe import symmetry as find
 
@@ -261,27 +262,27 @@ def powder(
     return powder_pattern(_structure, wavelength)
 
 
-def measured(run: Run) -> dict[str, float | None]:
+def measured(run: Run) -> Measured:
     """Every metric of a run's candidates."""
     return _measured(str(run.folder), stamp(run))
 
 
 @st.cache_data(show_spinner="Measuring the candidates ...", max_entries=50)
-def _measured(folder: str, changed: float) -> dict[str, float | None]:
+def _measured(folder: str, changed: float) -> Measured:
     from crystalgan.runs.metrics import measure
 
     return measure(Run.open(folder))
 
 
 def archive(
-    folder: str, select_by: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian"
+    folder: str, select: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian"
 ) -> bytes:
     """The zip that `export` writes, as bytes."""
     from crystalgan.stability.export import export
 
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "candidates.zip"
-        export(folder, path, select_by, None, file_format, cell, smearing)
+        export(folder, path, select, None, file_format, cell, smearing)
         return path.read_bytes()
 
 
@@ -330,7 +331,7 @@ def relaxed_stamp(run: Run) -> float:
 def _stability(
     folder: str, potential: str, changed: float
 ) -> tuple[PhaseDiagram | None, pd.DataFrame, str]:
-    from crystalgan.stability.hull import stability_of
+    from crystalgan.stability.table import stability_of
 
     return stability_of(Run.open(folder), potential)
 

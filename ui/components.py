@@ -12,14 +12,18 @@ import hashlib
 import importlib.util
 import os
 import shutil
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 # the public name is the same function
 from streamlit.components.v1.components import declare_component
+
+from crystalgan.storage import appear, hidden_folder, may
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,13 +53,18 @@ def _package_file(package: str, name: str) -> Path:
 
 def cache_folder() -> Path:
     """Where the components' files are put together: `$XDG_CACHE_HOME/crystalgan`, or else a
-    temporary folder."""
+    temporary folder of this process, which goes when it ends."""
     try:
         wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
         wanted.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # no home folder, or none that may be written
-        return Path(gettempdir()) / f"crystalgan-{os.getuid()}"
-    return wanted
+        return Path(_temporary().name)
+    return wanted if may(wanted, os.W_OK | os.X_OK) else Path(_temporary().name)
+
+
+@cache
+def _temporary() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="crystalgan-")
 
 
 def assemble(name: str, root: Path) -> Path:
@@ -70,14 +79,11 @@ def assemble(name: str, root: Path) -> Path:
         digest.update(f"{target} {path} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
     folder = root / f"{name}-{digest.hexdigest()[:12]}"
     if not folder.exists():
-        partial = root / f".{folder.name}.{os.getpid()}"
-        partial.mkdir(parents=True, exist_ok=True)
-        for target, path in files.items():
-            shutil.copyfile(path, partial / target)
-        try:
-            partial.rename(folder)
-        except OSError:  # another process was quicker
-            shutil.rmtree(partial)
+        with hidden_folder(root, "set XDG_CACHE_HOME") as partial:
+            for target, path in files.items():
+                shutil.copyfile(path, partial / target)
+            with suppress(FileExistsError):  # another process was quicker
+                appear(partial, folder)
     return folder
 
 

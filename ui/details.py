@@ -175,7 +175,7 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
         ),
     )
     drawn = (
-        Drawn(found.refined, f"{identity}-symmetrized")
+        Drawn(found.symmetrized, f"{identity}-symmetrized")
         if symmetrized and found.number > 1
         else Drawn(structure, identity)
     )

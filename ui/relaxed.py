@@ -11,8 +11,9 @@ import streamlit as st
 from crystalgan.plot.stability import relaxation_figure
 from crystalgan.runs.database import structure_of
 from crystalgan.stability import hydrogen
-from crystalgan.stability.hull import agree, in_words, products, short, trust_in_words
-from crystalgan.stability.relaxations import frame_of, refined_of
+from crystalgan.stability.hull import in_words, products, short
+from crystalgan.stability.relaxations import frame_of, symmetric_of
+from crystalgan.stability.table import agree, trust_in_words
 from ui import cell
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def higher_symmetry(run: Run, row: AtomsRow) -> None:
     st.caption(f":material/grid_4x4: {refined['text']}.")
     if "lattice" not in refined:
         return
-    structure, number = refined_of(row), int(row.candidate)
+    structure, number = symmetric_of(row), int(row.candidate)
     name = f"{short(row.formula)}_{number}_{refined['spacegroup_symbol'].replace('/', '')}"
     if st.toggle(
         "Show the symmetric cell", key=f"symmetric_{run.folder.name}_{row.potential}_{number}"

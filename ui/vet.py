@@ -18,6 +18,7 @@ from crystalgan.errors import InputError
 from crystalgan.runs.database import (
     DECISIONS,
     ChangedMeanwhileError,
+    Entry,
     decide,
     history,
     identity,
@@ -224,7 +225,7 @@ def _write(run: Run, number: int, event: dict[str, Any], by: str) -> None:
 
 def _conflict(error: ChangedMeanwhileError, event: dict[str, Any]) -> str:
     """What somebody else has done to a candidate meanwhile, and what to do about it."""
-    now, whose = error.entry["decision"], _who(error.entry)
+    now, whose = error.entry.decision, _who(error.entry)
     was = (
         f"Candidate {error.number} was"
         f" {'kept' if now == 'kept' else 'rejected' if now == 'rejected' else 'made undecided'}"
@@ -238,12 +239,10 @@ def _conflict(error: ChangedMeanwhileError, event: dict[str, Any]) -> str:
     )
 
 
-def _who(entry: dict[str, Any]) -> str:
+def _who(entry: Entry) -> str:
     """Who made an entry of a history, and when: "by another session at 14:03"."""
-    mine = entry.get("by") and str(entry["by"]).startswith(tuple(_mine()))
-    return " ".join(
-        filter(None, ["by you" if mine else "by another session", when(entry.get("time", ""))])
-    )
+    mine = entry.by and entry.by.startswith(tuple(_mine()))
+    return " ".join(filter(None, ["by you" if mine else "by another session", when(entry.time)]))
 
 
 def when(time: str) -> str:
@@ -362,7 +361,7 @@ def _write_note(run: Run, known_as: str, number: int, words: str, seen: str) -> 
     try:
         write_note(_meant(run.folder.name, known_as), number, words, seen=seen, by=_new_act())
     except ChangedMeanwhileError as error:
-        theirs = str(error.entry["note"])
+        theirs = error.entry.note
         problem = (
             f"Another note was written here {_who(error.entry)}: “{theirs}”. Yours is not written"
             " yet."
@@ -380,14 +379,10 @@ def show_history(run: Run, number: int, place: Any) -> None:
     with place.popover("History", icon=":material/history:"):
         rows = [
             {
-                "when": f"{pd.Timestamp(entry['time']):%d %b %Y %H:%M:%S}",
-                "decision": entry["decision"],
-                "note": entry["note"],
-                "by": (
-                    "you"
-                    if str(entry.get("by", "-")).startswith(tuple(_mine()) or ("?",))
-                    else "another session"
-                ),
+                "when": f"{pd.Timestamp(entry.time):%d %b %Y %H:%M:%S}",
+                "decision": entry.decision,
+                "note": entry.note,
+                "by": "you" if entry.by.startswith(tuple(_mine()) or ("?",)) else "another session",
             }
             for entry in reversed(entries)
         ]

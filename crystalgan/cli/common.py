@@ -4,6 +4,7 @@ results, and an early end."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,12 +17,6 @@ from crystalgan.progress import Progress, progress_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-# What arguments of the core are called in a shell; its errors name them in backticks.
-OPTIONS = {
-    "root": "--runs",
-    "processes": "--jobs",
-}
 
 
 def path_of(text: str) -> Path:
@@ -86,6 +81,33 @@ def say_left_out(what: str) -> None:
 
 
 @contextmanager
+def naming_options(**options: str) -> Iterator[None]:
+    """Have errors from the core name options where they name arguments, in backquotes.
+
+    `raise_symmetry` becomes --raise-symmetry; `options` are those of another name than their
+    argument.
+
+    >>> with naming_options(select_by="--select"):
+    ...     raise InputError("`select_by` is empty; so is `raise_symmetry`.")
+    Traceback (most recent call last):
+    crystalgan.errors.InputError: --select is empty; so is --raise-symmetry.
+    """
+    try:
+        yield
+    except InputError as error:
+
+        def option(found: re.Match[str]) -> str:
+            return options.get(found[1], f"--{found[1].replace('_', '-')}")
+
+        raise InputError(re.sub(r"`([a-z_]+)`", option, str(error))) from None
+
+
+def renamed(old: str, new: str) -> None:
+    """Say on stderr that an option or a command has another name now."""
+    print(f"{old} is called {new} now; the old name will go.", file=sys.stderr, flush=True)
+
+
+@contextmanager
 def keeping(words: Callable[[], str]) -> Iterator[None]:
     """Say what is kept, and how to go on, where the work in here is stopped by the user."""
     try:
@@ -94,22 +116,6 @@ def keeping(words: Callable[[], str]) -> Iterator[None]:
         if not Interrupted.is_behind(error):
             raise
         raise Interrupted(words()) from None
-
-
-def in_options(words: str) -> str:
-    """An error's sentence with the options of the shell in place of the core's arguments.
-
-    >>> in_options("runs: no permission to write it; choose another `root`.")
-    'runs: no permission to write it; choose another --runs.'
-    """
-    for argument, option in OPTIONS.items():
-        words = words.replace(f"`{argument}`", option)
-    return words
-
-
-def renamed(old: str, new: str) -> None:
-    """Say on stderr that a command has another name now; the old one works for one version."""
-    print(f"note: `crystalgan {old}` is `crystalgan {new}` now.", file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -166,6 +172,14 @@ class Bar:
 def bar(
     what: str, total: int | None = None, unit: str = "", kept: Callable[[], str] | None = None
 ) -> Iterator[Bar]:
-    """A progress bar; work that is stopped within says what is `kept`, where that is given."""
-    with keeping(kept) if kept else nullcontext(), Bar(what, total, unit) as shown:
+    """A progress bar around work of the core.
+
+    Errors within name options instead of arguments; work that is stopped by the user says what is
+    `kept`, where that is given.
+    """
+    with (
+        naming_options(root="--runs", processes="--jobs"),
+        keeping(kept) if kept else nullcontext(),
+        Bar(what, total, unit) as shown,
+    ):
         yield shown

@@ -11,7 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
-from crystalgan.cli.common import Bar, Json, RunFolder, bar, config_of, keeping, path_of, show, warn
+from crystalgan.cli.common import (
+    Bar,
+    Json,
+    RunFolder,
+    bar,
+    config_of,
+    keeping,
+    naming_options,
+    path_of,
+    show,
+    warn,
+)
 from crystalgan.errors import Interrupted
 
 app = typer.Typer()
@@ -249,7 +260,8 @@ def export(
     """Write selected candidates into a zip, one file each, with candidates.csv."""
     from crystalgan.stability import export as archive
 
-    count = archive.export(run_folder, out, select, rule, file_format, cell, smearing)
+    with naming_options():
+        count = archive.export(run_folder, out, select, rule, file_format, cell, smearing)
     show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
 
 
@@ -267,9 +279,10 @@ def _train_with_bar(run: Any) -> None:
     next one ends it at once."""
     from crystalgan.errors import Stopped
     from crystalgan.runs import training
+    from crystalgan.runs.fitting import untrained_warning
     from crystalgan.runs.process import stop
 
-    warn(training.untrained_warning(run))
+    warn(untrained_warning(run))
     asked: list[int] = []
 
     def ask(name: int, *_: object) -> None:
@@ -310,7 +323,7 @@ def _train_with_bar(run: Any) -> None:
 
 
 def _print_trained(run: Any, seconds: float, as_json: bool) -> None:
-    from crystalgan.runs.training import untrained_warning
+    from crystalgan.runs.fitting import untrained_warning
 
     status = run.status()
     result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}

@@ -3,12 +3,23 @@ the core."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003 - Typer reads it
 from typing import Annotated, Any
 
 import typer
 
-from crystalgan.cli.common import Json, RunFolder, bar, path_of, say_left_out, show, warn
+from crystalgan.cli.common import (
+    Json,
+    RunFolder,
+    bar,
+    naming_options,
+    path_of,
+    renamed,
+    say_left_out,
+    show,
+    warn,
+)
 
 app = typer.Typer()
 
@@ -27,19 +38,10 @@ def relax(
     jobs: Annotated[
         int,
         typer.Option(
-            help="Processes that relax at once, one thread each; several leave a GPU alone."
+            help="Processes that relax at once, one thread each; several leave a GPU alone.",
         ),
     ] = 1,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help=(
-                "Structures relaxed at once in one process; by default 32 on a GPU, one on a"
-                " processor."
-            ),
-        ),
-    ] = None,
+    batch: Annotated[int | None, typer.Option(hidden=True)] = None,
     steps: Annotated[int, typer.Option(help="Most steps of one relaxation.")] = 300,
     seconds: Annotated[
         float, typer.Option(help="Seconds after which one structure is given up.")
@@ -54,10 +56,8 @@ def relax(
         bool,
         typer.Option(
             "--references",
-            help=(
-                "What competes too: compounds of the two metals; elements and binaries, which"
-                " CHGNet has built in."
-            ),
+            help="What competes too: compounds of the two metals; elements and binaries, which"
+            " CHGNet has built in.",
         ),
     ] = False,
     phases: Annotated[
@@ -71,11 +71,10 @@ def relax(
     raise_symmetry: Annotated[
         float | None,
         typer.Option(
-            "--raise-symmetry",
-            "--refine",
             help="Look for a higher symmetry within so many Å afterwards; 0.1 or 0.3.",
         ),
     ] = None,
+    refine: Annotated[float | None, typer.Option(hidden=True)] = None,
     as_json: Json = False,
 ) -> None:
     """Relax cell and positions of candidates with a machine-learned potential; the candidates stay
@@ -85,31 +84,28 @@ def relax(
     from crystalgan.stability import relaxations
     from crystalgan.stability.tasks import Settings
 
+    if batch is not None:
+        print("--batch does nothing any more and will go; use --jobs.", file=sys.stderr, flush=True)
+    if refine is not None:
+        renamed("--refine", "--raise-symmetry")
+        raise_symmetry = refine if raise_symmetry is None else raise_symmetry
     warnings: dict[str, Any] = {}
     warn(untrained(potential, Run.open(run_folder).species), warnings)  # before anything is relaxed
     kept = "what was relaxed is kept; the same command goes on with the rest."
     with bar("relaxed", kept=lambda: kept) as shown:
-        settings = Settings(steps, rattle, symmetry, seconds)
-        counts = relaxations.relax_candidates(
+        done = relaxations.relax_candidates(
             run_folder,
             select,
             potential,
-            settings,
+            Settings(steps, rattle, symmetry, seconds),
             jobs,
             references,
             phases or [],
             raise_symmetry,
             shown.to,
-            batch,
             say_left_out,
         )
-    lines = [
-        (
-            f"{counts['relaxed']} candidates relaxed, {counts['converged']} of them converged,"
-            f" {counts['failed']} failed"
-        )
-    ]
-    show(counts | warnings, lines, as_json)
+    show(done.as_dict() | warnings, [str(done)], as_json)
 
 
 @app.command()
@@ -127,27 +123,18 @@ def stability(
     most stable first."""
     from crystalgan.potentials.registry import untrained
     from crystalgan.runs.folder import Run
-    from crystalgan.stability.hull import (
-        diagram_of,
-        lacks_compounds,
-        phases_of,
-        table_of,
-        trust_in_words,
-        with_trust,
-    )
+    from crystalgan.stability.hull import diagram_of, lacks_compounds
+    from crystalgan.stability.table import phases_of, table_of, trust_in_words, with_trust
 
     run = Run.open(run_folder)
     warnings: dict[str, Any] = {}
     warn(untrained(potential, run.species), warnings)
-    diagram = diagram_of(phases_of(run, potential))
+    with naming_options():
+        diagram = diagram_of(phases_of(run, potential))
     table = with_trust(run, potential, table_of(run, potential, diagram))
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    lines = [
-        (
-            f"{'no.':>5} {'formula':12} {'eV/atom above hull':>18} {'wt% H':>6} {'kJ/mol H2':>9} "
-            " decomposes into"
-        )
-    ]
+    titles = f"{'no.':>5} {'formula':12} {'eV/atom above hull':>18} {'wt% H':>6} {'kJ/mol H2':>9}"
+    lines = [f"{titles}  decomposes into"]
     lines += [
         f"{row['id']:5} {row['formula']:12} {row['above_hull']:18.3f} {row['weight_percent']:6.2f} "
         f"{'' if row['enthalpy'] is None else format(row['enthalpy'], '.1f'):>9}  {row['products']}"

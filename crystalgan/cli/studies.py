@@ -196,7 +196,7 @@ def metrics(run_folder: RunFolder, as_json: Json = False) -> None:
         f" {metric(name).unit:8} {metric(name).definition}"
         for name, value in found.items()
     ]
-    show(found, lines, as_json)
+    show(dict(found), lines, as_json)
 
 
 def _draw(out: Path | None, figure: Callable[[], Figure]) -> None:
@@ -289,7 +289,7 @@ def rediscover(
 def _say_new_name(context: typer.Context, name: str) -> None:
     """Say on stderr what a command is called now that was given by its old name."""
     if context.info_name != name:
-        renamed(str(context.info_name), name)
+        renamed(f"crystalgan {context.info_name}", f"crystalgan {name}")
 
 
 def _need_baselines() -> None:

@@ -1,4 +1,4 @@
-"""One description for each crystal: primitive, reduced, with one origin, order and orientation."""
+"""One description of each crystal: primitive, reduced, with one origin, order and orientation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ KEY_DECIMALS = 1000  # canonical order compares fractional coordinates to 1/1000
 
 
 def primitive(structure: Structure, symprec: float = 1e-3) -> Structure:
-    """The primitive cell, not idealised; a cell that is primitive already comes back with the very
-    numbers it has.
-
-    `symprec` in Å.
-    """
+    """The primitive cell found with `symprec` (Å), not idealised; a primitive cell stays."""
     from pymatgen.core import Structure
 
     symmetry = _symmetry(structure, symprec)
@@ -38,8 +34,12 @@ def primitive(structure: Structure, symprec: float = 1e-3) -> Structure:
 
 
 def space_group(structure: Structure, symprec: float) -> tuple[int, str]:
-    """Number and international symbol of the space group found with tolerance `symprec` (Å); P1
-    where spglib finds none."""
+    """Number and symbol of the space group that spglib finds with `symprec` (Å), or of P1.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> space_group(Structure(Lattice.cubic(3.0), ["Po"], [[0, 0, 0]]), 0.01)
+    (221, 'Pm-3m')
+    """
     symmetry = _symmetry(structure, symprec)
     return (1, "P1") if symmetry is None else (int(symmetry.number), str(symmetry.international))
 
@@ -59,11 +59,16 @@ def _spglib_cell(structure: Structure) -> tuple[np.ndarray, np.ndarray, list[int
 
 
 def canonical(structure: Structure) -> Structure:
-    """One description for each crystal, whatever basis, origin, order and orientation it came in.
+    """The same structure for each crystal, whatever basis, origin, order and orientation it had.
 
     Primitive, Niggli-reduced, right-handed, a along x and b in the xy plane. Among the
     automorphisms of the lattice and the atoms that may sit at the origin, the one whose sorted
     coordinates come first is taken. Species are sorted by name.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> moved = Structure(Lattice.cubic(3.0), ["Pd", "H"], [[0.2, 0.1, 0], [0.7, 0.6, 0.5]])
+    >>> canonical(moved).frac_coords.round(6).tolist()
+    [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]
     """
     from pymatgen.core import Structure
 
@@ -89,15 +94,13 @@ def canonical(structure: Structure) -> Structure:
 
 @cache
 def _unimodular() -> np.ndarray:
-    """All integer matrices with entries -1, 0, 1 and determinant 1; they hold the rotations of
-    every reduced lattice."""
+    """Integer matrices with entries -1, 0, 1 and determinant 1: all rotations of lattices."""
     every = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
     return every[np.rint(np.linalg.det(every)) == 1]
 
 
 def _automorphisms(lattice: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:
-    """The changes of basis, `[n, 3, 3]`, that keep the metric of a reduced lattice to a relative
-    `tolerance`."""
+    """Changes of basis `[n, 3, 3]` that keep the metric of a reduced lattice within `tolerance`."""
     metric = lattice @ lattice.T
     every = _unimodular()
     changed = every @ metric @ every.transpose(0, 2, 1)

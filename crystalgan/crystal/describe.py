@@ -1,10 +1,13 @@
-"""What a chemist asks of one cell: who is next to whom and how far, its symmetry, its powder
-pattern. No tensors."""
+"""Neighbours, distances, space group and powder pattern of single structures.
+
+pymatgen and numpy alone: the app calls this, and its process never imports torch. First neighbours
+of batches of `Cells`, with gradients, are in `crystal.distances`; tests hold both to the same.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crystalgan.crystal.rules import pair_name
@@ -19,16 +22,15 @@ if TYPE_CHECKING:
     from crystalgan.crystal.rules import Rule
 
 BOND_FACTOR = 1.2  # times the shortest distance of a pair
-FIRST_RADIUS = 5.0  # Å, where the search for first neighbours starts
+# Å, where the searches for a shortest distance and for first neighbours start, and where they end
+NEAR, FIRST_RADIUS, WIDEST = 2.5, 5.0, 40.0
 # Å, of a symmetry; within more nearly all atoms are on each other's sites
 LEAST_TOLERANCE, MOST_TOLERANCE = 1e-5, 1.0
-WIDEST = 40.0  # Å, where it gives up
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """Atom `other`, shifted by `image` lattice vectors, next to atom `center`; atoms are numbered
-    from 0."""
+    """Atom `other`, shifted by `image` lattice vectors, next to atom `center`; numbered from 0."""
 
     center: int
     other: int
@@ -38,18 +40,42 @@ class Neighbour:
     verdict: str  # "keeps", "too short", "too long"; "" where the rule does not ask
 
 
-def default_cutoffs(structure: Structure) -> dict[str, float]:
-    """Longest bond of each pair of a metal and a non-metal, Å: 1.2 times the shortest distance of
-    the pair."""
+def shortest_distance(structure: Structure, a: str, b: str) -> float:
+    """The shortest distance (Å) of an atom of element `a` to one of element `b`, images included.
+
+    An atom's own images count, so one atom in a cell is enough. Infinite where an element is not
+    there, or no pair is within 40 Å.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> rocksalt = Structure(Lattice.cubic(4.0), ["Pd", "H"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> shortest_distance(rocksalt, "H", "H"), round(shortest_distance(rocksalt, "H", "Pd"), 3)
+    (4.0, 3.464)
+    """
     import numpy as np
 
-    elements = structure.composition.elements
     symbols = np.array([site.specie.symbol for site in structure])
-    distance = structure.distance_matrix
+    radius = NEAR if a in symbols and b in symbols else math.inf
+    while radius <= WIDEST:
+        center, other, _, distance = structure.get_neighbor_list(radius)
+        found = distance[(symbols[center] == a) & (symbols[other] == b)]
+        if len(found):
+            return float(found.min())
+        radius *= 2
+    return math.inf
+
+
+def default_cutoffs(structure: Structure) -> dict[str, float]:
+    """Longest bonds (Å) of pairs of a metal and a non-metal: 1.2 times their shortest distance.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> cell = Structure(Lattice.cubic(2.0), ["Pd", "H"], [[0, 0, 0], [0.5, 0.5, 0]])
+    >>> {pair: round(length, 2) for pair, length in default_cutoffs(cell).items()}
+    {'H-Pd': 1.7}
+    """
+    elements = structure.composition.elements
     return {
-        pair_name(m.symbol, x.symbol): float(
-            BOND_FACTOR * distance[np.ix_(symbols == m.symbol, symbols == x.symbol)].min()
-        )
+        pair_name(m.symbol, x.symbol): BOND_FACTOR
+        * shortest_distance(structure, m.symbol, x.symbol)
         for m in elements
         for x in elements
         if m.is_metal and not x.is_metal
@@ -57,8 +83,7 @@ def default_cutoffs(structure: Structure) -> dict[str, float]:
 
 
 def bonds(structure: Structure, cutoffs: dict[str, float]) -> list[Neighbour]:
-    """All pairs of atoms not further apart than the cutoff of their pair (Å), each in both
-    directions."""
+    """All pairs of atoms within the cutoff of their pair (Å), each in both directions."""
     longest = max(cutoffs.values(), default=0.0)
     if longest <= 0:
         return []
@@ -85,10 +110,10 @@ def neighbours(
             # a pair is one, from either end
             asked |= {(n.center, n.other, n.image), (n.other, n.center, (-x, -y, -z))}
         first.add(group)
-    return [_judged(n, rule) if (n.center, n.other, n.image) in asked else n for n in found]
+    return [_checked(n, rule) if (n.center, n.other, n.image) in asked else n for n in found]
 
 
-def _judged(n: Neighbour, rule: Rule) -> Neighbour:
+def _checked(n: Neighbour, rule: Rule) -> Neighbour:
     low, high = rule.limits.get(n.pair, (-math.inf, math.inf))
     if n.pair not in rule.limits:
         return n
@@ -97,7 +122,13 @@ def _judged(n: Neighbour, rule: Rule) -> Neighbour:
 
 
 def first_distances(structures: list[Structure], shared: str = "H") -> dict[str, list[float]]:
-    """First-neighbour distances (Å) by pair, those that rules ask about."""
+    """First-neighbour distances (Å) by pair of elements, those that a `Rule` asks about.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> rocksalt = Structure(Lattice.cubic(4.0), ["Pd", "H"], [[0, 0, 0], [0.5, 0, 0]])
+    >>> first_distances([rocksalt])
+    {'H-Pd': [2.0], 'Pd-Pd': [4.0], 'H-H': [4.0]}
+    """
     out: dict[str, list[float]] = {}
     for structure in structures:
         symbols = [site.specie.symbol for site in structure]
@@ -140,7 +171,13 @@ def _symbol(structure: Structure, atom: int) -> str:
 
 
 def atom_names(sites: Iterable[PeriodicSite]) -> list[str]:
-    """A name for each atom, counted by element: Pd1, Pd2, Ni1, H1 ..."""
+    """A name for each atom, counted by element: Pd1, Pd2, Ni1, H1.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> frac = [[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0]]
+    >>> atom_names(Structure(Lattice.cubic(3.0), ["Pd", "H", "H"], frac))
+    ['Pd1', 'H1', 'H2']
+    """
     count: dict[str, int] = {}
     names = []
     for site in sites:
@@ -151,38 +188,43 @@ def atom_names(sites: Iterable[PeriodicSite]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Symmetry:
-    """A cell's space group at some tolerance, and its conventional cell with atoms moved onto their
-    sites."""
+class FoundSymmetry:
+    """The space group of a structure at some tolerance, and the structure made symmetric."""
 
     number: int
     symbol: str
     system: str
-    refined: Structure
+    symmetrized: Structure = field(repr=False)  # conventional cell, atoms moved onto their sites
 
 
-def symmetry(structure: Structure, tolerance: float) -> Symmetry:
-    """Symmetry found by spglib with `tolerance` in Å; P1 and the cell as it is where spglib finds
-    none."""
+def symmetry(structure: Structure, tolerance: float) -> FoundSymmetry:
+    """The space group that spglib finds with `tolerance` (Å); P1 where it finds none.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> symmetry(Structure(Lattice.cubic(3.0), ["Po"], [[0, 0, 0]]), 0.01)
+    FoundSymmetry(number=221, symbol='Pm-3m', system='cubic')
+    """
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
     try:
         found = SpacegroupAnalyzer(structure, symprec=tolerance)
-        return Symmetry(
+        return FoundSymmetry(
             int(found.get_space_group_number()),
             str(found.get_space_group_symbol()),
             str(found.get_crystal_system()),
             found.get_refined_structure(),
         )
     except (SymmetryUndeterminedError, ValueError, TypeError):
-        return Symmetry(1, "P1", "triclinic", structure)
+        return FoundSymmetry(1, "P1", "triclinic", structure)
 
 
 def powder_pattern(
     structure: Structure, wavelength: str = "CuKa"
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Simulated X-ray powder pattern: 2 theta in degrees, intensity (strongest 100) and Miller
-    indices of each line."""
+    """Simulated X-ray powder pattern from 5 to 90 degrees.
+
+    Returns 2 theta (degrees), intensity (strongest 100) and Miller indices of each line.
+    """
     from pymatgen.analysis.diffraction.xrd import XRDCalculator
 
     pattern = XRDCalculator(wavelength=wavelength).get_pattern(structure, two_theta_range=(5, 90))

@@ -1,4 +1,4 @@
-"""Differentiable first-neighbour distances in periodic crystals; rules and verdicts on them.
+"""Differentiable first-neighbour distances of batches of periodic crystals.
 
 The nearest image is searched without gradients, exactly (`crystalgan.crystal.kernels.distances`);
 the distance to it has a gradient, which is all that the derivative of a minimum needs.
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Nearest neighbours of atoms, one row each. Atoms are numbered through the batch, cell by
-    cell, slot by slot.
+    """Nearest neighbours of atoms, one row each; atoms are numbered through the batch.
 
     A row says: of all atoms of the group asked for (its own images included), `other`, shifted by
     `shift` lattice vectors, is the nearest to `center`.
@@ -40,7 +39,7 @@ class Neighbours:
 
 
 def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
-    """The nearest neighbours that rules and losses ask about, for cells with one leading axis.
+    """The nearest neighbours that rules and losses ask about, of cells `[n]`.
 
     For every atom of the shared element the nearest of its kind; for every metal atom the nearest
     metal, whichever it is; and with `cross` for every atom of the shared element the nearest metal
@@ -62,15 +61,16 @@ def first_neighbours(cells: Cells, cross: bool = True) -> Neighbours:
 
 
 def distances_of(features: Tensor, rows: np.ndarray, shifts: np.ndarray, length: int) -> Tensor:
-    """Distances `[rows]` (Å) of rows as `kernels.first_neighbours` gives them, differentiable
-    through `[cells, features]`."""
+    """Distances `[rows]` (Å) of the kernel's first neighbours, with a gradient by features.
+
+    Features are `[cells, features]`; rows and shifts are those of `kernels.first_neighbours`.
+    """
     distances: Tensor = _Distances.apply(features, rows, shifts, length)
     return distances
 
 
 class _Distances(torch.autograd.Function):
-    """Distances of the rows of `kernels.first_neighbours`, differentiable through the features of
-    the cells."""
+    """`distances_of` with its gradient."""
 
     @staticmethod
     def forward(
@@ -101,7 +101,7 @@ class _Distances(torch.autograd.Function):
 
 
 def distances_by_pair(cells: Cells) -> dict[str, list[float]]:
-    """First-neighbour distances of all cells, Å, by pair of elements."""
+    """First-neighbour distances (Å) of cells `[n]`, by pair of elements."""
     near = first_neighbours(cells.to(torch.float64))
     found: dict[str, list[float]] = {}
     for center, other, distance in zip(

@@ -1,5 +1,4 @@
-"""The same crystal by other lattice vectors: Niggli-reduced, as candidates are stored and shown, or
-conventional. No tensors."""
+"""The same crystal by other lattice vectors: Niggli-reduced or conventional; no tensors."""
 
 from __future__ import annotations
 
@@ -78,11 +77,10 @@ def wrapped(frac: np.ndarray) -> np.ndarray:
 
 
 def reduced(structure: Structure) -> Structure:
-    """The same atoms in the same order, in the right-handed Niggli-reduced cell of their lattice
-    (spglib); nothing is turned.
+    """The same atoms in the right-handed Niggli-reduced cell of their lattice (spglib).
 
-    A cell of several copies of a smaller one stays that large. InputError for lattice vectors in
-    one plane.
+    Atoms keep their order, and nothing is turned. A cell of several copies of a smaller one stays
+    that large. InputError for lattice vectors in one plane.
     """
     from pymatgen.core import Structure
 
@@ -91,8 +89,7 @@ def reduced(structure: Structure) -> Structure:
 
 
 def upright(structure: Structure) -> Structure:
-    """The same cell turned as a whole, for looking at: a along x (-x, where it is left-handed), b
-    in the xy plane."""
+    """The same cell turned as a whole: a along x (-x if it is left-handed), b in the xy plane."""
     from pymatgen.core import Structure
 
     rows = structure.lattice.matrix
@@ -102,8 +99,7 @@ def upright(structure: Structure) -> Structure:
 
 @dataclass(frozen=True)
 class Setting:
-    """A cell of a candidate: which one it is, and of each atom the number of the candidate's atom
-    that it is a copy of."""
+    """A cell of a candidate, with the candidate's atom that each of its atoms is a copy of."""
 
     kind: str  # of CELLS
     structure: Structure
@@ -112,8 +108,7 @@ class Setting:
     tolerance: float = 0.0  # Å, that it was found with
 
     def pair(self, candidate: Structure, pair: Pair) -> Pair:
-        """An atom of the candidate, its neighbour and the neighbour's image, as atoms of this cell:
-        one of the copies."""
+        """A pair of atoms of the candidate as one of its copies in this cell."""
         center, other, image = pair
         here, copies = self.atoms.index(center), np.flatnonzero(np.array(self.atoms) == other)
         step = (
@@ -141,8 +136,7 @@ def setting(structure: Structure, kind: str = "reduced") -> Setting:
 
 
 def conventional(structure: Structure) -> Setting:
-    """The conventional cell of the symmetry that spglib finds within 0.1 Å, its atoms where they
-    were: nothing is made symmetric.
+    """The conventional cell of the symmetry that spglib finds within 0.1 Å; no atom is moved.
 
     Copies of one atom follow each other. The reduced cell of a triclinic one; and where some of the
     translations found are none of the candidate's own, the tolerance is tightened, so that no atom

@@ -1,4 +1,4 @@
-"""Limits of first-neighbour distances as tensors, and the rule that two classes teach."""
+"""Limits of first-neighbour distances as tensors, and the rule learned from two classes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from crystalgan.errors import InputError
 if TYPE_CHECKING:
     from crystalgan.crystal.cells import Cells
 
-# Å; closer atoms of the shared element are a molecule, of which nothing is learned
+# Å; closer atoms of the shared element are a molecule, from which nothing is learned
 SHORTEST_SHARED = 1.5
 
 
 @dataclass(frozen=True)
 class Limits:
-    """A rule's limits for the slots of some cells, as tensors `[slots, slots]`; -inf and inf where
-    nothing is asked."""
+    """A rule's limits `[slots, slots]` (Å); -inf and inf where it asks nothing."""
 
     lower: Tensor  # Å
     upper: Tensor  # Å
@@ -41,18 +40,18 @@ class Limits:
         )
 
     def excess(self, near: Neighbours, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-        """How far each row is too short and too long, Å and zero inside, and whether the rule asks
-        about it.
+        """By how much each row is too short and too long (Å), and whether the rule asks about it.
 
-        Both limits are drawn in by `margin` (Å), at most by a quarter of the interval.
+        Both are zero inside. Both limits are drawn in by `margin` (Å), at most by a quarter of the
+        interval.
         """
         lower, upper = self.of(near)
         inset = ((upper - lower) / 4).clamp_max(margin)
-        judged = lower.isfinite() | upper.isfinite()
+        asked = lower.isfinite() | upper.isfinite()
         return (
             (lower + inset - near.distance).relu(),
             (near.distance - upper + inset).relu(),
-            judged,
+            asked,
         )
 
 
@@ -65,7 +64,7 @@ def limits_of(rule: Rule, species: tuple[str, ...], dtype: torch.dtype = torch.f
 
 
 def learned_rule(a: Cells, b: Cells, shortest_shared: float = SHORTEST_SHARED) -> Rule:
-    """Limits for each pair from the two classes' own first-neighbour distances.
+    """The rule learned from the first-neighbour distances of two classes.
 
     Lower: 0.95 times the 5th percentile; upper: 1.05 times the 95th; A-B: means of those of A-A and
     B-B; the shared element with itself has a lower limit only. Cells with two shared atoms closer
@@ -96,8 +95,10 @@ def with_learned_limits(rule: Rule, a: Cells, b: Cells) -> Rule:
 def class_limits(
     cells: Cells, shortest_shared: float = SHORTEST_SHARED
 ) -> dict[str, tuple[float, float]]:
-    """The limits that one class teaches by itself, Å: shared-shared, metal-shared and metal-metal,
-    as in `learned_rule`."""
+    """Limits (Å) learned from one class: shared-shared, metal-shared and metal-metal pairs.
+
+    Percentiles as in `learned_rule`.
+    """
     limits, of_shared = _class_limits(cells, shortest_shared)
     low = 0.95 * float(of_shared.quantile(0.05)) if len(of_shared) else 0.0
     return limits | {pair_name(cells.species[0], cells.species[0]): (low, math.inf)}

@@ -1,5 +1,4 @@
-"""Which structures are the same: duplicates among candidates, and candidates that are known
-already."""
+"""`StructureIndex`: which structures are the same, for duplicates and known structures."""
 
 from __future__ import annotations
 
@@ -15,8 +14,7 @@ Label = TypeVar("Label", int, str)
 
 
 class StructureIndex(Generic[Label]):
-    """Structures seen so far, each under a label; pymatgen's StructureMatcher with its default
-    tolerances says what is the same.
+    """Structures under labels, found again by pymatgen's StructureMatcher at default tolerances.
 
     Only cells of the same formula and with compatible lattices are compared: the matcher lets
     lengths differ by a fifth after scaling to equal volume, so the three shortest independent
@@ -28,30 +26,29 @@ class StructureIndex(Generic[Label]):
 
         self.matcher = StructureMatcher()
         # by reduced formula, which needs no reduction of the cell
-        self.seen: dict[str, list[tuple[_Reduced, Label]]] = {}
+        self.entries: dict[str, list[tuple[_Reduced, Label]]] = {}
 
     def find(self, structure: Structure) -> Label | None:
         """The label of the structure that this one repeats, or None."""
         return self._find(structure)[0]
 
     def add(self, structure: Structure, label: Label) -> None:
-        """Remember a structure under `label`, whether or not it repeats another one."""
-        self.seen.setdefault(structure.composition.reduced_formula, []).append(
+        """Add a structure under `label`, whether or not it repeats another one."""
+        self.entries.setdefault(structure.composition.reduced_formula, []).append(
             (_Reduced.of(structure), label)
         )
 
     def find_or_add(self, structure: Structure, label: Label) -> Label | None:
-        """The label of the structure that this one repeats; None when it is new, and is then
-        remembered under `label`."""
+        """The label of the structure that this one repeats, or None; then it is added."""
         found, reduced = self._find(structure)
         if found is None:
             key = structure.composition.reduced_formula
-            self.seen.setdefault(key, []).append((reduced or _Reduced.of(structure), label))
+            self.entries.setdefault(key, []).append((reduced or _Reduced.of(structure), label))
         return found
 
     def _find(self, structure: Structure) -> tuple[Label | None, _Reduced | None]:
         """The label, and the reduced structure where one was needed."""
-        same = self.seen.get(structure.composition.reduced_formula)
+        same = self.entries.get(structure.composition.reduced_formula)
         if not same:
             return None, None
         reduced = _Reduced.of(structure)
@@ -62,7 +59,7 @@ class StructureIndex(Generic[Label]):
                 or max(ratio.max(), 1 / ratio.min()) > 1 + self.matcher.ltol
             ):
                 continue
-            # What `fit` does with structures that are reduced already, but for two copies of both.
+            # as `fit` does with structures that are reduced already, without copying both
             match = self.matcher._match(  # noqa: SLF001
                 reduced.structure, other.structure, fu=1, break_on_match=True
             )
@@ -73,11 +70,10 @@ class StructureIndex(Generic[Label]):
 
 @dataclass(frozen=True)
 class _Reduced:
-    """The primitive, Niggli-reduced cell at unit volume per atom; its lengths are by the cube root
-    of its volume."""
+    """The primitive, Niggli-reduced cell at unit volume per atom, and its relative lengths."""
 
     structure: Structure
-    lengths: np.ndarray
+    lengths: np.ndarray  # [3], by the cube root of the volume, shortest first
 
     @classmethod
     def of(cls, structure: Structure) -> _Reduced:

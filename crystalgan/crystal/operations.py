@@ -1,4 +1,4 @@
-"""Symmetry that is looked for: the operations of cells and the special points that they have."""
+"""Operations and special points of cells, found by spglib."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ MOST_POINTS = 32  # special points of a cell that no operation turns into each o
 
 
 def find_symmetry(cells: Cells, symprec: float) -> Cells:
-    """Cells (one leading axis) made exactly symmetric, with the operations that spglib finds at a
-    tolerance of `symprec` Å."""
+    """Cells `[n]` made exactly symmetric, with operations that spglib finds at `symprec` (Å)."""
     lattices, fracs = cells.lattice.double().numpy().copy(), cells.frac.double().numpy().copy()
     mask = cells.mask.numpy()
     n, atoms = len(cells), mask[0].size
@@ -83,8 +82,10 @@ def _grid() -> np.ndarray:
 
 
 def special_points(cells: Cells, metals_only: bool, symprec: float) -> tuple[Tensor, Tensor]:
-    """Special points `[cells, MOST_POINTS, 3]` of cells of two slots, or of their metals alone, and
-    how many there are."""
+    """Special points `[n, MOST_POINTS, 3]` of binary cells `[n]` or of their metals, and counts.
+
+    A special point is one that some operation beside identity leaves where it is.
+    """
     from crystalgan.crystal.kernels.symmetry import special_points as of_cell
 
     points, count = np.zeros((len(cells), MOST_POINTS, 3)), np.zeros(len(cells), np.int64)
@@ -102,7 +103,7 @@ def special_points(cells: Cells, metals_only: bool, symprec: float) -> tuple[Ten
 
 
 def no_symmetry(cells: Cells) -> Symmetry:
-    """The identity alone, for cells with one leading axis."""
+    """The identity alone, for cells `[n]`."""
     n, atoms = len(cells), cells.mask[0].numel()
     image = torch.arange(atoms, dtype=torch.int16).repeat(n, 1, 1)
     return Symmetry(

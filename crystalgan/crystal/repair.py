@@ -1,4 +1,4 @@
-"""Cells against a rule: verdicts on them, and gradient steps that bring them nearer to it."""
+"""Cells against a rule: verdicts, and gradient steps towards the rule."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ if TYPE_CHECKING:
     from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.symmetry import Symmetry
 
-POSITION_STEP, STRAIN_STEP = 0.25, 0.1  # of `repair`: Å and strain for each Å² of the loss
-# what is left of a strain's change of volume: a cell that may grow keeps the limits so, and holds
-# voids
+POSITION_STEP, STRAIN_STEP = 0.25, 0.1  # Å and strain for each Å² of the loss
+# the share of a strain's change of volume that `repair` leaves: a cell that may grow satisfies the
+# limits by growing, and holds voids
 GROWTH = 0.05
-PACKING, PACKING_GROWTH = 60, 0.02  # steps of `rescale`, and what it leaves of a change of volume
-LEAST_VOLUME = 0.01  # of the usual one: a cell flatter than that is not blown up to it
-# of the usual distance: no first neighbour is nearer in a cell that is packed well
-NEAR_USUAL = 0.97
+RESCALING, RESCALING_GROWTH = 60, 0.02  # steps of `rescale`, and the same share for it
+LEAST_VOLUME = 0.01  # of the reference: a cell flatter than that is not blown up to it
+# of the reference distance, the lower limit in `rescale`
+NEAR_REFERENCE = 0.97
 
 
 def satisfies(cells: Cells, limits: Limits) -> Tensor:
-    """Whether each cell (one leading axis) keeps the limits, `[cells]`; a verdict without its
-    reasons."""
+    """Whether each of the cells `[n]` satisfies the limits, `[n]`; false where it is not finite."""
     with torch.no_grad():
         near = first_neighbours(cells)
         lower, upper = limits.of(near)
@@ -39,7 +38,7 @@ def satisfies(cells: Cells, limits: Limits) -> Tensor:
 
 
 def check(cells: Cells, rule: Rule) -> list[Verdict]:
-    """The verdict of `rule` on each cell (one leading axis), in double precision."""
+    """The verdict of a rule on each of the cells `[n]`, in double precision."""
     cells = cells.to(torch.float64)
     near = first_neighbours(cells)
     lower, upper = limits_of(rule, cells.species, torch.float64).of(near)
@@ -69,7 +68,7 @@ def check(cells: Cells, rule: Rule) -> list[Verdict]:
             broken[cell].append(
                 Broken(pair, atom, other, distance, low if distance < low else high)
             )
-    # else no distance is found, and none is broken
+    # a cell that is not finite has no neighbours, so it breaks no limit
     finite = cells.features.isfinite().all(-1).tolist()
     return [
         Verdict(rule.name, f and not b, tuple(b), s)
@@ -78,12 +77,12 @@ def check(cells: Cells, rule: Rule) -> list[Verdict]:
 
 
 def repair(cells: Cells, limits: Limits, steps: int, margin: float) -> Cells:
-    """Gradient steps of positions and lattice down the sum of squares that break the limits; cells
-    that break none stay.
+    """Cells `[n]` after at most `steps` gradient steps on the squares by which limits are broken.
 
-    One leading axis; `margin` (Å) is drawn in as in `Limits.excess`. Steps are Cartesian
-    displacements and strains, so they mean the same in every basis. They keep the symmetry of cells
-    that have one to follow; a cell that breaks limits after all of them takes as many without it.
+    Cells that break none stay as they are. Limits are drawn in by `margin` (Å) as in
+    `Limits.excess`. Steps are Cartesian displacements and strains, so they mean the same in every
+    basis. They keep the symmetry of cells that follow one; a cell that still breaks limits then
+    takes as many without it.
     """
     features = cells.features.detach().double().contiguous().clone()
     inset = ((limits.upper - limits.lower) / 4).clamp_max(margin)
@@ -94,16 +93,16 @@ def repair(cells: Cells, limits: Limits, steps: int, margin: float) -> Cells:
     return cells.with_features(features.to(cells.lattice.dtype))
 
 
-def rescale(cells: Cells, limits: Limits, usual: Tensor, margin: float) -> Cells:
-    """Cells at their usual volume, and gradient steps there that take first neighbours to nearly
-    their usual distance.
+def rescale(cells: Cells, limits: Limits, reference: Tensor, margin: float) -> Cells:
+    """Cells `[n]` at their reference volume, with first neighbours near their reference distance.
 
-    `usual` as `reference_of`: prior knowledge of what the classes' atoms take up, also where the
-    limits ask nothing. A cell that `repair` has to mend from where a generator left it ends with
-    many distances at the very limit, and voids beside. One leading axis. Symmetry is kept.
+    `reference` `[1 + slots, slots]` holds distances (Å) and volumes of atoms (Å³) of the classes
+    (`model.batches.reference_of`), also where the limits ask nothing. Without it, a generated cell
+    that `repair` mends ends with many distances at the very limit, and voids beside. Symmetry is
+    kept.
     """
     volumes = torch.linalg.det(cells.lattice).abs() / (
-        cells.mask.sum(-1) * usual[-1].to(cells.lattice.dtype)
+        cells.mask.sum(-1) * reference[-1].to(cells.lattice.dtype)
     ).sum(-1)
     volumes = volumes.clamp_min(LEAST_VOLUME)
     features = (
@@ -114,10 +113,12 @@ def rescale(cells: Cells, limits: Limits, usual: Tensor, margin: float) -> Cells
     )
     upper = limits.upper.double()
     lower = (
-        (NEAR_USUAL * usual[:-1].double()).maximum(limits.lower.double()).minimum(upper - margin)
+        (NEAR_REFERENCE * reference[:-1].double())
+        .maximum(limits.lower.double())
+        .minimum(upper - margin)
     )
     symmetry = cells.symmetry or no_symmetry(cells)
-    _descend(features, cells, symmetry, Limits(lower, upper), True, PACKING, PACKING_GROWTH)
+    _descend(features, cells, symmetry, Limits(lower, upper), True, RESCALING, RESCALING_GROWTH)
     return cells.with_features(features.to(cells.lattice.dtype))
 
 

@@ -1,4 +1,4 @@
-"""Rules for first-neighbour distances, and verdicts in words: what needs no tensors."""
+"""Rules for first-neighbour distances, and verdicts in words; no tensors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """First-neighbour distances that a good cell keeps: limits in Å for pairs of elements, named
-    like "H-Pd".
+    """Limits of first-neighbour distances (Å) for pairs of elements named like "H-Pd".
 
-    Asked of every shared atom and its nearest of the same kind, every metal atom and its nearest
-    metal, and every shared atom and its nearest metal; a pair without limits is not judged.
+    It asks about every shared atom and its nearest of the same element, every metal atom and its
+    nearest metal, and every shared atom and its nearest metal; a pair without limits may have any
+    distance.
+
+    >>> Rule("own", {"H-H": (1.8, 3.0)}).limits["H-H"]
+    (1.8, 3.0)
     """
 
     name: str
@@ -29,11 +32,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Broken:
-    """One first-neighbour distance outside its limits. Atoms are numbered from 0 in the order of
-    the decoded structure."""
+    """One first-neighbour distance outside its limits; atoms are numbered from 0."""
 
     pair: str
-    atom: int
+    atom: int  # in the order of the decoded structure
     other: int
     distance: float  # Å
     limit: float  # Å, the one that is broken
@@ -41,7 +43,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a rule says of one cell."""
+    """Whether one cell satisfies a rule, and which distances break it."""
 
     rule: str
     passed: bool
@@ -62,20 +64,31 @@ class Verdict:
 
 
 def pair_name(a: str, b: str) -> str:
-    """The name of a pair of elements, the same whichever comes first."""
+    """The name of a pair of elements, the same whichever comes first.
+
+    >>> pair_name("Pd", "H")
+    'H-Pd'
+    """
     return f"{min(a, b)}-{max(a, b)}"
 
 
 def paper_rule(metals: Iterable[str], shared: str = "H", d1: float = 1.8, d2: float = 3.0) -> Rule:
-    """Section IV.B: H-H, A-A, B-B and A-B first neighbours between d1 and d2 (Å); A-H and B-H are
-    not judged."""
+    """The rule of section IV.B: H-H, A-A, B-B and A-B first neighbours from d1 to d2 (Å).
+
+    It asks nothing of A-H and B-H.
+
+    >>> sorted(paper_rule(["Pd", "Ni"]).limits)
+    ['H-H', 'Ni-Ni', 'Ni-Pd', 'Pd-Pd']
+    """
     pairs = {pair_name(a, b) for a in metals for b in metals} | {pair_name(shared, shared)}
     return Rule("paper", dict.fromkeys(sorted(pairs), (d1, d2)))
 
 
 def read_rule(path: Path) -> Rule:
-    """A user's own table: a TOML file with `[limits]` and lines such as `"H-Pd" = [1.5, 2.2]` (Å;
-    `inf` for no limit)."""
+    """A rule from a TOML file with `[limits]` and lines such as `"H-Pd" = [1.5, 2.2]` (Å).
+
+    `inf` is no limit. InputError for a file that is none.
+    """
     from pymatgen.core import Element
 
     try:

@@ -1,5 +1,4 @@
-"""Symmetry that cells keep on their way through the networks: found in the parents, kept by what is
-added to them.
+"""`Symmetry`: operations that cells keep on their way through networks and transfer.
 
 Generators put out any change; its projection keeps every operation of the cell
 (`Symmetry.project`). The feature transfer keeps those operations of one parent that also map the
@@ -22,8 +21,7 @@ MOST_OPERATIONS = 48  # of a point group, and so of a primitive cell
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Operations x -> R x + t of fractional coordinates that keep cells; each takes atom i onto
-    atom image[i].
+    """Operations x -> R x + t of fractional coordinates that keep cells; atom i becomes image[i].
 
     Atoms are numbered through all rows of all slots; those in the padding stay where they are.
     """
@@ -43,9 +41,9 @@ class Symmetry:
         return Symmetry(*map(change, self.tensors))
 
     def project(self, x: Tensor, transposed: bool = False) -> Tensor:
-        """The part of changes `[..., features]`, as `Cells.features`, that keeps all operations;
-        linear, and its own square.
+        """The part of changes `[..., features]` of `Cells.features` that keeps all operations.
 
+        This is a linear projection.
         No gradient of its own; `transposed` is the adjoint map, which takes gradients back.
         """
         from crystalgan.crystal.kernels.symmetry import project

@@ -1,8 +1,9 @@
-"""Generators that see a crystal and not its description: what they put out turns, moves and
-permutes with the cell.
+"""Equivariant generators: they take a few steps along the edges of the periodic neighbour graph.
 
-A generator takes a few steps along the edges of the periodic neighbour graph, and so keeps the
-symmetry of the cell that it is given.
+What they put out turns, moves and permutes with the cell, whatever basis it is described in, and
+keeps its symmetry. A step and its gradient are compiled (`crystal.kernels.graph`); `plain_step` is
+the same step in torch, from which autograd derives the gradient that tests hold the compiled one
+to.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ REBUILD = 3  # steps along one list of edges
 class Edges:
     """The neighbour graph of some cells, with what the kernels ask about it."""
 
-    who: np.ndarray
-    shifts: np.ndarray
+    who: np.ndarray  # [edges, 3]: cell, one atom, the other
+    shifts: np.ndarray  # [edges, 3], lattice vectors that the other is shifted by
     slots: int
     per_net: int  # cells of one run and domain
-    atoms: np.ndarray
+    atoms: np.ndarray  # [cells], how many each holds
 
     @classmethod
     def of(cls, features: Tensor, cells: Cells, cutoff: float) -> Edges:
@@ -53,11 +54,10 @@ class Edges:
 
 
 class _Step(torch.autograd.Function):
-    """`graph_kernels.step` with its gradients by features `[runs, domains, batch, features]` and
-    tables."""
+    """The compiled step, with its gradients by features `[runs, domains, batch, features]` and by
+    tables `[runs, domains, 2, slots * slots, knots]`."""
 
     @staticmethod
-    # torch's context
     def forward(ctx: Any, features: Tensor, tables: Tensor, edges: Edges) -> Tensor:
         from crystalgan.crystal.kernels.graph import step
 
@@ -67,7 +67,6 @@ class _Step(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # torch's context
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         from crystalgan.crystal.kernels.graph import step_backward
 
@@ -99,11 +98,43 @@ def _arguments(features: Tensor, tables: Tensor, edges: Edges) -> tuple[Any, ...
     )
 
 
+def plain_step(features: Tensor, tables: Tensor, edges: Edges) -> Tensor:
+    """The step of `GraphGenerator` in plain torch, differentiable by autograd; slow.
+
+    Features are `[runs, domains, batch, features]`; the tables `[runs, domains, 2, slots * slots,
+    knots]` hold displacements (Å) and strains, linear between knots.
+    """
+    x, flat = features.flatten(0, 2), tables.flatten(0, 1)
+    length, knots = x.shape[1] // 3 // (1 + edges.slots), tables.shape[-1]
+    rows = x.unflatten(1, (-1, 3))
+    lattice, frac = rows[:, :3], rows[:, length:]
+    cell, i, j = torch.from_numpy(edges.who).long().unbind(1)
+    step = frac[cell, j] - frac[cell, i] + torch.from_numpy(edges.shifts)
+    vector = (step[:, None] @ lattice[cell])[:, 0]
+    distance = vector.norm(dim=1)
+    along = ((distance - FIRST) / WIDTH).clamp(0, knots - 1)
+    knot = along.detach().long().clamp_max(knots - 2)
+
+    def read(which: int, kind: Tensor) -> Tensor:
+        low, high = (flat[cell // edges.per_net, which, kind, knot + n] for n in (0, 1))
+        return low + (high - low) * (along - knot)
+
+    forth = i // length * edges.slots + j // length
+    back = j // length * edges.slots + i // length
+    moves = (read(0, forth) / distance)[:, None] * step, (read(0, back) / distance)[:, None] * step
+    moved = frac.index_put((cell, i), moves[0], accumulate=True)
+    moved = moved.index_put((cell, j), -moves[1], accumulate=True)
+    share = (read(1, forth) + read(1, back)) / distance**2 / torch.from_numpy(edges.atoms)[cell]
+    products = share[:, None, None] * vector[:, :, None] * vector[:, None]
+    strain = torch.zeros_like(lattice).index_add(0, cell, products)
+    out = torch.cat((lattice + lattice @ strain, rows[:, 3:length], moved), 1)
+    return out.flatten(1).view(features.shape)
+
+
 class _Project(torch.autograd.Function):
     """`Symmetry.project` with its gradient."""
 
     @staticmethod
-    # torch's context
     def forward(ctx: Any, change: Tensor, symmetry: Symmetry) -> Tensor:
         ctx.symmetry = symmetry
         return symmetry.project(change)

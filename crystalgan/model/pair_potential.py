@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Å: first knot of a table, spacing of the knots, and where it ends
 FIRST, WIDTH, CUTOFF = 0.5, 0.05, 5.0
-SETTLED = 0.05  # eV/Å, the largest force at which a cell is relaxed
+PRERELAXED = 0.05  # eV/Å, the largest force at which a cell is relaxed
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class PairPotential:
             FIRST,
             WIDTH,
             steps,
-            SETTLED,
+            PRERELAXED,
         )
         if cells.symmetry:
             symmetry = replace(cells.symmetry, lattice=cells.symmetry.lattice.double())

@@ -89,7 +89,8 @@ def transferred_starts(
     Their `origins` and what comes in are the settings'.
     """
     a, b = parents
-    species = (*a.cells.species, b.cells.species[1])
+    (shared, metal_a), metal_b = a.cells.species, b.cells.species[1]
+    species = shared, metal_a, metal_b
     order = pair_order(len(a.cells), len(b.cells), rng)[:TRANSFERRED]
     shifts = torch.rand(len(order), max(config.origins, 1), 3, generator=rng)
     half = len(order) // 2

@@ -328,9 +328,10 @@ def _hosts(host: Host, symmetry: Symmetry) -> Hosts:
     """What the kernels ask of the hosts."""
     from crystalgan.crystal.kernels.symmetry import Hosts
 
-    operations = (t.contiguous().numpy() for t in symmetry.tensors[:3])
+    rotation, image, operations = (t.contiguous().numpy() for t in symmetry.tensors[:3])
     frac = host.cells.frac.flatten(1, 2).double().contiguous().numpy()
-    return Hosts(*operations, frac, host.cells.mask.flatten(1).to(torch.int8).argmax(-1).numpy())
+    first = host.cells.mask.flatten(1).to(torch.int8).argmax(-1).numpy()
+    return Hosts(rotation, image, operations, frac, first)
 
 
 def _sublattices(incoming: Incoming) -> Sublattices:

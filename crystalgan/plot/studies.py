@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from crystalgan.plot.style import EDGE_COLOUR, OKABE_ITO
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import plotly.graph_objects as go
 
@@ -150,7 +150,7 @@ def ablation_figure(result: AblationResult) -> go.Figure:
     return figure
 
 
-def validity_figure(measured: dict[str, dict[str, float | None]]) -> go.Figure:
+def validity_figure(measured: Mapping[str, Mapping[str, float | None]]) -> go.Figure:
     """Shares (%) of runs' candidates that keep each rule and are unique.
 
     `measured`: the name of each run -> what `metrics.measure` gives.

@@ -1,20 +1,22 @@
-"""CHGNet's energy and its derivatives for any number of crystals at once, with the package's
-weights and in a third of its time.
+"""CHGNet's energy of a crystal with its derivatives, in a third of the package's time.
 
 The same function as `chgnet.model.CHGNet` (Deng et al., Nature Machine Intelligence 5, 1031
-(2023)), summed up otherwise: what the first layer of a gated perceptron makes of an atom or a bond
-is the same in every message and angle that it takes part in, and is worked out once; bonds beyond
-the bond graph's cutoff, which no angle touches, are left out of it; the last update of the angles,
-which nothing reads, is not made; and the graph comes from arrays, not from objects.
+(2023)) with the package's weights, summed up otherwise: what the first layer of a gated perceptron
+makes of an atom or a bond is the same in every message and angle that it takes part in, and is
+computed once; bonds beyond the bond graph's cutoff, which no angle touches, are left out of it; the
+last update of the angles, which nothing reads, is not made; and the graph comes from arrays, not
+from objects.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 from pymatgen.optimization.neighbors import find_points_in_spheres
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
@@ -30,98 +32,37 @@ SAME_SITE = 1e-8  # Å, below which a neighbour is the atom itself
 
 @dataclass(frozen=True)
 class Graph:
-    """Neighbours of the atoms of one crystal or several. A bond has two directions, and an angle
-    two directed short bonds."""
+    """Neighbours of the atoms of one periodic crystal, as tensors.
 
-    numbers: Any  # [atoms], atomic
-    frac: Any  # [atoms, 3]
-    lattice: Any  # [crystals, 3, 3], Å
-    crystal: Any  # [atoms], which it belongs to
-    center: Any  # [directed bonds], atom
-    neighbour: Any  # [directed bonds], atom
-    image: Any  # [directed bonds, 3], of the neighbour
-    bond: Any  # [directed bonds], which bond it is a direction of
-    direction: Any  # [bonds], one of its directed bonds
-    short: Any  # [directed short bonds], directed bond
-    short_bond: Any  # [short bonds], bond
-    of_short: Any  # [directed short bonds], which short bond it is a direction of
-    first: Any  # [angles], directed short bond
-    second: Any  # [angles], another one of the same atom
+    A bond has two directions. An angle is of two short bonds that start from the same atom.
+    """
 
-    OFFSETS = {  # noqa: RUF012 - what each index counts
-        "crystal": "lattice",
-        "center": "numbers",
-        "neighbour": "numbers",
-        "bond": "direction",
-        "direction": "bond",
-        "short": "bond",
-        "short_bond": "direction",
-        "of_short": "short_bond",
-        "first": "short",
-        "second": "short",
-    }
+    numbers: Tensor  # [atoms], atomic
+    frac: Tensor  # [atoms, 3]
+    lattice: Tensor  # [3, 3], rows, Å
+    center: Tensor  # [directed bonds], atom
+    neighbour: Tensor  # [directed bonds], atom
+    image: Tensor  # [directed bonds, 3], of the neighbour
+    bond: Tensor  # [directed bonds], which bond it is a direction of
+    direction: Tensor  # [bonds], one of its directed bonds
+    short: Tensor  # [directed short bonds], directed bond
+    short_bond: Tensor  # [short bonds], bond
+    of_short: Tensor  # [directed short bonds], which short bond it is a direction of
+    first: Tensor  # [angles], directed short bond
+    second: Tensor  # [angles], another one of the same atom
 
     @classmethod
-    def of(cls, atoms: Atoms, reach: float, short_reach: float) -> Graph:
-        """The graph of a crystal, periodic in all directions: bonds up to `reach`, short ones up to
-        `short_reach` (Å)."""
-        lattice, positions = (
-            np.ascontiguousarray(atoms.cell.array),
-            np.ascontiguousarray(atoms.positions),
-        )
-        center, neighbour, image, distance = find_points_in_spheres(
-            all_coords=positions,
-            center_coords=positions,
-            r=reach,
-            pbc=np.ones(3, dtype=np.int64),
-            lattice=lattice,
-            tol=SAME_SITE,
-        )
-        there = (center != neighbour) | (distance > SAME_SITE)
-        center, neighbour, image, distance = (
-            center[there],
-            neighbour[there],
-            image[there].astype(np.int64),
-            distance[there],
-        )
-        order = np.argsort(center, kind="stable")
-        center, neighbour, image, distance = (
-            center[order],
-            neighbour[order],
-            image[order],
-            distance[order],
-        )
-        span = 2 * int(np.abs(image).max(initial=0)) + 1
-        # odd in the image: the way back has its negative
-        shift = ((image[:, 0] * span) + image[:, 1]) * span + image[:, 2]
-        there, back = (
-            (center * len(atoms) + neighbour, shift),
-            (
-                neighbour * len(atoms) + center,
-                -shift,
-            ),
-        )
-        forth = (there[0] < back[0]) | ((there[0] == back[0]) & (shift > 0))
-        key = np.where(forth, there[0], back[0]) * span**3 + np.where(forth, shift, -shift)
-        _, direction, bond = np.unique(key, return_index=True, return_inverse=True)
-        short = np.flatnonzero(distance <= short_reach)
+    def of(cls, atoms: Atoms, cutoff: float, short_cutoff: float, device: str = "cpu") -> Graph:
+        """The graph with bonds up to `cutoff` and short bonds up to `short_cutoff` (Å)."""
+        center, neighbour, image, distance = _neighbours(atoms, cutoff)
+        direction, bond = _undirected(center, neighbour, image, len(atoms))
+        short = np.flatnonzero(distance <= short_cutoff)
         short_bond, of_short = np.unique(bond[short], return_inverse=True)
-        owners = center[short]
-        # short bonds of the atom that each starts from
-        counts = np.bincount(owners, minlength=len(atoms))[owners]
-        first = np.repeat(np.arange(len(short)), counts)
-        start = np.searchsorted(owners, owners)
-        second = (
-            np.arange(len(first))
-            - np.repeat(np.cumsum(counts) - counts, counts)
-            + np.repeat(start, counts)
-        )
-        other = first != second
-        return cls(
+        first, second = _angles(center[short], len(atoms))
+        arrays = (
             np.asarray(atoms.numbers, dtype=np.int64),
             np.asarray(atoms.get_scaled_positions(wrap=False), dtype=np.float32),
-            lattice[None].astype(np.float32),
-            np.zeros(len(atoms), dtype=np.int64),
+            atoms.cell.array.astype(np.float32),
             center,
             neighbour,
             image.astype(np.float32),
@@ -130,32 +71,60 @@ class Graph:
             short,
             short_bond,
             of_short,
-            first[other],
-            second[other],
+            first,
+            second,
         )
+        return cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
-    @classmethod
-    def joined(cls, graphs: Sequence[Graph], device: str) -> Graph:
-        """One graph of all, as tensors."""
-        parts: dict[str, list[Any]] = {one.name: [] for one in fields(cls)}
-        ahead = dict.fromkeys(set(cls.OFFSETS.values()), 0)
-        for graph in graphs:
-            for name, values in parts.items():
-                array = getattr(graph, name)
-                values.append(array + ahead[cls.OFFSETS[name]] if name in cls.OFFSETS else array)
-            for name in ahead:
-                ahead[name] += len(getattr(graph, name))
-        return cls(
-            **{
-                name: torch.from_numpy(np.concatenate(values)).to(device)
-                for name, values in parts.items()
-            }
-        )
+
+def _neighbours(
+    atoms: Atoms, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Center, neighbour, image of the neighbour and distance (Å) of all directed bonds, by center;
+    an atom's own images are neighbours, the atom itself is none."""
+    positions = np.ascontiguousarray(atoms.positions)
+    center, neighbour, image, distance = find_points_in_spheres(
+        all_coords=positions,
+        center_coords=positions,
+        r=cutoff,
+        pbc=np.ones(3, dtype=np.int64),
+        lattice=np.ascontiguousarray(atoms.cell.array),
+        tol=SAME_SITE,
+    )
+    kept = np.flatnonzero((center != neighbour) | (distance > SAME_SITE))
+    kept = kept[np.argsort(center[kept], kind="stable")]
+    return center[kept], neighbour[kept], image[kept].astype(np.int64), distance[kept]
+
+
+def _undirected(
+    center: np.ndarray, neighbour: np.ndarray, image: np.ndarray, atoms: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One directed bond of each bond, `[bonds]`; and the bond of each directed one."""
+    span = 2 * int(np.abs(image).max(initial=0)) + 1
+    # odd in the image: the way back has its negative
+    shift = ((image[:, 0] * span) + image[:, 1]) * span + image[:, 2]
+    there, back = center * atoms + neighbour, neighbour * atoms + center
+    forth = (there < back) | ((there == back) & (shift > 0))
+    key = np.where(forth, there, back) * span**3 + np.where(forth, shift, -shift)
+    _, direction, bond = np.unique(key, return_index=True, return_inverse=True)
+    return direction, bond
+
+
+def _angles(owner: np.ndarray, atoms: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of different directed short bonds of one atom; `owner` is the atom that each short
+    bond starts from, in order."""
+    counts = np.bincount(owner, minlength=atoms)[owner]
+    first = np.repeat(np.arange(len(owner)), counts)
+    start = np.searchsorted(owner, owner)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
+    second = within + np.repeat(start, counts)
+    different = first != second
+    return first[different], second[different]
 
 
 class Gated:
-    """A gated perceptron of the package, its first layer cut by the parts of its input; 64 numbers
-    a row, and for each part."""
+    """A gated perceptron of the package, its first layer cut by the parts of its input, each of 64
+    numbers a row."""
 
     def __init__(self, module: Any) -> None:
         core, gate = (
@@ -170,7 +139,7 @@ class Gated:
         self.norms = module.bn1, module.bn2
 
     def __call__(self, first: Tensor) -> Tensor:
-        """What becomes of the first layer's outcome, core and gate side by side."""
+        """The outcome `[rows, 64]` for that of the first layer `[rows, 128]`, core beside gate."""
         core, gate = (silu(first) if self.second else first).split(first.shape[1] // 2, 1)
         for of_core, of_gate in self.second:
             core, gate = of_core(core), of_gate(gate)
@@ -187,11 +156,13 @@ def _rows(tensor: Tensor, index: Tensor) -> Tensor:
 
 
 class ChgnetEnergy:
-    """Energies of crystals, eV, differentiable by `frac` and `lattice` of their joined graph."""
+    """CHGNet's energy of a crystal, eV, differentiable by `frac` and `lattice` of its graph.
+
+    `model` is what `CHGNet.load` returns, `device` a torch device name. Raises ValueError for a
+    model of another make, whose energy this would not be.
+    """
 
     def __init__(self, model: CHGNet, device: str = "cpu") -> None:
-        """`model` as `CHGNet.load` gives it; ValueError for one of another make, whose energy this
-        would not be."""
         args = model.model_args
         if not (
             args["read_out"] == "ave"
@@ -200,14 +171,10 @@ class ChgnetEnergy:
             and args["gMLP_norm"] == "layer"
         ):
             raise ValueError("this is not the CHGNet that was published")
-        self.model, self.device = (
-            model.to(device).eval().requires_grad_(requires_grad=False),
-            device,
-        )
-        self.reach, self.short_reach = (
-            model.graph_converter.atom_graph_cutoff,
-            model.graph_converter.bond_graph_cutoff,
-        )
+        self.model = model.to(device).eval().requires_grad_(requires_grad=False)
+        self.device = device
+        self.cutoff = model.graph_converter.atom_graph_cutoff
+        self.short_cutoff = model.graph_converter.bond_graph_cutoff
         self.atom_layers = [
             (Gated(layer.twoBody_atom), layer.mlp_out) for layer in model.atom_conv_layers
         ]
@@ -216,22 +183,15 @@ class ChgnetEnergy:
         ]
         self.angle_layers = [Gated(layer.twoBody_bond) for layer in model.angle_layers[:-1]]
 
-    def graph(self, crystals: Sequence[Atoms]) -> Graph:
-        """The neighbours of all atoms of all crystals."""
-        return Graph.joined(
-            [Graph.of(atoms, self.reach, self.short_reach) for atoms in crystals], self.device
-        )
+    def graph(self, atoms: Atoms) -> Graph:
+        """The graph of a crystal with the model's own cutoffs."""
+        return Graph.of(atoms, self.cutoff, self.short_cutoff, self.device)
 
     def __call__(self, graph: Graph) -> Tensor:
-        """The energy of each crystal, `[crystals]`."""
+        """The energy of the crystal, a scalar, eV."""
         model, g, rows = self.model, graph, _rows
-        lattice = rows(g.lattice, g.crystal)
-        positions = (g.frac[:, None] @ lattice)[:, 0]
-        vector = (
-            rows(positions, g.center)
-            - rows(positions, g.neighbour)
-            - (g.image[:, None] @ rows(lattice, g.center))[:, 0]
-        )
+        positions = g.frac @ g.lattice
+        vector = rows(positions, g.center) - rows(positions, g.neighbour) - g.image @ g.lattice
         length = vector.norm(dim=1)
         bond_length = rows(length, g.direction)
         basis = model.bond_basis_expansion.rbf_expansion_ag(bond_length)
@@ -247,8 +207,7 @@ class ChgnetEnergy:
         atom_of_short = g.center[g.short]
 
         def turned(gated: Gated) -> Tensor:
-            """What the first layer makes of every angle, the bonds that it is between and their
-            atom."""
+            """The first layer of every angle, the bonds that it is between and their atom."""
             of_first, of_second, of_angle, of_center = gated.parts
             first = rows(short @ of_first, g.of_short) + rows(
                 torch.addmm(gated.bias, atom, of_center), atom_of_short
@@ -279,33 +238,62 @@ class ChgnetEnergy:
             model.mlp(model.readout_norm(atom))[:, 0]
             + model.composition_model.fc.weight[0][g.numbers - 1]
         )
-        return of_atoms.new_zeros(len(g.lattice)).index_add(0, g.crystal, of_atoms)
+        return of_atoms.sum()
 
-    def energies(self, crystals: Sequence[Atoms]) -> np.ndarray:
-        """Energies `[crystals]`, eV."""
+    def energy(self, atoms: Atoms) -> float:
+        """The energy, eV."""
         with torch.no_grad():
-            energies: np.ndarray = self(self.graph(crystals)).double().cpu().numpy()
-        return energies
+            return float(self(self.graph(atoms)))
 
-    def with_derivatives(
-        self, crystals: Sequence[Atoms]
-    ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-        """Energies `[crystals]`, eV; forces, for each crystal `[atoms, 3]`, eV/Å; stresses
-        `[crystals, 3, 3]`, eV/Å³."""
-        graph = self.graph(crystals)
+    def with_derivatives(self, atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
+        """Energy, eV; forces `[atoms, 3]`, eV/Å; stress `[3, 3]`, eV/Å³."""
+        graph, cell = self.graph(atoms), atoms.cell.array
         inputs = graph.frac.requires_grad_(), graph.lattice.requires_grad_()
-        energies = self(graph)
+        energy = self(graph)
         by_frac, by_lattice = (
-            x.double().cpu().numpy() for x in torch.autograd.grad(energies.sum(), inputs)
+            x.double().cpu().numpy() for x in torch.autograd.grad(energy, inputs)
         )
-        ends = np.cumsum([len(atoms) for atoms in crystals])[:-1]
-        cells = [atoms.cell.array for atoms in crystals]
-        forces = [
-            -by @ np.linalg.inv(cell).T
-            for by, cell in zip(np.split(by_frac, ends), cells, strict=True)
-        ]
-        stresses = [
-            cell.T @ by / abs(np.linalg.det(cell))
-            for by, cell in zip(by_lattice, cells, strict=True)
-        ]  # dE/d(strain) / V
-        return energies.detach().double().cpu().numpy(), forces, np.array(stresses)
+        forces = -by_frac @ np.linalg.inv(cell).T
+        stress = cell.T @ by_lattice / abs(np.linalg.det(cell))  # dE/d(strain) / V
+        return float(energy.detach()), forces, stress
+
+
+class ChgnetCalculator(Calculator):
+    """ASE calculator of `ChgnetEnergy`; forces and stress are computed only where they are asked
+    for."""
+
+    implemented_properties = ("energy", "free_energy", "forces", "stress")
+
+    def __init__(self, model: ChgnetEnergy) -> None:
+        super().__init__()
+        self.model = model
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed in the crystal; ASE asks four times a step, and its own comparison takes
+        long."""
+        if self.atoms is not None and _described(self.atoms) == _described(atoms):
+            return []
+        return super().check_state(atoms, tol)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute what ASE asks for."""
+        super().calculate(atoms, properties, system_changes)
+        assert atoms is not None
+        derivatives: dict[str, Any] = {}
+        if {"forces", "stress"}.isdisjoint(properties):
+            energy = self.model.energy(atoms)
+        else:
+            energy, forces, stress = self.model.with_derivatives(atoms)
+            derivatives = {"forces": forces, "stress": full_3x3_to_voigt_6_stress(stress)}
+        self.results = {"energy": energy, "free_energy": energy} | derivatives
+
+
+def _described(atoms: Atoms) -> tuple[bytes, ...]:
+    """All that an energy depends on."""
+    arrays = (atoms.positions, atoms.cell.array, atoms.numbers, atoms.pbc)
+    return tuple(array.tobytes() for array in arrays)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,20 +13,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from crystalgan.model.methods import Networks, Stage
+    from crystalgan.model.learning import Learner
     from crystalgan.runs.folder import Run
 
 CHECKPOINT = "checkpoint.safetensors"
-
-
-@dataclass(frozen=True)
-class Learner:
-    """What changes while a stage of a stack of runs is trained."""
-
-    stage: Stage
-    nets: Networks
-    optimizers: dict[str, torch.optim.Adam]  # of "generators" and "discriminators"
-    rngs: list[torch.Generator]  # one for each run
 
 
 def save_checkpoint(runs: Sequence[Run], learner: Learner, epoch: int, seconds: float) -> None:

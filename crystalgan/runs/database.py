@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.errors import InputError
@@ -126,11 +127,33 @@ def refreshed_table(run: Run, old: pd.DataFrame, since: float) -> tuple[pd.DataF
     return refreshed(open_database(run), rule_names(run), old, since)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a candidate's history: what the chemist decided and noted, when (ISO 8601), what
+    of it was new ("decision", "note" or both), and the act that it was; empty where it is not
+    known."""
+
+    decision: str
+    note: str
+    time: str = ""
+    what: str = "decision and note"
+    by: str = ""
+
+    @classmethod
+    def all_of(cls, row: AtomsRow) -> list[Entry]:
+        """The history of a row, the oldest first."""
+        names = [one.name for one in fields(cls)]
+        return [
+            cls(**{name: entry[name] for name in names if name in entry})
+            for entry in row.data.get("history", [])
+        ]
+
+
 class ChangedMeanwhileError(InputError):
     """Somebody has changed a candidate since it was looked at, so nothing was written; `entry` says
     what is there now."""
 
-    def __init__(self, number: int, entry: dict[str, Any]) -> None:
+    def __init__(self, number: int, entry: Entry) -> None:
         super().__init__(f"Candidate {number} was changed by somebody else; look at it again.")
         self.number, self.entry = number, entry
 
@@ -188,16 +211,13 @@ def take_back(
     """
     with _vetting(run) as database:
         row = _row(run, database, number)
-        names = [entry.get("by", "") for entry in row.data.get("history", [])]
-        later = (
-            row.data.get("history", [])[names.index(written) + 1 :]
-            if written in names
-            else row.data.get("history", [])
-        )
+        entries = Entry.all_of(row)
+        names = [entry.by for entry in entries]
+        later = entries[names.index(written) + 1 :] if written in names else entries
         others = [
             entry
             for entry in later
-            if entry.get("what") != "note" and not entry.get("by", "").startswith(tuple(mine))
+            if entry.what != "note" and not entry.by.startswith(tuple(mine))
         ]
         if others:
             raise ChangedMeanwhileError(number, others[-1])
@@ -205,44 +225,30 @@ def take_back(
             _write(database, row, decision, row.data["note"], by)
 
 
-def history(run: Run, number: int) -> list[dict[str, str]]:
-    """What was decided and noted on a candidate, the oldest first: `decision`, `note`, `time`,
-    `what` was changed, `by` whom."""
-    return list(get_row(run, number).data.get("history", []))
+def history(run: Run, number: int) -> list[Entry]:
+    """What was decided and noted on a candidate, the oldest first."""
+    return Entry.all_of(get_row(run, number))
 
 
-def last_entry(row: AtomsRow, what: str) -> dict[str, Any]:
+def last_entry(row: AtomsRow, what: str) -> Entry:
     """The last entry of a row's history that changed `what` ("decision" or "note"), with what the
     row holds now."""
-    now = {"decision": str(row.decision), "note": str(row.data["note"])}
-    entries = [
-        entry
-        for entry in row.data.get("history", [])
-        if what in entry.get("what", "decision and note")
-    ]
-    return {"time": "", "by": ""} | (entries[-1] if entries else {}) | now
+    decision, note = str(row.decision), str(row.data["note"])
+    entries = [entry for entry in Entry.all_of(row) if what in entry.what]
+    last = entries[-1] if entries else Entry(decision, note)
+    return replace(last, decision=decision, note=note)
 
 
 def _is_done(row: AtomsRow, by: str) -> bool:
-    return bool(by) and any(entry.get("by") == by for entry in row.data.get("history", []))
+    return bool(by) and any(entry.by == by for entry in Entry.all_of(row))
 
 
 def _write(database: RunDatabase, row: AtomsRow, decision: str, note: str, by: str) -> None:
-    changed = [
-        what
-        for what, is_new in (
-            ("decision", decision != row.decision),
-            ("note", note != row.data["note"]),
-        )
-        if is_new
-    ]
-    entry = {"decision": decision, "note": note, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    entry |= {"what": " and ".join(changed) or "decision"} | ({"by": by} if by else {})
-    data: dict[str, Any] = row.data | {
-        "note": note,
-        "history": [*row.data.get("history", []), entry],
-    }
-    database.update(row.id, decision=decision, data=data)
+    is_new = {"decision": decision != row.decision, "note": note != row.data["note"]}
+    what = " and ".join(name for name, new in is_new.items() if new) or "decision"
+    entry = Entry(decision, note, time.strftime("%Y-%m-%dT%H:%M:%S%z"), what, by)
+    entries = [*row.data.get("history", []), asdict(entry)]
+    database.update(row.id, decision=decision, data=row.data | {"note": note, "history": entries})
 
 
 def identity(run: Run) -> str:

@@ -66,8 +66,10 @@ def load_networks(run: Run, length: int) -> tuple[Networks, ...]:
 
 def load_pair_potential(run: Run) -> PairPotential:
     """The pair potential that was fitted for a run."""
-    tensors, _ = run.load(POTENTIAL)
-    tables = tensors.get("tables")
-    if tables is None or tables.ndim != 3 or tables.shape[::2] != (9, 2) or tables.shape[1] < 2:
-        raise InputError(f"{run.folder / POTENTIAL}: damaged (no tables); train the pair again.")
-    return PairPotential(tables)
+    tables, reason = run.load(POTENTIAL)[0].get("tables"), "no tables"
+    if tables is not None and len(tables) == len(run.species) ** 2:
+        try:
+            return PairPotential(tables)
+        except ValueError as error:
+            reason = str(error)
+    raise InputError(f"{run.folder / POTENTIAL}: damaged ({reason}); train the pair again.")

@@ -8,6 +8,7 @@ from its database.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,15 +136,52 @@ def metric(name: str) -> Metric:
     return Metric(found.title.format(of), found.unit, found.definition.format(of))
 
 
-def measure(run: Run) -> dict[str, float | None]:
-    """Every metric of a run's candidates by name, in the units that `metric` tells.
+@dataclass(frozen=True, repr=False)
+class Measured(Mapping[str, float | None]):
+    """Every metric of a run's candidates by name, in the units that `metric` tells; None where
+    there is nothing to measure it by.
 
-    None where there is nothing to measure it by.
+    >>> Measured({"candidates": 40, "unique": 97.5})
+    Measured(40 candidates, unique 97.5 %)
+    """
 
-    Raises InputError when the run holds no candidates.
+    values_by_name: dict[str, float | None]
+
+    def __getitem__(self, name: str) -> float | None:
+        return self.values_by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_name)
+
+    def __len__(self) -> int:
+        return len(self.values_by_name)
+
+    def __repr__(self) -> str:
+        shares = ("unique", "new", "good", "symmetric")
+        parts = [f"{name} {self[name]:.3g} %" for name in shares if self.get(name) is not None]
+        parts = [f"{self['candidates']} candidates", *parts]
+        return f"Measured({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = (
+            f"<tr title='{escape(metric(name).definition, quote=True)}'>"
+            f"<td>{escape(metric(name).title)}</td>"
+            f"<td style='text-align:right'>{'-' if value is None else f'{value:.4g}'}</td>"
+            f"<td>{metric(name).unit}</td></tr>"
+            for name, value in self.items()
+        )
+        return f"<table>{''.join(rows)}</table>"
+
+
+def measure(run: Run) -> Measured:
+    """Every metric of a run's candidates.
+
+    InputError where the run holds none.
 
     >>> from crystalgan import open_run, shipped
-    >>> measure(open_run(shipped()))["unique"]
+    >>> measure(open_run(shipped())).values["unique"]
     100.0
     """
     from crystalgan.runs.database import (
@@ -174,7 +212,7 @@ def measure(run: Run) -> dict[str, float | None]:
             "seed>=0", limit=MOST_CELLS, sort="id", include_data=False
         )
     ]
-    return {
+    values = {
         "candidates": len(table),
         "ternary": share(table["ternary"]),
         **{f"valid {name}": share(table[passed_key(name)]) for name in rule_names(run)},
@@ -195,6 +233,7 @@ def measure(run: Run) -> dict[str, float | None]:
         "training": training_seconds(run),
         "making": None if good is None else making_seconds(run, float(good.mean())),
     }
+    return Measured(values)
 
 
 def complete(cells: Cells) -> Tensor:

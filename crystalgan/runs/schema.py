@@ -155,7 +155,7 @@ class VerdictOfRule(_Schema):
     text: Text
 
 
-class Entry(_Schema):
+class EntryOfHistory(_Schema):
     """One entry of a candidate's history."""
 
     decision: Name
@@ -172,7 +172,7 @@ class CandidateDetails(_Schema):
     note: Text
     verdicts: dict[str, VerdictOfRule]
     matches: Text = ""
-    history: list[Entry] = []
+    history: list[EntryOfHistory] = []
 
 
 class Relaxed(_Schema):

@@ -67,7 +67,7 @@ def _symmetrized(run: Run, source: AtomsRow, original: Structure, tolerance: flo
             f"Candidate {source.id} has no symmetry at {tolerance} Å: there is no symmetrized cell"
             " to take."
         )
-    cells = _as_it_is(found.refined, run.species)
+    cells = _as_it_is(found.symmetrized, run.species)
     batch = Batch(cells, [source.parent_a], [source.parent_b], [bool(source.raw_passed)])
     rules = rules_of(run.rule, *run.classes())
     (structure,), (verdicts,) = decode(cells), verdicts_of(cells, rules)

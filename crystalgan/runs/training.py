@@ -12,41 +12,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from crystalgan.config import Config, mixed
+from crystalgan.config import Config
 from crystalgan.crystal.limits import learned_rule, limits_of
 from crystalgan.crystal.repair import satisfies
 from crystalgan.crystal.rules import paper_rule, read_rule
 from crystalgan.errors import InputError, Stopped, TrainingError
-from crystalgan.model import methods
-from crystalgan.model.methods import METHODS, Networks, Prior, needs_pair_potential
+from crystalgan.model.learning import learn_epoch, new_learner
+from crystalgan.model.methods import METHODS, Prior
 from crystalgan.model.model import Model
-from crystalgan.model.pair_potential_fit import fit_pair_potential
 from crystalgan.model.stages import stage_data
-from crystalgan.potentials.registry import load_potential, unknown_elements, untrained
-from crystalgan.runs.checkpoint import (
-    CHECKPOINT,
-    Learner,
-    load_checkpoint,
-    of_run,
-    save_checkpoint,
-)
+from crystalgan.runs.checkpoint import CHECKPOINT, load_checkpoint, of_run, save_checkpoint
+from crystalgan.runs.fitting import pair_potential_of
 from crystalgan.runs.folder import Run
-from crystalgan.runs.loading import POTENTIAL, load_networks, load_pair_potential, step_file
+from crystalgan.runs.loading import load_networks, step_file
 from crystalgan.storage import COPY, problem, saying, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
-    from torch import Tensor
+    from collections.abc import Callable, Sequence
 
     from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.rules import Rule
     from crystalgan.data.classes import BinaryClass
-    from crystalgan.model.batches import Data
-    from crystalgan.model.methods import Stage, Terms, Translated
-    from crystalgan.model.pair_potential import PairPotential
+    from crystalgan.model.methods import Stage
 
     Progress = Callable[[int, int, int, dict[str, float]], None]  # step, epoch, epochs, terms
 
@@ -234,7 +221,7 @@ def _train_stage(
     with ExitStack() as stack:
         files = [stack.enter_context((run.folder / "metrics.jsonl").open("a")) for run in runs]
         while epoch < last:
-            means, made = _learn_epoch(learner, data, config, prior)
+            means, made = learn_epoch(learner, data, config, prior)
             if stage.number == 2 and epoch % WATCH_EVERY == 0:
                 kept = satisfies(made.b.flattened(), limits)
                 means["valid"] = kept.view(len(runs), -1).double().mean(-1).tolist()
@@ -268,131 +255,9 @@ def _train_stage(
         (run.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def new_learner(stage: Stage, data: Data, configs: Sequence[Config]) -> Learner:
-    """Networks, optimizers and random state of a stage before its first epoch, one of each run's
-    settings."""
-    config = configs[0]
-    rngs = [torch.Generator().manual_seed(mixed(c.seed * 8 + stage.number)) for c in configs]
-    nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs)
-    optimizers = {
-        name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")
-    }
-    return Learner(stage, nets, optimizers, rngs)
-
-
-def _learn_epoch(
-    learner: Learner, data: Data, config: Config, prior: Prior | None
-) -> tuple[dict[str, list[float]], Translated]:
-    """One epoch: the mean of each loss by run, and the last batch translated."""
-    sums: Terms = {}
-    for batch in data.batches(learner.rngs, config.batch):
-        terms, made = _learn(learner, batch, config, prior)
-        sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
-    means = (torch.stack(tuple(sums.values())) / data.updates(config.batch)).tolist()
-    return dict(zip(sums, means, strict=True)), made
-
-
-def _learn(
-    learner: Learner, batch: tuple[Cells, Cells], config: Config, prior: Prior | None
-) -> tuple[Terms, Translated]:
-    """One step of the discriminators and one of the generators; the losses before them, and the
-    translated batch."""
-    (start, real), nets, optimizers = batch, learner.nets, learner.optimizers
-    made = methods.forward(nets, start)
-    terms = methods.discriminator_terms(nets, real, made)
-    _update(optimizers["discriminators"], terms.values(), [1.0] * len(terms), config.clip)
-    judges = optimizers["discriminators"].param_groups[0]["params"]
-    for parameter in judges:
-        parameter.requires_grad_(False)
-    of_generators = methods.generator_terms(nets, start, real, made, config, prior)
-    weights = [config.weight(learner.stage.number, name) for name in of_generators]
-    _update(optimizers["generators"], of_generators.values(), weights, config.clip)
-    for parameter in judges:
-        parameter.requires_grad_(True)
-    return {name: term.detach() for name, term in (terms | of_generators).items()}, made
-
-
-def pair_potential_of(runs: Sequence[Run], model: Model) -> PairPotential | None:
-    """The pair potential of the classes that these runs share, where their settings ask for it;
-    fitted and stored if it is not there yet.
-
-    InputError for elements that CHGNet does not know.
-    """
-    if not needs_pair_potential(model.config):
-        return None
-    if not all((run.folder / POTENTIAL).exists() for run in runs):
-        for run in runs:
-            run.set_status(
-                "running", message="CHGNet is asked for the energies that step 2 learns from"
-            )
-        energy, about = fit_to_chgnet(model)
-        for run in runs:
-            run.save(POTENTIAL, {"tables": energy.tables}, about)
-            run.set_status("running", message="")
-    return load_pair_potential(runs[0])
-
-
-def fit_to_chgnet(model: Model) -> tuple[PairPotential, dict[str, Any]]:
-    """A pair potential for a model's classes fitted to CHGNet, and how good it is.
-
-    InputError for elements that CHGNet does not know.
-    """
-    potential = load_potential("chgnet")
-    if unknown := unknown_elements(potential, model.species):
-        raise InputError(
-            f"CHGNet gives no energy for {', '.join(unknown)}; train without energies: --set"
-            " lambda_energy=0 --set prerelax=0."
-        )
-    full = limits_of(model.full_rule, model.species, torch.float64)
-    limits = limits_of(model.rule, model.species)
-    fit = fit_pair_potential(model.parents, limits, full, model.config, potential.calculator)
-    return fit.potential, {
-        "potential": f"{potential.name} {potential.version}",
-        "cells": fit.cells,
-        "force_at_minima": fit.force_at_minima,
-    }
-
-
-def untrained_warning(run: Run) -> str:
-    """A sentence where a run asks for energies of elements that CHGNet was hardly trained on;
-    otherwise empty."""
-    words = untrained("CHGNet", run.species) if needs_pair_potential(run.config) else ""
-    return words and f"{words} Train without them: --set lambda_energy=0 --set prerelax=0."
-
-
 def epochs(config: Config, stage: Stage) -> int:
     """The number of epochs of a stage."""
     return config.epochs1 if stage.number == 1 else config.epochs2
-
-
-def _adam(module: torch.nn.Module, config: Config) -> torch.optim.Adam:
-    return torch.optim.Adam(
-        module.parameters(), config.learning_rate, (config.beta1, 0.999), fused=True
-    )
-
-
-def _update(
-    optimizer: torch.optim.Optimizer,
-    terms: Collection[Tensor],
-    weights: Sequence[float],
-    clip: float,
-) -> None:
-    """One step down the weighted sum over terms and runs: the runs' weights are separate, and so
-    are their gradients.
-
-    With `clip` the gradient of each run is no longer than that.
-    """
-    parameters = optimizer.param_groups[0]["params"]
-    by_terms = [torch.full_like(term, weight) for term, weight in zip(terms, weights, strict=True)]
-    gradients = torch.autograd.grad(tuple(terms), parameters, by_terms)
-    if clip:
-        square = sum(g.flatten(1).square().sum(1) for g in gradients)
-        scale = (clip / torch.as_tensor(square).sqrt().clamp_min(1e-12)).clamp_max(1.0)
-        for g in gradients:
-            g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
 
 
 def _check_finite(means: dict[str, list[float]], stage: Stage, epoch: int, config: Config) -> None:

@@ -3,9 +3,9 @@ table and their provenance."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
+import math
 import time
 import zipfile
 from pathlib import Path
@@ -15,73 +15,46 @@ from crystalgan import __version__
 from crystalgan.crystal.lattice import CELLS, setting
 from crystalgan.errors import InputError
 from crystalgan.potentials.registry import untrained
-from crystalgan.runs.database import LARGEST_ID, open_database, passed_key, rule_names, structure_of
+from crystalgan.runs.database import passed_key, rule_names, structure_of
 from crystalgan.runs.folder import Run
 from crystalgan.runs.run_zip import member
+from crystalgan.stability.relaxations import potentials_of
+from crystalgan.stability.selection import select_rows
+from crystalgan.stability.table import stability_of
 from crystalgan.stability.vasp import check_smearing, inputs, readme
 from crystalgan.storage import check_target, write_whole
 
 if TYPE_CHECKING:
+    import pandas as pd
     from ase.db.row import AtomsRow
 
     from crystalgan.crystal.lattice import Setting
 
-ANOTHER = "give another path with --out"
-# --format -> ending of the file
+ANOTHER = "give another path with `out`"
+# format -> ending of the file
 FORMATS = {"poscar": "POSCAR.vasp", "cif": "cif", "extxyz": "extxyz", "vasp": ""}
-
-
-def select(run: Run, which: str, rule: str | None = None) -> list[AtomsRow]:
-    """Rows by "good" (keeps `rule`, by default the run's own), "kept", "all", or ids such as
-    "3,17"."""
-    database, rule = open_database(run), rule or run.rule.name
-    if which == "good":
-        if rule not in rule_names(run):
-            raise InputError(
-                f"There is no rule {rule!r} in {run.folder}; it has {', '.join(rule_names(run))}."
-            )
-        return list(database.select(f"{passed_key(rule)}=1"))
-    if which == "kept":
-        return list(database.select(decision="kept"))
-    if which == "all":
-        return list(database.select())
-    words = [word.strip() for word in which.split(",")]
-    if not all(word.isascii() and word.isdigit() for word in words):
-        raise InputError(f"{which!r} selects nothing; give good, kept, all or ids such as 3,17.")
-    if any(len(word) > len(str(LARGEST_ID)) for word in words):
-        raise InputError(
-            f"{run.folder / 'candidates.db'}: holds no candidate {max(words, key=len)[:40]}."
-        )
-    wanted = {int(word) for word in words}
-    rows = [row for row in database.select() if row.id in wanted]
-    if len(rows) < len(wanted):
-        missing = ", ".join(map(str, sorted(wanted - {row.id for row in rows})))
-        raise InputError(f"{run.folder / 'candidates.db'}: holds no candidate {missing}.")
-    return rows
 
 
 def export(
     run: Run | Path | str,
     out: Path | str,
-    select_by: str = "good",
+    select: str = "good",
     rule: str | None = None,
     file_format: str = "poscar",
     cell: str = "reduced",
     smearing: str = "gaussian",
 ) -> int:
-    """Write a zip with one file for each selected candidate; returns how many.
+    """Write the selected candidates into a zip; return how many there are.
 
-    `candidates.csv` holds every verdict, `provenance.json` where they come from; VASP inputs are a
-    folder each.
+    The zip holds one file for each candidate (`file_format`: poscar, cif, extxyz) or a folder of
+    VASP inputs (vasp), `candidates.csv` with every verdict and energy, and `provenance.json`.
+    `select` and `rule` are those of `select_rows`. `cell` is "reduced" (Niggli) or "conventional"
+    (`lattice.conventional`), and each file says which it holds; `smearing` is that of VASP inputs
+    (`vasp.SMEARING`). The zip replaces `out` whole, so an export that fails leaves an older one as
+    it was. Raises InputError for what cannot be used.
 
-    `cell` is `reduced` (Niggli) or `conventional` (`lattice.conventional`), and each file says
-    which it holds; `smearing` is that of VASP inputs (`vasp.SMEARING`). The archive replaces `out`
-    whole, so an export that fails leaves an older one as it was.
-
-    >>> import tempfile; from crystalgan import shipped
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     export(shipped(), Path(place, "three.zip"), "1,2,3")
-    3
+    >>> export("runs/Pd-Ni-H_seed0", "out.zip", "3,17", file_format="cif")  # doctest: +SKIP
+    2
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if file_format not in FORMATS:
@@ -89,10 +62,10 @@ def export(
     if cell not in CELLS:
         raise InputError(f"The cell {cell!r} is not one of {', '.join(CELLS)}.")
     check_smearing(smearing)
-    rows = select(run, select_by, rule)
+    rows = select_rows(run, select, rule)
     if not rows:
         raise InputError(
-            f"{run.folder}: no candidate is selected by {select_by!r}; generate some, or select"
+            f"{run.folder}: no candidate is selected by {select!r}; generate some, or select"
             " otherwise."
         )
     out, packed = Path(out), io.BytesIO()
@@ -176,6 +149,34 @@ def _provenance(run: Run, rows: list[AtomsRow], cells: list[Setting]) -> dict[st
     }
 
 
+# columns of candidates.csv before and after verdicts, distances and energies
+FIRST = (
+    "id",
+    "file",
+    "cell",
+    "atoms_in_file",
+    "formula",
+    "atoms",
+    "volume_A3",
+    "spacegroup",
+    "spacegroup_symbol",
+    "ternary",
+    "unique",
+    "duplicate_of",
+    "new",
+    "matches",
+)
+LAST = (
+    "decision",
+    "note",
+    "parent_a",
+    "parent_b",
+    "run",
+    "seed",
+    "number",
+    "refined_from",
+    "refined_at_A",
+)
 ENERGIES = {  # column of a relaxed candidate -> of candidates.csv
     "state": "relaxation",
     "steps": "relaxation_steps",
@@ -195,90 +196,61 @@ ENERGIES = {  # column of a relaxed candidate -> of candidates.csv
 }
 
 
-def _energies(run: Run) -> dict[int, dict[str, Any]]:
-    """What every potential says of each relaxed candidate, by id; the column names end with the
-    potential."""
-    from crystalgan.stability.hull import stability_of
-    from crystalgan.stability.relaxations import potentials_of
+def _energies(run: Run) -> pd.DataFrame:
+    """What every potential says of the relaxed candidates, by id; each column ends with the
+    potential's name."""
+    import pandas as pd
 
-    out: dict[int, dict[str, Any]] = {}
+    parts = [pd.DataFrame(index=pd.Index([], name="id"))]
     for potential in potentials_of(run):
         _, table, _ = stability_of(run, potential)
-        warning = untrained(potential, run.species)
-        for line in table.to_dict("records"):
-            named = {f"energy_warning_{potential}": warning} if warning else {}
-            named |= {
-                f"{title}_{potential}": line[name]
-                for name, title in ENERGIES.items()
-                if name in line
-            }
-            rounded = {
-                name: f"{value:.6g}" if isinstance(value, float) else value
-                for name, value in named.items()
-            }
-            out.setdefault(int(line["id"]), {}).update(
-                {n: "" if v == "nan" else v for n, v in rounded.items()}
-            )
-    return out
+        if table.empty:
+            continue
+        known = {name: title for name, title in ENERGIES.items() if name in table}
+        said = table.set_index("id")[list(known)].rename(columns=known)
+        if warning := untrained(potential, run.species):
+            said.insert(0, "energy_warning", warning)
+        parts.append(said.add_suffix(f"_{potential}"))
+    return pd.concat(parts, axis=1)
 
 
 def _csv(run: Run, rows: list[AtomsRow], names: list[str], cells: list[Setting]) -> str:
-    text = io.StringIO()
-    shortest = sorted({pair for row in rows for pair in row.data["shortest"]})
+    """The table of the exported candidates: one line each, with every verdict and energy."""
+    import pandas as pd
+
     rules = rule_names(run)
-    columns = [
-        "id",
-        "file",
-        "cell",
-        "atoms_in_file",
-        "formula",
-        "atoms",
-        "volume_A3",
-        "spacegroup",
-        "spacegroup_symbol",
-        "ternary",
-        "unique",
-        "duplicate_of",
-        "new",
-        "matches",
-    ]
-    columns += [passed_key(rule) for rule in rules] + [f"shortest_{pair}_A" for pair in shortest]
+    shortest = sorted({pair for row in rows for pair in row.data["shortest"]})
     energies = _energies(run)
-    columns += list(dict.fromkeys(name for line in energies.values() for name in line))
-    columns += [
-        "decision",
-        "note",
-        "parent_a",
-        "parent_b",
-        "run",
-        "seed",
-        "number",
-        "refined_from",
-        "refined_at_A",
-    ] + [f"verdict_{rule}" for rule in rules]
-    writer = csv.DictWriter(text, columns, extrasaction="ignore")
-    writer.writeheader()
+    lines = []
     for name, row, chosen in zip(names, rows, cells, strict=True):
-        details = {f"shortest_{pair}_A": f"{d:.4f}" for pair, d in row.data["shortest"].items()}
-        details |= {f"verdict_{rule}": row.data["verdicts"][rule]["text"] for rule in rules}
-        details |= energies.get(row.id, {})
-        fixed = {
-            "id": row.id,
-            "file": name,
-            "formula": row.formula,
-            "atoms": row.natoms,
-            "volume_A3": f"{row.volume:.4f}",
-        }
-        fixed |= {"cell": str(chosen), "atoms_in_file": len(chosen.structure)}
-        writer.writerow(
+        lines.append(
             row.key_value_pairs
-            | details
-            | fixed
+            | {f"shortest_{p}_A": f"{d:.4f}" for p, d in row.data["shortest"].items()}
+            | {f"verdict_{rule}": row.data["verdicts"][rule]["text"] for rule in rules}
             | {
-                "run": run.folder.name,
-                "note": row.data["note"],
+                "id": row.id,
+                "file": name,
+                "cell": str(chosen),
+                "atoms_in_file": len(chosen.structure),
+                "formula": row.formula,
+                "atoms": row.natoms,
+                "volume_A3": f"{row.volume:.4f}",
                 "matches": row.data.get("matches", ""),
+                "note": row.data["note"],
+                "run": run.folder.name,
+                "refined_at_A": row.get("refined_at"),
             }
-            | {"refined_at_A": row.get("refined_at")}
         )
-    return text.getvalue()
+    # objects: a whole number stays one where another line has none
+    table = pd.DataFrame(lines, dtype=object).set_index("id", drop=False)
+    columns = [*FIRST, *map(passed_key, rules), *(f"shortest_{pair}_A" for pair in shortest)]
+    columns += [*energies.columns, *LAST, *(f"verdict_{rule}" for rule in rules)]
+    table = table.join(energies.astype(object).map(_rounded))
+    return table.reindex(columns=columns).to_csv(index=False, lineterminator="\r\n")
+
+
+def _rounded(value: object) -> object:
+    """A number with six digits, nothing for what is none, anything else as it is."""
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.6g}"

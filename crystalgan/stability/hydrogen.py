@@ -11,6 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crystalgan.crystal.describe import shortest_distance
+from crystalgan.stability.hull import products
+
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
@@ -22,6 +25,7 @@ ROOM = 298.15  # K
 ENTROPY, ENTROPIES = 0.120, (0.105, 0.135)
 # Å; in hydrides H-H is rarely shorter (A. C. Switendick, Z. Phys. Chem. 117, 89 (1979))
 SWITENDICK = 2.1
+FARTHEST = 5.0  # Å, the longest H-H distance that a card names
 # wt%, g/L: U.S. DRIVE, targets for onboard storage systems (2017)
 TARGETS = {"2025": (5.5, 40.0), "ultimate": (6.5, 50.0)}
 TARGET_NOTE = "DOE targets are for the whole system, tank and heat exchanger included"
@@ -147,8 +151,6 @@ def _release(
     """The release of all but `left` shared atoms of a cell."""
     from pymatgen.core import Composition, Element
 
-    from crystalgan.stability.hull import products
-
     whole = Composition(formula)
     molecules = (whole[shared] - left) / 2
     rest = Composition({e: n for e, n in whole.items() if e.symbol != shared} | {shared: left})
@@ -161,31 +163,16 @@ def _release(
     return Release(EV * float(cost) / molecules, parts, float(molecules / units))
 
 
-def shortest(structure: Structure, shared: str = "H") -> float | None:
-    """The shortest distance of two shared atoms, their images included, Å; None where it is beyond
-    5 Å."""
-    centers, others, _, distances = structure.get_neighbor_list(5.0)
-    mine = [site.specie.symbol == shared for site in structure]
-    return min(
-        (
-            float(d)
-            for i, j, d in zip(centers, others, distances, strict=True)
-            if mine[i] and mine[j]
-        ),
-        default=None,
-    )
-
-
 def card(
     structure: Structure, energy: float | None, diagram: PhaseDiagram | None, shared: str = "H"
 ) -> Card:
     """All of it for one cell; `energy` in eV per cell from the potential of the diagram, None where
     there is none."""
-    formula = structure.formula
+    formula, nearest = structure.formula, shortest_distance(structure, shared, shared)
     return Card(
         weight_percent(formula, shared),
         grams_per_litre(structure, shared),
-        shortest(structure, shared),
+        nearest if nearest <= FARTHEST else None,
         release_all(diagram, formula, energy, shared) if diagram and energy is not None else None,
         release_first(diagram, formula, shared) if diagram else None,
     )

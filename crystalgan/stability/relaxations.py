@@ -1,14 +1,13 @@
 """Relaxed candidates of a run and the phases that compete with them, in `relaxed.db`, an ASE
 database beside `candidates.db`.
 
-Candidates stay as they were made; what became of each is one row here, written as soon as it is
-known, so that work that is killed goes on where it was. Structures are relaxed in processes of
-their own: one that crashes harms no other.
+Candidates stay as they were made. The outcome of each is one row here, written as soon as it is
+known, so that a relaxation that is killed goes on where it was.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +18,15 @@ from crystalgan.crystal.lattice import reduced
 from crystalgan.errors import InputError
 from crystalgan.runs.database import open_database, structure_of
 from crystalgan.runs.folder import Run
-from crystalgan.stability.export import select
+from crystalgan.stability.references import other_structures, reference_structures
+from crystalgan.stability.selection import select_rows
 from crystalgan.stability.tasks import (
     Outcome,
     Settings,
     Task,
     about_potential,
-    at_once,
-    perform,
-    raised,
+    relax_task,
+    symmetrize_task,
 )
 from crystalgan.stability.workers import Workers
 
@@ -40,19 +39,43 @@ if TYPE_CHECKING:
 
     from crystalgan.runs.filedb import RunDatabase
 
+    Progress = Callable[[int, int, str], None]  # how many are done, of how many, what the last was
+
 SAME_ENERGY = 0.001  # eV/atom
 
 
+@dataclass(frozen=True)
+class Relaxations:
+    """How many of the selected candidates are relaxed, those of earlier calls included."""
+
+    relaxed: int
+    converged: int  # of the relaxed
+    failed: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.relaxed} candidates relaxed, {self.converged} of them converged,"
+            f" {self.failed} failed"
+        )
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts, for JSON.
+
+        >>> Relaxations(3, 2, 1).as_dict()
+        {'relaxed': 3, 'converged': 2, 'failed': 1}
+        """
+        return asdict(self)
+
+
 def open_relaxed(run: Run, make: bool = False) -> RunDatabase:
-    """The database of what was relaxed (`open_database`)."""
+    """Open the database of what was relaxed (`runs.database.open_database`)."""
     return open_database(run, "relaxed.db", "relax the candidates again", make)
 
 
 def relaxed_rows(
     run: Run, potential: str | None = None, candidate: int | None = None
 ) -> list[AtomsRow]:
-    """What was relaxed, of one potential and one candidate where they are given; none where nothing
-    was."""
+    """Return the rows of what was relaxed, all or those of one potential and one candidate."""
     wanted: dict[str, Any] = {"potential": potential, "candidate": candidate}
     return list(
         open_relaxed(run).select(
@@ -62,7 +85,7 @@ def relaxed_rows(
 
 
 def potentials_of(run: Run) -> list[str]:
-    """The potentials that structures of a run were relaxed with, CHGNet first."""
+    """Return the potentials that structures of a run were relaxed with, CHGNet first."""
     return sorted(
         {row.potential for row in relaxed_rows(run)}, key=lambda name: (name != "CHGNet", name)
     )
@@ -70,114 +93,82 @@ def potentials_of(run: Run) -> list[str]:
 
 def relax_candidates(
     run: Run | Path | str,
-    which: str = "good",
+    select: str = "good",
     potential: str = "chgnet",
     settings: Settings | None = None,
     jobs: int = 1,
     references: bool = False,
-    others: Sequence[Path | str] = (),
+    phases: Sequence[Path | str] = (),
     raise_symmetry: float | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-    batch: int | None = None,
-    left: Callable[[str], None] | None = None,
-) -> dict[str, int]:
-    """Relax the candidates that `which` selects (`archive.select`), those that are not relaxed like
-    this yet.
+    progress: Progress | None = None,
+    left_out: Callable[[str], None] | None = None,
+) -> Relaxations:
+    """Relax cell and positions of the selected candidates.
 
-    `references` relaxes what competes as well: compounds of the two metals, and for another
-    potential than CHGNet, whose energies are built in, the elements and binaries. `others` are
-    files of further phases; `left` is told, in a sentence each, what of them was left out.
-    `raise_symmetry` (Å) looks for a higher symmetry of what converged. `progress(done, of, what)`
-    is called after each. Of several `jobs`, processes, each relaxes one structure at a time; a
-    single one relaxes `batch` side by side, 32 on a GPU and one on a processor where it is not
-    given. Returns counts over the selected candidates: relaxed, converged, failed. Raises
+    Those that are relaxed with these settings already are left. `select` is that of `select_rows`,
+    `potential` that of `load_potential`; `jobs` is the number of processes, which relax one
+    structure each. `references` relaxes what competes as well: compounds of the two metals and, for
+    another potential than CHGNet, the elements and binaries, whose CHGNet energies are built in.
+    `phases` are files of further phases; `left_out` is called with a sentence for each part of them
+    that is not used. With `raise_symmetry` (Å) a higher symmetry of what converged is looked for
+    within this tolerance. `progress(done, of, what)` is called after each structure. Raises
     InputError for what cannot be used.
-    """
-    from crystalgan.stability.hull import other_structures
 
+    >>> relax_candidates("runs/Pd-Ni-H_crystalgan_seed0_001", "3,17")  # doctest: +SKIP
+    Relaxations(relaxed=2, converged=2, failed=0)
+    """
     run, settings = run if isinstance(run, Run) else Run.open(run), settings or Settings()
     if raise_symmetry is not None:
         check_tolerance(raise_symmetry)
-    if jobs > 1:
-        if (batch or 1) > 1:
-            raise InputError("--batch is of one process; leave --jobs out.")
-        batch = 1
-    rows = select(run, which)
+    rows = select_rows(run, select)
     if not rows:
         raise InputError(
-            f"{run.folder}: no candidate is selected by {which!r}; generate some, or select"
+            f"{run.folder}: no candidate is selected by {select!r}; generate some, or select"
             " otherwise."
         )
     tasks = [Task(row.id, "", structure_of(row)) for row in rows]
-    tasks += [
-        Task(0, name, structure)
-        for name, structure in other_structures(run.species, others, left).items()
-    ]
-    with run.hold("relax"):
-        name = _relax(run, tasks, references, potential, settings, jobs, batch, progress)
+    others = other_structures(run.species, phases, left_out)
+    tasks += [Task(0, name, structure) for name, structure in others.items()]
+    ids = {row.id for row in rows}
+    with run.hold("relax"), Workers(jobs) as workers:
+        name, version = workers.call(about_potential, potential, run.species)
+        if references:
+            wanted = reference_structures(run.species, name, version)
+            tasks += [Task(0, phase, structure) for phase, structure in wanted.items()]
+        about = {"potential": name, "version": version, "settings": str(settings)}
+        _relax(run, tasks, workers, potential, settings, about, progress)
         if raise_symmetry is not None:
-            _raise_symmetry(
-                run,
-                {row.id for row in rows},
-                name,
-                potential,
-                raise_symmetry,
-                settings.seconds,
-                jobs,
-                batch,
-                progress,
-            )
-    states = {row.candidate: row.state for row in relaxed_rows(run, name)}
-    chosen = [states[row.id] for row in rows]
-    failed = chosen.count("failed")
-    return {
-        "relaxed": len(chosen) - failed,
-        "converged": chosen.count("converged"),
-        "failed": failed,
-    }
+            work = partial(symmetrize_task, potential, raise_symmetry, settings.seconds)
+            _raise_symmetry(run, ids, workers, work, name, raise_symmetry, progress)
+    states = [row.state for row in relaxed_rows(run, name) if row.candidate in ids]
+    failed = states.count("failed")
+    return Relaxations(len(states) - failed, states.count("converged"), failed)
 
 
 def _relax(
     run: Run,
     tasks: list[Task],
-    references: bool,
+    workers: Workers,
     potential: str,
     settings: Settings,
-    jobs: int,
-    batch: int | None,
-    progress: Callable[[int, int, str], None] | None,
-) -> str:
-    """Relax what is not done; returns the name of the potential."""
-    from crystalgan.stability.hull import reference_structures
-
-    with Workers(jobs, gpu=batch != 1) as workers:
-        name, version = workers.ask(about_potential, potential, run.species)
-        about = {"potential": name, "version": version, "settings": str(settings)}
-        if references:
-            tasks = tasks + [
-                Task(0, n, s) for n, s in reference_structures(run.species, name, version).items()
-            ]
-        done = {
-            (row.candidate, row.phase)
-            for row in relaxed_rows(run, name)
-            if row.version == version
-            and (row.settings == str(settings) or (row.phase and row.state == "converged"))
-            if settings.seconds <= row.get("seconds", np.inf)  # which it was given up after
-        }
-        left = [task for task in tasks if (task.candidate, task.phase) not in done]
-        abreast = workers.ask(at_once, potential, batch)
-        for count, (task, outcome) in enumerate(
-            workers.carry_out(partial(perform, potential, settings), left, abreast), 1
-        ):
-            _write(run, task, replace(outcome, columns=outcome.columns | about))
-            if progress:
-                said = outcome.data["reason"] or outcome.columns["state"]
-                progress(
-                    len(tasks) - len(left) + count,
-                    len(tasks),
-                    f"{task.phase or task.candidate}: {said}",
-                )
-    return str(name)
+    about: dict[str, str],
+    progress: Progress | None,
+) -> None:
+    """Relax what is not done; `about` are the columns of every row."""
+    done = {
+        (row.candidate, row.phase)
+        for row in relaxed_rows(run, about["potential"])
+        if row.version == about["version"]
+        and (row.settings == str(settings) or (row.phase and row.state == "converged"))
+        if settings.seconds <= row.get("seconds", np.inf)  # which it was given up after
+    }
+    left = [task for task in tasks if (task.candidate, task.phase) not in done]
+    outcomes = workers.run_tasks(partial(relax_task, potential, settings), left)
+    for count, (task, outcome) in enumerate(outcomes, len(tasks) - len(left) + 1):
+        _write(run, task, replace(outcome, columns=outcome.columns | about))
+        if progress:
+            said = outcome.data["reason"] or outcome.columns["state"]
+            progress(count, len(tasks), f"{task.phase or task.candidate}: {said}")
 
 
 def _write(run: Run, task: Task, outcome: Outcome) -> None:
@@ -196,46 +187,33 @@ def _write(run: Run, task: Task, outcome: Outcome) -> None:
 def _raise_symmetry(
     run: Run,
     candidates: set[int],
-    name: str,
+    workers: Workers,
+    work: Callable[[Task], Outcome],
     potential: str,
     tolerance: float,
-    seconds: float,
-    jobs: int,
-    batch: int | None,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
 ) -> None:
     """Look for a higher symmetry of the converged candidates, where that is not done yet."""
     rows = {
         row.candidate: row
-        for row in relaxed_rows(run, name)
+        for row in relaxed_rows(run, potential)
         if row.candidate in candidates and row.state == "converged"
     }
-    tasks = [
-        Task(i, "", structure_of(row))
-        for i, row in rows.items()
+    left = [
+        Task(number, "", structure_of(row))
+        for number, row in rows.items()
         if row.get("refined_at") != tolerance
     ]
-    if not tasks:
-        return  # without loading the potential
-    with Workers(jobs, gpu=batch != 1) as workers:
-        abreast, work = (
-            workers.ask(at_once, potential, batch),
-            partial(raised, potential, tolerance, seconds=seconds),
-        )
-        for count, (task, outcome) in enumerate(workers.carry_out(work, tasks, abreast), 1):
-            row = rows[task.candidate]
-            refined = {"text": outcome.data["reason"] or _offer(outcome, row, tolerance)}
-            if outcome.columns.get("energy_per_atom", np.inf) <= row.energy_per_atom + SAME_ENERGY:
-                refined |= outcome.columns | outcome.data
-            open_relaxed(run).update(
-                row.id, refined_at=tolerance, data=row.data | {"refined": refined}
-            )
-            if progress:
-                progress(
-                    len(rows) - len(tasks) + count,
-                    len(rows),
-                    f"{task.candidate}: {refined['text']}",
-                )
+    outcomes = workers.run_tasks(work, left)
+    for count, (task, outcome) in enumerate(outcomes, len(rows) - len(left) + 1):
+        row = rows[task.candidate]
+        found = {"text": outcome.data["reason"] or _offer(outcome, row, tolerance)}
+        if outcome.columns.get("energy_per_atom", np.inf) <= row.energy_per_atom + SAME_ENERGY:
+            found |= outcome.columns | outcome.data
+        data = row.data | {"refined": found}  # the name that older rows have
+        open_relaxed(run).update(row.id, refined_at=tolerance, data=data)
+        if progress:
+            progress(count, len(rows), f"{task.candidate}: {found['text']}")
 
 
 def _offer(outcome: Outcome, row: AtomsRow, tolerance: float) -> str:
@@ -250,9 +228,11 @@ def _offer(outcome: Outcome, row: AtomsRow, tolerance: float) -> str:
     )
 
 
-def refined_of(row: AtomsRow) -> Structure:
-    """The cell of higher symmetry that a relaxed candidate became, reduced, where
-    `row.data["refined"]` holds one."""
+def symmetric_of(row: AtomsRow) -> Structure:
+    """Return the cell of higher symmetry of a relaxed candidate, reduced.
+
+    `row.data["refined"]` must hold its `lattice`.
+    """
     from pymatgen.core import Structure
 
     refined = row.data["refined"]
@@ -260,10 +240,10 @@ def refined_of(row: AtomsRow) -> Structure:
 
 
 def frame_of(row: AtomsRow, k: int) -> Structure:
-    """The cell of the k-th frame that was kept of a relaxation.
+    """Return the cell of the k-th frame that was kept of a relaxation.
 
-    All have the lattice vectors that the relaxed cell is reduced by, so that no atom jumps from one
-    frame to the next.
+    All frames have the lattice vectors that the relaxed cell is reduced by, so that no atom jumps
+    from one frame to the next.
     """
     from pymatgen.core import Structure
 

@@ -1,38 +1,33 @@
-"""What happens to a structure that is relaxed, in a process of its own: the outcome, or the reason
-why there is none.
+"""Relaxation of one structure as a task: settings, limits, and an outcome whatever goes wrong.
 
-On a processor each process relaxes one structure at a time. On a GPU one process relaxes many side
-by side (`abreast`), whose energies are worked out together.
+A task runs in a process of its own (`workers`), but knows nothing of that.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from queue import SimpleQueue
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgan.crystal.describe import symmetry
+from crystalgan.crystal.describe import shortest_distance, symmetry
 from crystalgan.crystal.lattice import reduced
 from crystalgan.errors import InputError
+from crystalgan.potentials.registry import load_potential, unknown_elements
+from crystalgan.stability.relax import HopelessError, TooLongError, relax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pymatgen.core import Structure
 
-    from crystalgan.potentials.batching import Abreast
     from crystalgan.potentials.registry import Potential
     from crystalgan.stability.relax import Frame, Relaxed
 
 FMAX, STEPS = 0.03, 300  # eV/Å, steps
 SECONDS = 600.0  # of one structure; a usual one takes one or two
-# structures side by side in one process; on a processor more are hardly faster than one
-AT_ONCE = {"cpu": 1, "cuda": 32}
 RATTLE, STRAIN = 0.08, 0.01  # Å and share, standard deviations: enough to leave a saddle point
 MOLECULE = 0.9  # Å; hydrogen that came closer is a molecule and does not come back
 SHRUNK, SWOLLEN = 0.35, 2.5  # times the volume at the start; what goes further runs away
@@ -43,13 +38,20 @@ MOST_FRAMES = 40  # cells that are kept of a trajectory
 
 @dataclass(frozen=True)
 class Settings:
-    """How a structure is relaxed."""
+    """How a structure is relaxed.
+
+    `steps` is the most of one relaxation. With `rattle` it is relaxed, rattled and relaxed again,
+    and the lower energy counts. With `symmetry` the symmetry found within 0.1 Å is kept. After so
+    many `seconds` a structure is given up. Raises InputError for values that cannot be.
+
+    >>> print(Settings(rattle=True))
+    300 steps, rattled
+    """
 
     steps: int = STEPS
-    rattle: bool = False  # relax, shake, relax again; the lower energy counts
-    symmetry: bool = False  # keep the symmetry found within 0.1 Å
-    # after which it is given up; no part of the settings' name: what ended in time is as good
-    seconds: float = SECONDS
+    rattle: bool = False
+    symmetry: bool = False
+    seconds: float = SECONDS  # no part of the settings' name: what ended in time is as good
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -60,7 +62,7 @@ class Settings:
             )
         if self.rattle and self.symmetry:
             raise InputError(
-                "--rattle breaks the symmetry that --symmetry keeps; choose one of them."
+                "`rattle` breaks the symmetry that `symmetry` keeps; choose one of them."
             )
 
     def __str__(self) -> str:
@@ -78,27 +80,37 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a structure: columns and details of its row."""
+    """A structure after its relaxation, with what its row in `relaxed.db` holds of it.
+
+    `columns` are the scalars by which rows are selected, such as `state`, `steps`, `force` (eV/Å),
+    `energy_per_atom` (eV); `data` are the arrays of the trajectory, and the `reason` of a failure.
+    """
 
     structure: Structure
     columns: dict[str, Any]
     data: dict[str, Any]
 
 
-def perform(potential: str, settings: Settings, task: Task) -> Outcome:
-    """Relax one structure, in a worker; what goes wrong is the outcome's reason."""
-    from crystalgan.stability.relax import HopelessError, TooLongError
+def relax_task(potential: str, settings: Settings, task: Task) -> Outcome:
+    """Relax the structure of a task with the potential of this name.
 
+    Raises nothing: what goes wrong is the outcome's `data["reason"]`.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> alloy = Structure(Lattice.tetragonal(2.65, 3.75), ["Pd", "Ni"], [[0, 0, 0], [0.5] * 3])
+    >>> relax_task("ase.calculators.emt.EMT", Settings(), Task(1, "", alloy)).columns["state"]
+    'converged'
+    """
     frames: list[Frame] = []
     try:
-        result = _relaxed(task, _for_one(potential), settings, frames)
+        result = _relaxed(task, _potential(potential), settings, frames)
     except TooLongError as error:
-        return failure(task, str(error), seconds=settings.seconds)
+        return failed_outcome(task, str(error), seconds=settings.seconds)
     except HopelessError as error:
-        return failure(task, str(error))
+        return failed_outcome(task, str(error))
     # a potential may fail in its own way on one cell and not on the next
-    except Exception as error:  # noqa: BLE001 - whatever a reader meets is what the test is about
-        return failure(task, f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001
+        return failed_outcome(task, f"{type(error).__name__}: {error}")
     before, after = task.structure, result.structure
     found = symmetry(after, SYMPREC)
     columns = {
@@ -111,25 +123,26 @@ def perform(potential: str, settings: Settings, task: Task) -> Outcome:
         "spacegroup": found.number,
         "spacegroup_symbol": found.symbol,
     }
-    return Outcome(after, columns, {"reason": ""} | trajectory(frames))
+    return Outcome(after, columns, {"reason": ""} | _trajectory(frames))
 
 
-def raised(potential: str, tolerance: float, task: Task, seconds: float = SECONDS) -> Outcome:
-    """A relaxed cell put onto the sites of a higher symmetry and relaxed with it, in a worker."""
-    from crystalgan.stability.relax import relax
+def symmetrize_task(potential: str, tolerance: float, seconds: float, task: Task) -> Outcome:
+    """Put a relaxed cell onto the sites of a higher symmetry, and relax it with that symmetry kept.
 
+    The symmetry is found within `tolerance` (Å). Raises nothing: where there is no such cell,
+    `data["reason"]` says why; else `data` holds its `lattice`, `frac` and `numbers`.
+    """
     before, found = symmetry(task.structure, TIGHT), symmetry(task.structure, tolerance)
     if found.number <= before.number:
-        return failure(task, f"No symmetry above {before.symbol} within {tolerance} Å")
+        return failed_outcome(task, f"No symmetry above {before.symbol} within {tolerance} Å")
     try:
-        cell = found.refined.get_primitive_structure()
-        result = relax(
-            cell, _for_one(potential), FMAX, STEPS, in_time(cell, seconds), keep_symmetry=TIGHT
-        )
-    except Exception as error:  # noqa: BLE001 - whatever a reader meets is what the test is about
-        return failure(task, f"{found.symbol} within {tolerance} Å did not relax ({error})")
+        cell = found.symmetrized.get_primitive_structure()
+        check = _limits(cell, seconds)
+        result = relax(cell, _potential(potential), FMAX, STEPS, check, keep_symmetry=TIGHT)
+    except Exception as error:  # noqa: BLE001 - as above
+        return failed_outcome(task, f"{found.symbol} within {tolerance} Å did not relax ({error})")
     if not result.converged:
-        return failure(task, f"{found.symbol} within {tolerance} Å did not converge")
+        return failed_outcome(task, f"{found.symbol} within {tolerance} Å did not converge")
     after, kept = reduced(result.structure), symmetry(result.structure, TIGHT)
     columns = {
         "energy_per_atom": result.energy / len(after),
@@ -144,43 +157,32 @@ def raised(potential: str, tolerance: float, task: Task, seconds: float = SECOND
     return Outcome(after, columns, {"reason": ""} | data)
 
 
-def failure(task: Task, reason: str, **columns: float) -> Outcome:
-    """The outcome of a structure that could not be relaxed; it stays as it was."""
+def failed_outcome(task: Task, reason: str, **columns: float) -> Outcome:
+    """Return the outcome of a structure that could not be relaxed; it stays as it was."""
     return Outcome(task.structure, {"state": "failed"} | columns, {"reason": reason})
 
 
 def _relaxed(task: Task, potential: Potential, settings: Settings, frames: list[Frame]) -> Relaxed:
-    """Relaxed once or, where it is to be shaken, twice; the lower energy counts."""
-    from crystalgan.stability.relax import HopelessError, relax
-
+    """Relaxed once or, where it is to be rattled, twice; the lower energy counts."""
+    check, steps = _limits(task.structure, settings.seconds), settings.steps
     keep = SYMPREC if settings.symmetry else None
-    check = in_time(task.structure, settings.seconds)
-    result = relax(
-        task.structure, potential, FMAX, settings.steps, check, keep_symmetry=keep, frames=frames
-    )
-    if settings.rattle:
-        second: list[Frame] = []
-        try:
-            again = relax(
-                shaken(result.structure, task.candidate),
-                potential,
-                FMAX,
-                settings.steps,
-                check,
-                frames=second,
-            )
-        except (HopelessError, ValueError):
-            return result  # what was found before the shaking stands
-        if again.energy < result.energy and again.converged >= result.converged:
-            frames += second
-            return replace(again, steps=result.steps + again.steps)
-    return result
+    first = relax(task.structure, potential, FMAX, steps, check, keep_symmetry=keep, frames=frames)
+    if not settings.rattle:
+        return first
+    more: list[Frame] = []
+    moved = rattled(first.structure, task.candidate)
+    try:
+        second = relax(moved, potential, FMAX, steps, check, frames=more)
+    except (HopelessError, ValueError):
+        return first
+    if second.energy >= first.energy or second.converged < first.converged:
+        return first
+    frames += more
+    return replace(second, steps=first.steps + second.steps)
 
 
-def in_time(start: Structure, seconds: float) -> Callable[[Structure], str | None]:
+def _limits(start: Structure, seconds: float) -> Callable[[Structure], str | None]:
     """`runaway` from `start`, which raises TooLongError when so many seconds from now are over."""
-    from crystalgan.stability.relax import TooLongError
-
     end = time.monotonic() + seconds
 
     def check(structure: Structure) -> str | None:
@@ -192,26 +194,21 @@ def in_time(start: Structure, seconds: float) -> Callable[[Structure], str | Non
 
 
 def runaway(start: Structure, structure: Structure) -> str | None:
-    """Why a relaxation from `start` that has come to `structure` leads nowhere, or None."""
+    """Return why a relaxation from `start` that has come to `structure` leads nowhere, or None."""
     change = structure.volume / start.volume
     if not SHRUNK < change < SWOLLEN:
         return f"the volume became {change:.1f} times that at the start"
-    now = nearest_hydrogen(structure)
-    if now < MOLECULE < nearest_hydrogen(start):  # solid hydrogen is of molecules from the start
+    now, before = shortest_distance(structure, "H", "H"), shortest_distance(start, "H", "H")
+    if now < MOLECULE <= before:  # solid hydrogen is of molecules from the start
         return f"hydrogen became a molecule, H-H {now:.2f} Å"
     return None
 
 
-def nearest_hydrogen(structure: Structure) -> float:
-    """The shortest distance of two hydrogen atoms, Å; infinite where there are not two in the
-    cell."""
-    hydrogen = [i for i, site in enumerate(structure) if site.specie.symbol == "H"]
-    distance = structure.distance_matrix[np.ix_(hydrogen, hydrogen)]
-    return float(min(distance[~np.eye(len(hydrogen), dtype=bool)], default=np.inf))
+def rattled(structure: Structure, seed: int) -> Structure:
+    """Return the structure with atoms moved by 0.08 Å and the cell strained by 1 %.
 
-
-def shaken(structure: Structure, seed: int) -> Structure:
-    """Atoms moved by 0.08 Å and the cell strained by 1 %, both at random with this seed."""
+    Both are standard deviations of normal random numbers with this seed.
+    """
     from pymatgen.core import Lattice, Structure
 
     rng = np.random.default_rng(seed)
@@ -226,17 +223,16 @@ def shaken(structure: Structure, seed: int) -> Structure:
 
 
 def largest_displacement(before: Structure, after: Structure) -> float:
-    """How far the atom went that went furthest, Å, apart from the change of the cell and of the
-    origin."""
+    """Return the largest displacement of an atom, Å, apart from strain and a common shift."""
     shift = after.frac_coords - before.frac_coords
     shift -= np.round(shift)
     shift -= shift.mean(0)
     return float(np.linalg.norm(shift @ after.lattice.matrix, axis=1).max())
 
 
-def trajectory(frames: Sequence[Frame]) -> dict[str, Any]:
-    """Energies of all steps (eV/atom) and of evenly chosen ones the number, lattice rows and
-    Cartesian positions (Å)."""
+def _trajectory(frames: Sequence[Frame]) -> dict[str, Any]:
+    """Energies of all steps (eV/atom); of evenly chosen ones the number, lattice rows and Cartesian
+    positions (Å)."""
     chosen = np.unique(
         np.linspace(0, len(frames) - 1, min(len(frames), MOST_FRAMES)).round().astype(int)
     )
@@ -249,91 +245,22 @@ def trajectory(frames: Sequence[Frame]) -> dict[str, Any]:
 
 
 @cache
-def _abreast() -> Abreast:
-    """Where the threads of a worker meet; a worker without threads asks there as well, and is
-    answered at once."""
-    from crystalgan.potentials.batching import Abreast
-
-    return Abreast()
-
-
-@cache
-def _load(potential: str) -> Potential:
-    from crystalgan.potentials.registry import load_potential
-
-    return load_potential(potential)
-
-
-_loading = threading.Lock()
-
-
-def _loaded(potential: str) -> Potential:
-    """The potential, loaded once for each worker."""
-    with _loading:
-        return _load(potential)
-
-
-def _for_one(potential: str) -> Potential:
-    """The potential with a calculator for one relaxation, which asks together with the others of
-    this worker."""
-    from crystalgan.potentials.batching import AskingCalculator
-
-    loaded = _loaded(potential)
-    if loaded.evaluate is None:
-        return loaded
-    return replace(loaded, calculator=AskingCalculator(partial(_abreast().ask, loaded.evaluate)))
+def _potential(name: str) -> Potential:
+    """The potential, loaded once in each process."""
+    return load_potential(name)
 
 
 def about_potential(potential: str, species: Sequence[str]) -> tuple[str, str]:
-    """Name and version of a potential; InputError where there is none, or it does not know one of
-    the elements."""
-    from crystalgan.potentials.registry import unknown_elements
+    """Return name and version of a potential.
 
-    loaded = _loaded(potential)
+    Raises InputError where there is none, or where it does not know one of the elements.
+
+    >>> about_potential("ase.calculators.emt.EMT", ["Pd", "Ni"])[0]
+    'EMT'
+    """
+    loaded = _potential(potential)
     if unknown := unknown_elements(loaded, species):
         raise InputError(
             f"{loaded.name} gives no energy for {', '.join(unknown)}; choose another potential."
         )
     return loaded.name, loaded.version
-
-
-def at_once(potential: str, batch: int | None) -> int:
-    """How many structures a worker relaxes side by side: so many as are asked for, or what this
-    machine is best at.
-
-    Raises InputError for a potential that works out one structure at a time only.
-    """
-    from crystalgan.potentials.registry import device
-
-    loaded = _loaded(potential)
-    if loaded.evaluate is not None:
-        return batch or AT_ONCE[device()]
-    if (batch or 1) > 1:
-        raise InputError(f"{loaded.name} works out one structure at a time; leave --batch out.")
-    return 1
-
-
-_finished: SimpleQueue[tuple[int, Outcome]] = SimpleQueue()
-
-
-def advance(function: Callable[[Task], Outcome], tasks: dict[int, Task]) -> dict[int, Outcome]:
-    """Relax these beside those that are under way in this worker, until some are done; returns them
-    by their number."""
-    for _ in tasks:
-        _abreast().join()  # before the first starts, which would be answered alone
-    for number, task in tasks.items():
-        threading.Thread(target=_run, args=(function, number, task), daemon=True).start()
-    done = [_finished.get()]
-    while not _finished.empty():
-        done.append(_finished.get())
-    return dict(done)
-
-
-def _run(function: Callable[[Task], Outcome], number: int, task: Task) -> None:
-    try:
-        outcome = function(task)
-    # a thread that ended without a word would be waited for for ever
-    except BaseException as error:  # noqa: BLE001
-        outcome = failure(task, f"{type(error).__name__}: {error}")
-    _abreast().leave()
-    _finished.put((number, outcome))

@@ -241,7 +241,8 @@ def median_above_hull(structures: Sequence[Structure], species: tuple[str, ...])
     from pymatgen.analysis.phase_diagram import PDEntry
 
     from crystalgan.potentials.registry import load_chgnet
-    from crystalgan.stability.hull import builtin_phases, diagram_of
+    from crystalgan.stability.hull import diagram_of
+    from crystalgan.stability.references import builtin_phases
     from crystalgan.stability.relax import single_point
 
     diagram, potential = diagram_of(builtin_phases(species)), load_chgnet()

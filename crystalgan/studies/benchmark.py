@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.jobs import at_least_one
-from crystalgan.stability.hull import Phase, builtin_phases
+from crystalgan.stability.hull import Phase
+from crystalgan.stability.references import builtin_phases
 from crystalgan.stability.tasks import about_potential
 from crystalgan.storage import read_json, write_json
 from crystalgan.studies.baselines import SOURCES
@@ -264,8 +265,9 @@ def ternary_types(
             others = sorted(set(cell.structure.symbol_set) - {shared})
             out.append(cell.structure.copy())
             out[-1].replace_species(dict(zip(others, metals, strict=True)))
-        for words in file.not_used(f"are not of {shared} and two metals") if left else ():
-            left(words)
+        if left:
+            for words in file.not_used(f"are not of {shared} and two metals"):
+                left(words)
     return out
 
 

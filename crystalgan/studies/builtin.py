@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalgan.crystal.canonical import space_group
+from crystalgan.crystal.describe import shortest_distance
 from crystalgan.data.prototypes import (
     MAX_ATOMS_PER_KIND,
     MIN_H_H,
@@ -30,7 +31,6 @@ from crystalgan.studies.builtin_cells import (
     Record,
     drop_collapsed,
     drop_unphysical,
-    shortest,
     write_class,
     write_elements,
 )
@@ -110,7 +110,7 @@ def finer(result: Relaxed, potential: Potential) -> Relaxed:
 
 def _molecular(structure: Structure) -> str | None:
     """Why a relaxation on which hydrogen became a molecule is given up: it does not come back."""
-    distance = shortest(structure, "H-H")
+    distance = shortest_distance(structure, "H", "H")
     return f"H-H {distance:.2f} Å, shorter than {MIN_H_H} Å" if distance < MOLECULE else None
 
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from crystalgan.crystal.describe import shortest_distance
 from crystalgan.data.prototypes import ELEMENTS, MIN_H_H, MIN_M_H, SAME_ENERGY, load_prototypes
 from crystalgan.errors import InputError
 from crystalgan.storage import saying, write_whole
@@ -63,23 +64,14 @@ class Record:
         return self.structure
 
 
-def shortest(structure: Structure, pair: str) -> float:
-    """The shortest distance of H-H or M-H, Å; infinite where there is none within 3 Å."""
-    centers, others, _, distances = structure.get_neighbor_list(3.0)
-    hydrogen = [site.specie.symbol == "H" for site in structure]
-    found = zip(centers, others, distances, strict=True)
-    of_pair = (d for i, j, d in found if hydrogen[j] and hydrogen[i] == (pair == "H-H"))
-    return min(map(float, of_pair), default=float("inf"))
-
-
 def drop_unphysical(records: Sequence[Record]) -> list[Record]:
     """Mark relaxed cells whose atoms are closer than a hydride allows."""
     return [record if record.dropped else _checked(record) for record in records]
 
 
 def _checked(record: Record) -> Record:
-    for pair, limit in (("H-H", MIN_H_H), ("M-H", MIN_M_H)):
-        distance = shortest(record.cell, pair)
+    for pair, element, limit in (("H-H", "H", MIN_H_H), ("M-H", record.metal, MIN_M_H)):
+        distance = shortest_distance(record.cell, element, "H")
         if distance < limit:
             record = replace(record, dropped=f"{pair} {distance:.2f} Å, shorter than {limit} Å")
     return record

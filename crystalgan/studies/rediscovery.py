@@ -160,8 +160,9 @@ def known_ternaries(
     """
     file = read_known(path, lambda _: True)
     file.check("structure that can be read", "one")
-    for words in file.not_used("") if left else ():
-        left(words)
+    if left:
+        for words in file.not_used(""):
+            left(words)
     out = []
     for number, entry in enumerate(file.cells, 1):
         cell = entry.structure.get_primitive_structure()

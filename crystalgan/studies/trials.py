@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.jobs import Pool
 from crystalgan.stability.hull import diagram_of
-from crystalgan.stability.tasks import Settings, Task, perform
+from crystalgan.stability.tasks import Settings, Task, relax_task
 from crystalgan.studies.baselines import SOURCES, BaselineTask, compositions_of
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def run_trial(task: TrialTask) -> Trial:
 
 def relaxed_cell(structure: Structure, number: int = 0) -> RelaxedCell:
     """A cell with what becomes of it when it is relaxed."""
-    outcome = perform(POTENTIAL, Settings(), Task(number, "", structure))
+    outcome = relax_task(POTENTIAL, Settings(), Task(number, "", structure))
     columns = outcome.columns
     return RelaxedCell(
         structure, outcome.structure, columns["state"], columns.get("energy_per_atom")

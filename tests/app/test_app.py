@@ -134,9 +134,10 @@ def test_damaged_run_folders_are_named_and_the_rest_usable(monkeypatch, tmp_path
     app = open_page(monkeypatch, tmp_path, page)
     if page == "pair":
         return
-    warned = [box.value for box in app.warning if "left out" in box.value]
-    assert len(warned) == 2
-    assert any("cut/config.json: damaged" in text for text in warned)
+    (warned,) = [box.value for box in app.warning if "cannot be opened" in box.value]
+    assert warned.startswith("2 folders in runs/ cannot be opened. ")
+    (others,) = [box for box in app.expander if box.label == "What is wrong with the others"]
+    assert any("cut/config.json: damaged" in text for text in (warned, others.caption[0].value))
     if page == "compare":
         assert app.multiselect(key="compared").value == [finished.folder.name]
     else:

@@ -64,5 +64,4 @@ def test_page_beside_broken_runs(monkeypatch, root, page):
     assert len(app.selectbox(key="choose_run").options) == len(FOLDERS) - NOT_OPENED + 1
     if page == "explore":
         assert len(app.dataframe[0].value) == 200
-    if page == "export":
-        assert any("200" in text.value for text in [*app.markdown, *app.caption])
+    assert not app.error

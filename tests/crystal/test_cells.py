@@ -1,15 +1,17 @@
 """Structures to tensors and back, canonical descriptions; pymatgen is the judge."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import spglib
 import torch
-from conftest import AUTHORS_DATA, random_crystals
+from conftest import AUTHORS_DATA
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from crystalgan.crystal.canonical import canonical
 from crystalgan.crystal.cells import Cells, decode, encode
+from crystalgan.crystal.operations import find_symmetry
 from crystalgan.data.classes import builtin_classes, load_class
 from crystalgan.errors import InputError
 from crystalgan.model.batches import union
@@ -73,16 +75,6 @@ def test_equal_crystals_have_equal_tensors(palladium):
             assert torch.equal(other.mask, first.mask)
 
 
-def test_canonical_cells_are_niggli_reduced_upright_and_right_handed():
-    for structure in random_crystals(np.random.default_rng(1), 50):
-        cell = canonical(structure)
-        matrix = cell.lattice.matrix
-        assert abs(matrix[0, 1]) + abs(matrix[0, 2]) + abs(matrix[1, 2]) == 0
-        assert np.linalg.det(matrix) > 0
-        reduced = structure.get_primitive_structure().lattice.get_niggli_reduced_lattice()
-        np.testing.assert_allclose(cell.lattice.abc, reduced.abc, rtol=1e-4)
-
-
 def test_left_handed_cell_is_the_mirrored_basis_of_the_same_crystal():
     structure = Structure(Lattice.hexagonal(3, 5), ["Pd", "H"], [[0, 0, 0], [1 / 3, 2 / 3, 0.2]])
     swapped = Structure(
@@ -131,6 +123,50 @@ def test_features_hold_lattice_and_positions_and_nothing_else(palladium):
     assert torch.equal(again.lattice, cells.lattice)
     assert torch.equal(cells.occupied.sum(-1), 9 + 3 * cells.mask.sum((1, 2)).double())
     assert not cells.features[cells.occupied == 0].any()
+
+
+def test_cells_are_joined_one_after_the_other_or_stacked(palladium):
+    cells = find_symmetry(palladium.cells(), 0.05)
+    again = Cells.cat((cells[:7], cells[7:]))
+    for found, expected in zip(fields(again), fields(cells), strict=True):
+        assert torch.equal(found, expected)
+    both = Cells.stack((cells[:5], cells[5:10]), 1)
+    for found, expected in zip(fields(both), fields(cells), strict=True):
+        assert torch.equal(found, torch.stack((expected[:5], expected[5:10]), 1))
+    free = replace(cells[7:], symmetry=None)
+    assert Cells.cat((cells[:7], free)).symmetry is None
+    other = replace(cells[:5], species=("H", "Ni"))
+    assert Cells.stack((cells[:5], other)).species == ("H", "Pd")
+    with pytest.raises(RuntimeError, match="size"):
+        Cells.cat((free, free.padded(20)))
+
+
+def fields(cells):
+    return cells.lattice, cells.frac, cells.mask, cells.features, *cells.symmetry.tensors
+
+
+def test_gradients_go_through_joined_and_swapped_cells(palladium):
+    cells = palladium.cells()[:6]
+    features = cells.features.clone().requires_grad_()
+    made = cells.with_features(features)
+    assert torch.equal(made.occupied, cells.occupied)
+    both = Cells.stack((made[None][:, :3], made[None][:, 3:]), 1)
+    weight = torch.arange(both.features.numel(), dtype=torch.float64).view_as(both.features)
+    (both.swapped().features * weight).sum().backward()
+    expected = weight.flip(1).squeeze(0).flatten(0, 1)
+    torch.testing.assert_close(features.grad, expected * cells.occupied)
+
+
+def test_what_is_kept_with_cells_follows_from_their_own_tensors(palladium):
+    cells = palladium.cells()[:4]
+    assert cells.features is cells.features
+    larger = replace(cells, lattice=2 * cells.lattice)
+    torch.testing.assert_close(larger.features[:, :9], 2 * cells.features[:, :9])
+    batch = Cells.stack((cells, larger))[None]
+    assert batch.swapped() is batch.swapped()
+    assert torch.equal(batch.swapped().swapped().features, batch.features)
+    assert "features" not in vars(cells)
+    assert "derived" not in repr(cells)
 
 
 def test_union_keeps_both_classes_apart(palladium, nickel):

@@ -66,7 +66,7 @@ def test_symmetry_grows_with_the_tolerance(rocksalt):
     assert describe.symmetry(shaken, 1e-3).symbol == "P1"
     found = describe.symmetry(shaken, 0.2)
     assert (found.number, found.system) == (225, "cubic")
-    assert describe.symmetry(found.refined, 1e-3).number == 225
+    assert describe.symmetry(found.symmetrized, 1e-3).number == 225
 
 
 def test_powder_pattern_of_a_cube():

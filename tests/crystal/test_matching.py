@@ -14,7 +14,7 @@ from crystalgan.runs.candidates import compare_with_known, generate
 from crystalgan.runs.database import candidates_table, compared_with, load_candidate, open_database
 from crystalgan.runs.training import train
 from crystalgan.stability.export import export
-from crystalgan.stability.hull import other_structures
+from crystalgan.stability.references import other_structures
 from crystalgan.studies.benchmark import ternary_types
 from crystalgan.studies.rediscovery import known_ternaries
 

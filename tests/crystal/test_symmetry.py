@@ -81,7 +81,7 @@ def test_projected_changes_keep_the_space_group(cells):
     assert all(n >= k for n, k in zip(operations, cells.symmetry.count.tolist(), strict=True))
 
 
-def test_refinement_keeps_symmetry(cells):
+def test_repair_keeps_symmetry(cells):
     limits = limits_of(paper_rule(["Pd"], d1=2.0, d2=2.9), cells.species, torch.float64)
     free = Cells(cells.lattice, cells.frac, cells.mask, cells.species)
     done, without = (repair(c, limits, 200, 0.0) for c in (cells, free))
@@ -98,11 +98,11 @@ def test_refinement_keeps_symmetry(cells):
     assert satisfies(done, limits).sum() >= satisfies(without, limits).sum()
 
 
-def test_packing_keeps_symmetry(cells):
+def test_rescaling_keeps_symmetry(cells):
     limits = limits_of(paper_rule(["Pd"]), cells.species, torch.float64)
-    packed = rescale(cells, limits, 1.1 * reference_of(cells, cells)[[0, 1, 3], :2], 0.0)
-    assert (packed.features - cells.features).abs().amax(-1).median() > 0.05
-    found = [len(SpacegroupAnalyzer(s, 1e-3).get_symmetry_operations()) for s in decode(packed)]
+    rescaled = rescale(cells, limits, 1.1 * reference_of(cells, cells)[[0, 1, 3], :2], 0.0)
+    assert (rescaled.features - cells.features).abs().amax(-1).median() > 0.05
+    found = [len(SpacegroupAnalyzer(s, 1e-3).get_symmetry_operations()) for s in decode(rescaled)]
     assert all(n >= k for n, k in zip(found, cells.symmetry.count.tolist(), strict=True))
 
 

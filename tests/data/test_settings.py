@@ -73,17 +73,14 @@ def special(number, rng):
 
 
 def expanded(number, sites):
-    """All places of a list of sites, by element, made one by one with spglib's operations."""
+    """All places of a list of sites, by element, each once, made with spglib's operations."""
     _, rotations, translations = table(number)
     out = {}
     for symbol, place in sites:
-        for image in rotations @ place + translations:
-            same = [
-                np.abs((image - other) - np.rint(image - other)).max() < 1e-6
-                for other in out.get(symbol, [])
-            ]
-            if not any(same):
-                out.setdefault(symbol, []).append(image)
+        images = rotations @ place + translations
+        steps = images[:, None] - images[None]
+        same = np.abs(steps - np.rint(steps)).max(-1) < 1e-6
+        out[symbol] = images[~np.tril(same, -1).any(1)]
     return out
 
 
@@ -94,10 +91,11 @@ def apart(lattice, places):
     return (distances + np.eye(len(every)) * 9).min()
 
 
-def crystal(number, rng):
+@cache
+def crystal(number):
     """A metal and a hydrogen, one on a general and one on a special position where there is one,
     none too near another."""
-    lattice = lattice_of(number)
+    lattice, rng = lattice_of(number), np.random.default_rng(number)
     for _ in range(1000):
         place = special(number, rng)
         sites = [
@@ -155,6 +153,7 @@ def is_crystal(structure, places):
     return True
 
 
+@cache
 def xyz(number):
     """The operations of a setting as a CIF lists them."""
     _, rotations, translations = table(number)
@@ -199,9 +198,8 @@ def names_of(number):
 @pytest.mark.parametrize("first", range(1, 531, 53))
 def test_every_setting_is_read_right_or_refused(first):
     """By symbol or Hall symbol, with and without number and operations: never another crystal."""
-    rng = np.random.default_rng(first)
     for number in range(first, first + 53):
-        lattice, sites, places = crystal(number, rng)
+        lattice, sites, places = crystal(number)
         ways = names_of(number)
         for way in ("short", "full", "hall", "short, number", "full, number", "hall, number"):
             for operations in ((), xyz(number)):
@@ -218,9 +216,9 @@ def test_every_setting_is_read_right_or_refused(first):
 def test_what_a_setting_leaves_open_is_refused_and_little_else():
     """A symbol is refused where its setting has a twin of the same symbol and metric that the atoms
     do not tell apart."""
-    rng, refused = np.random.default_rng(3), []
+    refused = []
     for number in SETTINGS:
-        lattice, sites, _ = crystal(number, rng)
+        lattice, sites, _ = crystal(number)
         try:
             read(cif(lattice, sites, names_of(number)["short"]))
         except Unreadable:
@@ -241,10 +239,9 @@ def test_what_a_setting_leaves_open_is_refused_and_little_else():
 
 @pytest.mark.parametrize("way", ["choice", "code"])
 def test_a_choice_decides(way):
-    rng = np.random.default_rng(5)
     for number in SETTINGS[::3]:
         if table(number)[0].choice:
-            lattice, sites, places = crystal(number, rng)
+            lattice, sites, places = crystal(number)
             structure, remarks = read(cif(lattice, sites, names_of(number)[way]))
             assert is_crystal(structure, places), number
             assert not remarks
@@ -263,16 +260,7 @@ def test_symbols_of_older_tables_differ_by_the_glide_that_names_the_plane():
                     changed = [(a, b) for a, b in zip(symbol.split(), new, strict=True) if a != b]
                     assert [b for _, b in changed] == ["e"], symbol
                     assert changed[0][0] in "abc"
-                lattice, sites, places = crystal(setting.hall_number, np.random.default_rng(number))
-                names = [
-                    (
-                        KEY,
-                        (
-                            f"'{symbol}{':' if setting.choice[:1].isdigit() else ''}{setting.choice[:1]}'"
-                        ),
-                    )
-                ]
-                if setting.choice[:1].isdigit():
-                    assert is_crystal(read(cif(lattice, sites, names))[0], places)
-                else:
-                    assert is_crystal(read(cif(lattice, sites, [(KEY, f"'{symbol}'")]))[0], places)
+                lattice, sites, places = crystal(setting.hall_number)
+                origin = setting.choice[:1] if setting.choice[:1].isdigit() else ""
+                name = f"'{symbol}:{origin}'" if origin else f"'{symbol}'"
+                assert is_crystal(read(cif(lattice, sites, [(KEY, name)]))[0], places)

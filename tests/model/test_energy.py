@@ -28,7 +28,7 @@ from crystalgan.model.pair_potential_fit import (
     transferred_starts,
 )
 from crystalgan.potentials.registry import load_chgnet
-from crystalgan.runs import training
+from crystalgan.runs import fitting
 from crystalgan.runs.loading import load_model
 from crystalgan.runs.training import new_run
 
@@ -101,7 +101,7 @@ def test_the_way_down_ends_where_nothing_pulls(known, cells):
         @ torch.linalg.inv(lattice).mT[:, None]
     )
     assert (known(settled) < known(cells[::5])).all()
-    assert float(by_position.norm(dim=-1).max()) < 1.05 * energy.SETTLED
+    assert float(by_position.norm(dim=-1).max()) < 1.05 * energy.PRERELAXED
 
 
 def test_the_way_down_keeps_symmetry(known, model):
@@ -160,7 +160,7 @@ def test_walls_push_apart(cells):
 
 
 def test_what_is_fitted_to_chgnet_leads_to_cells_that_it_likes_better(model):
-    found, about = training.fit_to_chgnet(model)
+    found, about = fitting.fit_to_chgnet(model)
     assert about["cells"] > 200
     assert about["potential"].startswith("CHGNet")
     limits = limits_of(model.rule, model.species)
@@ -194,4 +194,4 @@ def test_an_element_that_the_potential_does_not_know_is_a_sentence(tmp_path):
 
     run = new_run(of("Fm"), load_class("Ni"), Config(), tmp_path)
     with pytest.raises(InputError, match="no energy for Fm; train without energies"):
-        training.pair_potential_of([run], load_model(run))
+        fitting.pair_potential_of([run], load_model(run))

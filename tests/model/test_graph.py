@@ -1,5 +1,4 @@
-"""Networks on the neighbour graph: edges against pymatgen, gradients, and that they see a crystal
-and not its description."""
+"""Generators on the neighbour graph: edges of pymatgen, gradients of autograd, equivariance."""
 
 from collections import Counter
 
@@ -12,7 +11,7 @@ from crystalgan.config import Config
 from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.operations import find_symmetry
 from crystalgan.model.batches import union
-from crystalgan.model.graph import Edges, GraphGenerator
+from crystalgan.model.graph import CUTOFF, Edges, GraphGenerator, _Step, plain_step
 from crystalgan.model.reference import reference_of
 
 
@@ -60,7 +59,27 @@ def test_a_collapsed_cell_has_no_edges_and_the_others_keep_theirs(start):
     assert left == whole
 
 
-def test_gradients_of_a_step_by_finite_differences(start):
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_step_and_its_gradients_are_those_of_plain_torch(start, runs):
+    cells, rng = Cells.cat([start] * runs)[:, :, :12], rngs(4)[0]
+    edges = Edges.of(cells.features, cells, CUTOFF)
+    tables = torch.randn(runs, 2, 2, 9, 21, generator=rng, dtype=torch.float64) * 0.1
+    weight = torch.randn(cells.features.shape, generator=rng, dtype=torch.float64)
+
+    def outcome(step):
+        inputs = cells.features.clone().requires_grad_(), tables.clone().requires_grad_()
+        out = step(*inputs, edges)
+        return out.detach(), *torch.autograd.grad((out * weight).sum(), inputs)
+
+    expected = outcome(plain_step)
+    assert len(edges.who) > 100
+    assert (expected[0] - cells.features).abs().max() > 0.01
+    for found, wanted in zip(outcome(_Step.apply), expected, strict=True):
+        scale = float(wanted.abs().max())
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12 * scale)
+
+
+def test_gradients_of_two_steps_by_finite_differences(start):
     few = start[:, :, :3]
     net = generator(steps=2)
 
@@ -139,10 +158,10 @@ def test_generator_keeps_symmetry_and_run_k_is_what_it_is_alone(palladium):
     torch.testing.assert_close(cells.symmetry.project(change), change, rtol=0, atol=1e-9)
 
 
-def test_usual_lengths_and_volumes(palladium, nickel):
-    usual = reference_of(palladium.cells(), nickel.cells())
-    assert usual.shape == (4, 3)
-    assert 1.6 < usual[0, 1] < 2.0  # Pd-H
-    assert 2.6 < usual[1, 1] < 3.2  # Pd-Pd
-    assert usual[1, 2] == pytest.approx(float(usual[[1, 2], [1, 2]].mean()), abs=1e-6)
-    assert 12 < usual[3, 1] < 18  # Å³ of a palladium atom, 14.7 in the metal
+def test_reference_lengths_and_volumes(palladium, nickel):
+    reference = reference_of(palladium.cells(), nickel.cells())
+    assert reference.shape == (4, 3)
+    assert 1.6 < reference[0, 1] < 2.0  # Pd-H
+    assert 2.6 < reference[1, 1] < 3.2  # Pd-Pd
+    assert reference[1, 2] == pytest.approx(float(reference[[1, 2], [1, 2]].mean()), abs=1e-6)
+    assert 12 < reference[3, 1] < 18  # Å³ of a palladium atom, 14.7 in the metal

@@ -17,6 +17,7 @@ from crystalgan.model.transfer import (
     Parents,
     atomic_volumes,
     fitted_transfer,
+    order_rng,
     paper_transfer,
 )
 
@@ -42,7 +43,7 @@ def fitted(classes, symmetry, trials=16, part="metal"):
     shifts = torch.rand(len(i), 16, 3, dtype=torch.float64, generator=rng)[:, :trials]
     host = Host.of(a.cells[i], a, i, 1, SPECIES)
     incoming = Incoming.of(b.cells[j], b, j, part)
-    return fitted_transfer(host, incoming, limits, shifts, rng), limits
+    return fitted_transfer(host, incoming, limits, shifts, order_rng(shifts)), limits
 
 
 def test_paper_transfer_puts_slots_together_as_they_are(classes):

@@ -17,10 +17,10 @@ from test_app import _not_the_first_visit, open_page  # noqa: F401 - a fixture o
 
 from crystalgan.potentials.registry import LEFT_OUT, untrained
 from crystalgan.runs.database import load_candidate
+from crystalgan.runs.fitting import untrained_warning
 from crystalgan.runs.folder import SHIPPED, Run
-from crystalgan.runs.training import untrained_warning
 from crystalgan.stability.export import export
-from crystalgan.stability.relaxations import open_relaxed
+from crystalgan.stability.relaxations import Relaxations, open_relaxed
 from ui import cached
 
 WORDS = "CHGNet was hardly trained on Ra: its energies mean nothing."
@@ -94,7 +94,7 @@ def test_it_is_said_before_anything_is_relaxed_and_beside_what_comes_out(
 
     def relax(*_):
         order.append(sys.stderr)
-        return {"relaxed": 1, "converged": 1, "failed": 0}
+        return Relaxations(1, 1, 0)
 
     monkeypatch.setattr("crystalgan.stability.relaxations.relax_candidates", relax)
     _, out, err = crystalgan("relax", run.folder, "--select", "1", "--json")

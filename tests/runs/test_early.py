@@ -39,12 +39,17 @@ from crystalgan.runs.database import open_database
 from crystalgan.stability.relaxations import open_relaxed
 from crystalgan.runs.folder import Run
 run = Run.open(sys.argv[1])
+COLUMNS = {"potential": "EMT", "version": "1", "settings": "", "state": "failed", "candidate": 1,
+           "phase": "", "decision": "kept", "seed": 0, "number": 0, "draw": 0, "spacegroup": 1,
+           "spacegroup_symbol": "P1", "ternary": False, "raw_passed": False, "unique": True,
+           "duplicate_of": -1, "parent_a": 0, "parent_b": 0, "passed_paper": True,
+           "passed_learned": True}
+DATA = {"shortest": {}, "note": "", "verdicts": {}, "reason": ""}
 print("ready", flush=True)
 for number in map(int, sys.stdin):  # each line a round
     for name, open_it in (("candidates.db", open_database), ("relaxed.db", open_relaxed)):
         with run.hold(name), (database := open_it(run, make=True)):
-            database.write(bulk("Pd"), key_value_pairs={"potential": "EMT", "candidate": 1, "decision": "kept"},
-                           data={"shortest": {}, "note": ""})
+            database.write(bulk("Pd"), key_value_pairs=COLUMNS, data=DATA)
     print("done", flush=True)
 """
 

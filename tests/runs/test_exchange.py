@@ -176,15 +176,15 @@ def test_no_decision_of_two_processes_is_lost(shipped):
     assert [worker.exitcode for worker in workers] == [0, 0]
     for number in range(1, 21):
         entries = history(shipped, number)
-        assert sorted(entry["note"] for entry in entries) == ["by 0", "by 1"]
-        assert get_row(shipped, number).decision == entries[-1]["decision"]
+        assert sorted(entry.note for entry in entries) == ["by 0", "by 1"]
+        assert get_row(shipped, number).decision == entries[-1].decision
 
 
 def test_a_decision_on_what_was_not_seen_is_refused(shipped):
     decide(shipped, [3], "kept", by="a-1")
     with pytest.raises(ChangedMeanwhileError) as error:
         decide(shipped, [2, 3], "rejected", seen=["undecided", "undecided"], by="b-1")
-    assert (error.value.number, error.value.entry["decision"], error.value.entry["by"]) == (
+    assert (error.value.number, error.value.entry.decision, error.value.entry.by) == (
         3,
         "kept",
         "a-1",
@@ -196,8 +196,8 @@ def test_a_decision_on_what_was_not_seen_is_refused(shipped):
     write_note(shipped, 3, "flat", seen="", by="b-4")
     with pytest.raises(ChangedMeanwhileError) as error:
         write_note(shipped, 3, "round", seen="", by="a-2")
-    assert (error.value.entry["note"], error.value.entry["by"]) == ("flat", "b-4")
-    assert [(entry["what"], entry["by"]) for entry in history(shipped, 3)] == [
+    assert (error.value.entry.note, error.value.entry.by) == ("flat", "b-4")
+    assert [(entry.what, entry.by) for entry in history(shipped, 3)] == [
         ("decision", "a-1"),
         ("decision", "b-2"),
         ("decision", "b-3"),

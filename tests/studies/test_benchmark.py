@@ -158,7 +158,7 @@ def test_the_benchmark_in_a_shell(crystalgan, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-0.01-0.json")}
     assert len(before) == 4
     again = crystalgan("race", *words[1:])
-    assert "`crystalgan race` is `crystalgan benchmark` now" in again[2]
+    assert "crystalgan race is called crystalgan benchmark now" in again[2]
     assert json.loads(again[1])["methods"] == result["methods"]
     assert before == {path: path.stat().st_mtime_ns for path in before}
     (kept,) = results(tmp_path)

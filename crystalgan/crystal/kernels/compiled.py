@@ -1,5 +1,8 @@
-"""Functions compiled with numba on first use and kept beside their file, also where several
-processes do so at once."""
+"""`compiled`, numba's `njit` with a cache on disk that several processes may fill at once.
+
+The cache of a function lies in `__pycache__` beside its file or, where that may not be written, in
+numba's folder in the user's home.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,14 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SOURCES = "*.py"  # files with compiled functions, which call each other
+SOURCES = "*.py"  # beside this file: all that holds compiled functions, which call each other
 
 
 def compiled(**options: Any) -> Any:
-    """`numba.njit(cache=True)` whose cache never takes one function's code for another's, or for
-    its own before a change."""
+    """`numba.njit(cache=True)` whose cache is safe between processes and sees all changes.
+
+    It never takes one function's code for another's, nor for its own before any source changed.
+    """
 
     def compile_later(function: Callable[..., Any]) -> Any:
         dispatcher = njit(**options)(function)
@@ -42,11 +47,11 @@ class _Cache(FunctionCache):
 
 
 class _File(IndexDataCacheFile):
-    """numba's own numbers the files of compiled code from 1 on, and says in the index which is
-    whose before they are there.
+    """An index of compiled code whose files are named by what they hold, and are written first.
 
-    A process that looks at that moment, or after a kill, then runs what was compiled for other
-    types or from an older source.
+    numba's own numbers the files from 1 on and writes the index before they are there. A process
+    that looks at that moment, or after a kill, then runs what was compiled for other types or from
+    an older source.
     """
 
     def save(self, key: Any, data: Any) -> None:
@@ -59,10 +64,6 @@ class _File(IndexDataCacheFile):
     def load(self, key: Any) -> Any:
         try:
             return super().load(key)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            pickle.UnpicklingError,
-        ):  # may not be read, or is cut short: it is compiled anew
+        # may not be read, or is cut short: it is compiled anew
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
             return None

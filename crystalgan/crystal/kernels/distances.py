@@ -1,7 +1,5 @@
-"""Searches in periodic crystals, compiled with numba: lattice reduction, nearest neighbours and
-their distances; numpy arrays.
+"""Lattice reduction, nearest neighbours of periodic crystals and their distances.
 
-A search among a few thousand pairs is a hundred small tensor operations, or one compiled loop.
 Images are sought in the Minkowski-reduced basis: there, for a difference wrapped to [-1/2, 1/2],
 the nearest one is among the 27 with shifts -1, 0 and 1, since no point of the Voronoi cell has a
 coordinate beyond 3/2 (the largest that we found is 1.005). Everything is compiled on first use and
@@ -18,8 +16,7 @@ from crystalgan.crystal.kernels.compiled import compiled
 
 # One of each pair +n, -n of the 26 shifts around the origin, [13, 3].
 SHIFTS = np.array([n for n in itertools.product((-1.0, 0.0, 1.0), repeat=3) if n > (0, 0, 0)])
-# a handful is enough for any cell worth looking at; the bound ends the loop for one that is not
-# finite
+# a handful is enough for any sound cell; the bound ends the loop for one that is not finite
 MAX_REDUCTIONS = 1000
 TOLERANCE = 1e-9  # of a squared length: what counts as shorter
 
@@ -125,31 +122,11 @@ def _squares(
     With x the wrapped difference and u = x G the 27 images are at |x + n|^2 = x.u + n G n +- 2 u.n;
     the 13 products u.n are written out, in a loop that the compiler makes vectors of.
     """
-    m00, m01, m02, m11, m12, m22 = (
-        metric[0, 0],
-        metric[0, 1],
-        metric[0, 2],
-        metric[1, 1],
-        metric[1, 2],
-        metric[2, 2],
-    )
-    l0, l1, l2, l3, l4, l5, l6 = (
-        lengths[0],
-        lengths[1],
-        lengths[2],
-        lengths[3],
-        lengths[4],
-        lengths[5],
-        lengths[6],
-    )
-    l7, l8, l9, l10, l11, l12 = (
-        lengths[7],
-        lengths[8],
-        lengths[9],
-        lengths[10],
-        lengths[11],
-        lengths[12],
-    )
+    m00, m01, m02 = metric[0, 0], metric[0, 1], metric[0, 2]
+    m11, m12, m22 = metric[1, 1], metric[1, 2], metric[2, 2]
+    l0, l1, l2, l3, l4 = lengths[0], lengths[1], lengths[2], lengths[3], lengths[4]
+    l5, l6, l7, l8, l9 = lengths[5], lengths[6], lengths[7], lengths[8], lengths[9]
+    l10, l11, l12 = lengths[10], lengths[11], lengths[12]
     a0, a1, a2 = coords[0, a], coords[1, a], coords[2, a]
     for b in range(a + 1, end):
         x0, x1, x2 = coords[0, b] - a0, coords[1, b] - a1, coords[2, b] - a2

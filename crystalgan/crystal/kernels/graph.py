@@ -1,5 +1,4 @@
-"""The periodic neighbour graph of many small cells and steps along its edges, compiled with numba;
-numpy arrays.
+"""The periodic neighbour graph of many small cells, and steps along its edges.
 
 An edge joins an atom and another one, or an image of itself, within a cutoff; each is there once.
 Coordinates are those of `Cells.features`: nine numbers of the lattice, its padding, then the atoms
@@ -13,7 +12,7 @@ import numpy as np
 from crystalgan.crystal.kernels.compiled import compiled
 from crystalgan.crystal.kernels.distances import SHIFTS, _prepare, _spacings
 
-MOST_IMAGES = 4  # in each direction: no cell worth looking at is thinner than a fifth of the cutoff
+MOST_IMAGES = 4  # in each direction: no sound cell is thinner than a fifth of the cutoff
 # Å³ an atom: a cell with as many edges as at less has collapsed, and could fill any memory
 LEAST_VOLUME = 0.5
 # Å; atoms nearer than that have no direction, and a list of edges has none that are farther

@@ -1,5 +1,4 @@
-"""Energies of pairs of atoms in many small cells and steps down to their minima, compiled with
-numba; numpy arrays."""
+"""Pair potentials in many small cells: energies with gradients, and relaxation by FIRE."""
 
 from __future__ import annotations
 
@@ -141,8 +140,7 @@ def prerelax(
     steps: int,
     force: float,
 ) -> None:
-    """Steps of FIRE down the energy of each cell until no force (eV/Å) is larger than `force`; in
-    place, float64.
+    """Relax each cell in place (float64) by FIRE until no force (eV/Å) is larger than `force`.
 
     Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006). Positions and strain move together, the
     strain's force and step being those per atom, as in ASE's cell filters. Other arguments as in

@@ -1,5 +1,4 @@
-"""Symmetry operations on many small cells, compiled with numba: projections, special points, common
-operations; numpy arrays.
+"""Symmetry operations on many small cells: projections, special points, common operations.
 
 An operation takes the fractional coordinates x to R x + t, and the atom i to the atom image[i]; its
 translation follows from both and is not stored. Everything is compiled on first use and kept in the
@@ -23,7 +22,7 @@ class Hosts(NamedTuple):
 
     rotation: np.ndarray  # [cells, ops, 3, 3]
     image: np.ndarray  # [cells, ops, atoms], int16
-    count: np.ndarray  # [cells], how many of the operations are there
+    operations: np.ndarray  # [cells], how many are there
     frac: np.ndarray  # [cells, atoms, 3]
     first: np.ndarray  # [cells], the number of an atom that is there
 
@@ -39,7 +38,7 @@ class Points(NamedTuple):
     """Special points of cells."""
 
     frac: np.ndarray  # [cells, most, 3]
-    count: np.ndarray  # [cells], how many of them are there
+    number: np.ndarray  # [cells], how many of them are there
 
 
 @compiled()
@@ -146,8 +145,7 @@ def _same(x: float, y: float) -> bool:
 def special_points(
     rotation: np.ndarray, translation: np.ndarray, grid: np.ndarray, most: int
 ) -> np.ndarray:
-    """The points of a grid `[points, 3]` that most operations leave where they are, those with most
-    first, at most `most`.
+    """At most `most` special points of a grid `[points, 3]`, those that most operations fix first.
 
     Of points that the operations turn into each other the first stays; only points that some
     operation beside identity keeps.
@@ -282,7 +280,7 @@ def common_operations(
     for c in range(cells):
         frac, atoms = incoming.frac[c], incoming.atoms[c]
         here = (shift[c, 0], shift[c, 1], shift[c, 2])
-        for g in range(hosts.count[c]):
+        for g in range(hosts.operations[c]):
             turn = hosts.rotation[c, g]
             for s in range(parts):
                 _turned(turn, hosts.image[c, g], hosts.frac[c], hosts.first[c], frac[s], turned[s])
@@ -315,7 +313,7 @@ def symmetric_shifts(
     turned = np.empty((hosts.rotation.shape[1], parts, rows, 3))
     for c in range(len(hosts.rotation)):
         turns, frac, atoms = hosts.rotation[c], incoming.frac[c], incoming.atoms[c]
-        for g in range(hosts.count[c]):
+        for g in range(hosts.operations[c]):
             for s in range(parts):
                 _turned(
                     turns[g],
@@ -328,14 +326,14 @@ def symmetric_shifts(
         found = 0
         for n in order[c]:
             p, q = n // (q_most + rows), n % (q_most + rows)
-            if p >= host_points.count[c] or (points.count[c] <= q < q_most):
+            if p >= host_points.number[c] or (points.number[c] <= q < q_most):
                 continue
             if q - q_most >= atoms[0]:
                 continue
             for k in range(3):
                 own = points.frac[c, q, k] if q < q_most else frac[0, q - q_most, k]
                 shift[k] = host_points.frac[c, p, k] - own
-            for g in range(1, hosts.count[c]):  # after identity
+            for g in range(1, hosts.operations[c]):  # after identity
                 if _keeps(turns[g], turned[g], frac, atoms, (shift[0], shift[1], shift[2]), mine):
                     for k in range(3):
                         shifts[c, found, k] = shift[k]
@@ -360,8 +358,9 @@ def descend(
     strain: float,
     growth: float,
 ) -> None:
-    """Steps down the sum of squares by which first neighbours break their limits, for each cell
-    until none is broken; in place.
+    """Gradient steps on the sum of squares by which first neighbours break limits, in place.
+
+    A cell takes steps until no limit is broken, at most `steps`.
 
     Features `[cells, features]`, mask `[cells, slots, length]`, limits `[slots, slots]` in Å,
     operations as in `project`. A step moves atoms by `move` Å and strains the cell by `strain` /

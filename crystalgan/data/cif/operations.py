@@ -28,17 +28,22 @@ def parse_operations(texts: list[str]) -> np.ndarray:
     if len(texts) > MAX_OPERATIONS:
         raise Unreadable(f"lists {len(texts)} symmetry operations; a space group has at most 192")
     found = np.array([_operation(text) for text in texts])
+    rotations = np.rint(found[:, :, :3])
+    off = np.abs(found[:, :, :3] - rotations).max((1, 2)) > 1e-3
+    off |= np.abs(np.abs(np.linalg.det(rotations)) - 1) > 1e-3
+    if off.any():
+        raise Unreadable(_no_operation(texts[int(off.argmax())]))
+    found[:, :, :3] = rotations
     whole = np.rint(found[:, :, 3] * TRANSLATION) / TRANSLATION
     found[:, :, 3] = np.where(np.abs(found[:, :, 3] - whole) < 5e-3, whole, found[:, :, 3])
     return found
 
 
 def _operation(text: str) -> np.ndarray:
-    """Rotation and translation, `[3, 4]`, of one text."""
-    none = f"has a symmetry operation that is none: {text[:40]!r}"
+    """Coefficients and translation, `[3, 4]`, of one text, whether or not they are a rotation."""
     parts = re.sub(r"\s", "", text).split(",")
     if len(text) > 60 or len(parts) != 3 or not all(map(OPERATION.fullmatch, parts)):
-        raise Unreadable(none)
+        raise Unreadable(_no_operation(text))
     found = np.zeros((3, 4))
     for row, part in enumerate(parts):
         for sign, number, _, below, axis in PART.findall(part):
@@ -46,12 +51,11 @@ def _operation(text: str) -> np.ndarray:
                 column = "xyz".index(axis.lower()) if axis else 3
                 value = _value(number, float(below[1:] or 1))
                 found[row, column] += -value if sign == "-" else value
-    rotation = np.rint(found[:, :3])
-    determinant = abs(np.linalg.det(found[:, :3]))
-    if np.abs(found[:, :3] - rotation).max() > 1e-3 or abs(determinant - 1) > 1e-3:
-        raise Unreadable(none)
-    found[:, :3] = rotation
     return found
+
+
+def _no_operation(text: str) -> str:
+    return f"has a symmetry operation that is none: {text[:40]!r}"
 
 
 def _value(number: str, below: float) -> float:
@@ -71,8 +75,10 @@ def keys_of(operations: np.ndarray) -> np.ndarray:
 def are_group(operations: np.ndarray) -> bool:
     """Whether the product of any two operations is one of them."""
     rotations, shifts = operations[:, :, :3], operations[:, :, 3]
-    products = np.einsum("aij,bjk->abik", rotations, rotations)
-    moved = np.einsum("aij,bj->abi", rotations, shifts) + shifts[:, None]
+    rows, count = rotations.reshape(-1, 3), len(operations)
+    columns = rotations.transpose(1, 0, 2).reshape(3, -1)
+    products = (rows @ columns).reshape(count, 3, count, 3).transpose(0, 2, 1, 3)
+    moved = (rows @ shifts.T).reshape(count, 3, count).transpose(0, 2, 1) + shifts[:, None]
     every = np.concatenate((products, moved[..., None]), axis=-1)
     return bool(np.isin(keys_of(every), keys_of(operations)).all())
 

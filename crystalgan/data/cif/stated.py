@@ -47,12 +47,12 @@ def listed_operations(block: Block, lattice: np.ndarray) -> np.ndarray | None:
             "lists its symmetry operations twice, and not the same ones; keep one list"
         )
     operations = operations[np.sort(np.unique(keys, return_index=True)[1])]
-    for operation in operations:
-        if misfit(operation[None], lattice) > METRIC:
-            raise Unreadable(
-                f"lists the operation {written(operation)}, which does not keep its lattice; mend"
-                " one of the two"
-            )
+    if misfit(operations, lattice) > METRIC:
+        wrong = next(o for o in operations if misfit(o[None], lattice) > METRIC)
+        raise Unreadable(
+            f"lists the operation {written(wrong)}, which does not keep its lattice; mend one of"
+            " the two"
+        )
     if not are_group(operations):
         raise Unreadable(
             f"lists {len(operations)} symmetry operations that are no group: some are missing or"
