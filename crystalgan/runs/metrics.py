@@ -181,7 +181,7 @@ def measure(run: Run) -> Measured:
     InputError where the run holds none.
 
     >>> from crystalgan import open_run, shipped
-    >>> measure(open_run(shipped())).values["unique"]
+    >>> measure(open_run(shipped()))["unique"]
     100.0
     """
     from crystalgan.runs.database import (
