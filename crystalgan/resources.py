@@ -3,6 +3,7 @@ installed wheel alike."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -19,3 +20,14 @@ def resource(name: str = "") -> Path:
     """
     bundle = PACKAGE / "bundle"
     return (bundle if bundle.is_dir() else PACKAGE.parent) / name
+
+
+def cache_folder() -> Path:
+    """Return the folder of what may be had again: `crystalgan` in the user's cache.
+
+    That is below XDG_CACHE_HOME or ~/.cache: answers of databases and fitted pair potentials.
+
+    >>> cache_folder().name
+    'crystalgan'
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -13,6 +13,9 @@ from crystalgan.runs.listing import list_runs
 from ui import cached, cell, components, state, work
 from ui.classes import SHARED, choose_class
 from ui.report import show_proposals, show_report
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
 
 
 def table_of_elements(a: str | None, b: str | None) -> None:
@@ -63,8 +66,9 @@ def show_distances() -> None:
     right.plotly_chart(class_figure(cells, SHARED), key="class_map", config={"displaylogo": False})
 
 
-# a container
-def choose_limits(place: Any, classes: list[tuple[str, str]]) -> dict[str, tuple[float, float]]:
+def choose_limits(
+    place: DeltaGenerator, classes: list[tuple[str, str]]
+) -> dict[str, tuple[float, float]]:
     """Limits d1 and d2 of the pairs: the paper's, or those that each class teaches by itself."""
     whose = place.segmented_control(
         "d1 and d2",

@@ -88,7 +88,7 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
                 " minutes."
             ),
         )
-        refine = st.selectbox(
+        tolerance = st.selectbox(
             "Look for a higher symmetry",
             [0.1, 0.3, None],
             format_func=lambda x: "no" if x is None else f"within {x} Å",
@@ -124,7 +124,7 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
                 POTENTIALS[potential],
                 *(["--references"] if references else []),
             ]
-            options += ["--raise-symmetry", str(refine)] if refine else []
+            options += ["--raise-symmetry", str(tolerance)] if tolerance else []
             with work.saying_errors():
                 if files:
                     path = work.keep_upload(files, cached.runs_folder())

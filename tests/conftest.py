@@ -30,6 +30,14 @@ torch.set_num_threads(1)
 os.environ["no_proxy"] = "127.0.0.1"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory):
+    """Caches of this session alone, shared by its workers: nothing is left from another."""
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    os.environ["XDG_CACHE_HOME"] = str(root / "cache")
+
+
 @pytest.fixture(scope="session")
 def palladium():
     return load_class("Pd")

@@ -23,6 +23,7 @@ import streamlit as st
 # the public name is the same function
 from streamlit.components.v1.components import declare_component
 
+from crystalgan import resources
 from crystalgan.storage import appear, hidden_folder, may
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def cache_folder() -> Path:
     """Where the components' files are put together: `$XDG_CACHE_HOME/crystalgan`, or else a
     temporary folder of this process, which goes when it ends."""
     try:
-        wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
+        wanted = resources.cache_folder()
         wanted.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # no home folder, or none that may be written
         return Path(_temporary().name)

@@ -39,7 +39,7 @@ def names(extra: str) -> list[str]:
 
     The server's own, `extra`, stands before them.
     """
-    from crystalgan.data.optimade import short_names
+    from crystalgan.data.providers import short_names
 
     return [
         *([extra] if extra else []),

@@ -75,8 +75,11 @@ def _noted(run: Run) -> dict[str, Any] | None:
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
-# the cache's key
-def _compared_with(folder: str, known_as: str, changed: float) -> dict[str, Any] | None:  # noqa: ARG001
+def _compared_with(
+    folder: str,
+    known_as: str,  # noqa: ARG001 - part of the cache's key
+    changed: float,  # noqa: ARG001
+) -> dict[str, Any] | None:
     return compared_with(Run.open(folder))
 
 

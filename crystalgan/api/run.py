@@ -53,12 +53,6 @@ class Run(folder.Run):
         """Make candidates until the run holds `n` of this seed; see `crystalgan.generate`."""
         return generate(self, n, seed, known, progress)
 
-    def candidates(self) -> pd.DataFrame:
-        """The table of candidates: one row each, with formula, verdicts, symmetry and decision."""
-        from crystalgan.runs.database import candidates_table
-
-        return candidates_table(self)
-
     def candidate(self, number: int) -> Structure:
         """The cell of one candidate."""
         from crystalgan.runs.database import load_candidate

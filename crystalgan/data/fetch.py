@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from crystalgan.data.asking import Record, Unusable, plain
 from crystalgan.data.cell_checks import cell_problem
-from crystalgan.data.optimade import Record, Unusable, ask, base_url, plain
+from crystalgan.data.providers import ask, base_url
 from crystalgan.data.readers import LeftOut
 from crystalgan.errors import InputError
+from crystalgan.resources import cache_folder
 from crystalgan.storage import saying, write_whole
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from crystalgan.data.optimade import Progress
+    from crystalgan.data.asking import Progress
 
 ELSEWHERE = "choose another place with --cache"
 MAX_ATOMS = 100  # in one cell
@@ -123,11 +124,6 @@ def fetch(
     )
     _into_cache(fetched, images)
     return fetched
-
-
-def cache_folder() -> Path:
-    """The folder of answers: `crystalgan` in the user's cache (XDG_CACHE_HOME or ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgan"
 
 
 def _sorted_symbols(elements: Sequence[str]) -> list[str]:

@@ -34,8 +34,8 @@ def hull_figure(
 ) -> go.Figure:
     """The convex hull seen from above: stable phases, lines between them, and candidates.
 
-    `table` is that of `stability.table_of`; `customdata` of a candidate's point begins with its id,
-    a ring is the current one.
+    `table` is that of `stability.table.table_of`; `customdata` of a candidate's point begins with
+    its id, a ring is the current one.
 
     >>> hull_figure(diagram, hull("runs/my_run"), ("H", "Pd", "Ni"), None)  # doctest: +SKIP
     """

@@ -24,7 +24,7 @@ def load_model(run: Run | Path | str) -> Model:
 
     >>> from crystalgan.runs.folder import SHIPPED
     >>> load_model(SHIPPED / "Pd-Ni-H_shipped")
-    Model(Pd-Ni-H, crystalgan, 43 + 39 parents, 2 of 2 steps trained, pair potential)
+    Model(Pd-Ni-H, crystalgan, 40 + 42 parents, 2 of 2 steps trained, pair potential)
     """
     run = run if isinstance(run, Run) else Run.open(run)
     model = Model.of(run.config, run.rule, *run.classes())

@@ -1,4 +1,6 @@
-"""How much hydrogen a cell stores, and what it takes to get it back: pure functions, no files.
+"""Hydrogen storage: capacity of a cell, enthalpy, temperature and pressure of its release.
+
+Pure functions, no files.
 
 Energies are a potential's, at 0 K, without zero-point motion and heat capacity: tens of kJ/mol H2
 may lie between them and a calorimeter. Temperatures follow from an enthalpy and an entropy that is
@@ -33,17 +35,15 @@ TARGET_NOTE = "DOE targets are for the whole system, tank and heat exchanger inc
 
 @dataclass(frozen=True)
 class KnownHydride:
-    """A hydride that is known: its capacity (wt%) and, where it was measured, the enthalpy of
-    release (kJ/mol H2)."""
+    """A measured hydride."""
 
     formula: str
     weight_percent: float
-    enthalpy: float | None
+    enthalpy: float | None  # of the release, kJ/mol H2
 
 
 # Enthalpies: H. H. van Mal et al., J. Less-Common Met. 35, 65 (1974); J. J. Reilly, R. H. Wiswall,
-# Inorg. Chem. 13, 218 (1974)
-# and 7, 2254 (1968).
+# Inorg. Chem. 13, 218 (1974) and 7, 2254 (1968).
 KNOWN = (
     KnownHydride("LaNi5H6", 1.38, 30.1),
     KnownHydride("TiFeH2", 1.91, 28.1),
@@ -55,17 +55,16 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class Release:
-    """A reaction that sets hydrogen free: kJ/mol H2 (positive takes heat), what is left of one
-    formula unit, and how much H2."""
+    """A reaction that sets hydrogen free."""
 
-    enthalpy: float
-    products: list[tuple[str, float]]
+    enthalpy: float  # kJ/mol H2; positive takes heat
+    products: list[tuple[str, float]]  # what is left of one reduced formula unit
     hydrogen: float  # mol H2 for one reduced formula unit
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a cell stores and how it gives it back."""
+    """Hydrogen storage of one cell."""
 
     weight_percent: float
     grams_per_litre: float
@@ -75,7 +74,11 @@ class Card:
 
 
 def weight_percent(formula: str, shared: str = "H") -> float:
-    """Hydrogen in the hydride, % of its mass."""
+    """Return the hydrogen in a hydride, % of its mass.
+
+    >>> round(weight_percent("MgH2"), 2)
+    7.66
+    """
     from pymatgen.core import Composition, Element
 
     composition = Composition(formula)
@@ -83,7 +86,14 @@ def weight_percent(formula: str, shared: str = "H") -> float:
 
 
 def grams_per_litre(structure: Structure, shared: str = "H") -> float:
-    """Hydrogen in a litre of the crystal, g/L."""
+    """Return the hydrogen in a litre of the crystal, g/L.
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> places = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    >>> hydride = Structure.from_spacegroup(225, Lattice.cubic(4.09), ["Pd", "H"], places)
+    >>> round(grams_per_litre(hydride))
+    98
+    """
     from pymatgen.core import Element
 
     return float(
@@ -95,33 +105,48 @@ def grams_per_litre(structure: Structure, shared: str = "H") -> float:
 
 
 def temperature(enthalpy: float, entropy: float = ENTROPY) -> float:
-    """Where hydrogen is at 1 bar, K: T = dH/dS; enthalpy in kJ/mol H2, entropy in kJ/(mol H2 K)."""
+    """Return the temperature at which hydrogen is at 1 bar, K: T = dH/dS.
+
+    `enthalpy` of the release in kJ/mol H2, `entropy` in kJ/(mol H2 K).
+
+    >>> round(temperature(64.5, 0.122))  # Mg2NiH4
+    529
+    """
     return enthalpy / entropy
 
 
 def pressure(enthalpy: float, entropy: float = ENTROPY, kelvin: float = ROOM) -> float:
-    """Pressure of the plateau by van 't Hoff, bar: ln p = -dH/RT + dS/R."""
+    """Return the pressure of the plateau by van 't Hoff, bar: ln p = -dH/RT + dS/R.
+
+    >>> round(pressure(30.8, 0.108), 1)  # LaNi5H6 at 25 °C
+    1.8
+    """
     return math.exp(min(700.0, (entropy - enthalpy / kelvin) / GAS))  # beyond 700 a float ends
 
 
 def release_all(
     diagram: PhaseDiagram, formula: str, energy: float, shared: str = "H"
 ) -> Release | None:
-    """All hydrogen goes and the most stable phases without it are left; None for a cell that holds
-    none.
+    """Return the release of all hydrogen to the most stable phases without it, or None without any.
 
     `energy` is that of the cell `formula`, eV; products and the energy of H2 come from the diagram.
+
+    >>> from crystalgan.stability.hull import Phase, diagram_of
+    >>> hydride = Phase("MgH2", "MgH2", -0.66)
+    >>> diagram = diagram_of([Phase("Mg", "Mg", 0.0), Phase("H2", "H2", 0.0), hydride])
+    >>> round(release_all(diagram, "MgH2", -0.66).enthalpy, 1)  # kJ/mol H2
+    63.7
     """
     return _release(diagram, formula, energy, shared, 0.0)
 
 
 def release_first(diagram: PhaseDiagram, formula: str, shared: str = "H") -> Release | None:
-    """The first step on the hull: the one from the stable phases of this composition that needs the
-    least heat per mol H2.
+    """Return the first release on the hull: the one that needs the least heat per mol H2.
 
-    A cell above the hull would fall apart without losing hydrogen, so the step begins on the hull.
-    Between two kinks of the hull along the line to the metals the enthalpy is a weighted mean, so
-    only the kinks are asked.
+    It starts from the stable phases of this composition, and is None where there is none. A cell
+    above the hull would fall apart without losing hydrogen, so the step begins on the hull. Between
+    two kinks of the hull along the line to the metals the enthalpy is a weighted mean, so only the
+    kinks are asked.
     """
     from pymatgen.core import Composition
 
@@ -166,8 +191,10 @@ def _release(
 def card(
     structure: Structure, energy: float | None, diagram: PhaseDiagram | None, shared: str = "H"
 ) -> Card:
-    """All of it for one cell; `energy` in eV per cell from the potential of the diagram, None where
-    there is none."""
+    """Return capacity, shortest H-H and releases of one cell.
+
+    `energy` is that of the cell in the potential of the diagram, eV; None where there is none.
+    """
     formula, nearest = structure.formula, shortest_distance(structure, shared, shared)
     return Card(
         weight_percent(formula, shared),

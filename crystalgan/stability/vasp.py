@@ -32,9 +32,8 @@ OTHER_NAMES = {
 }
 DIVALENT = "Yb_3 holds Yb(III); take Yb_2 in its place where ytterbium is divalent, as in YbH2."
 # What the INCAR of each choice sets, and what is said of it. MPRelaxSet's own is ISMEAR -5: its
-# forces and stress are wrong where
-# bands are partly filled (VASP's manual on ISMEAR), and a candidate may be a metal. So it is not
-# taken unless it is asked for.
+# forces and stress are wrong where bands are partly filled (VASP's manual on ISMEAR), and a
+# candidate may be a metal. So it is not taken unless it is asked for.
 SMEARING: dict[str, tuple[dict[str, float], str]] = {
     "gaussian": (
         {"ISMEAR": 0, "SIGMA": 0.05},
@@ -58,16 +57,16 @@ SMEARING: dict[str, tuple[dict[str, float], str]] = {
 
 
 def check_smearing(name: str) -> None:
-    """InputError for a smearing that is none of SMEARING."""
+    """Raise InputError for a smearing that is none of SMEARING."""
     if name not in SMEARING:
         raise InputError(f"The smearing {name!r} is not one of {', '.join(SMEARING)}.")
 
 
 def inputs(structure: Structure, title: str, smearing: str = "gaussian") -> dict[str, str]:
-    """POSCAR, INCAR, KPOINTS and POTCAR.names of a relaxation by file name; species are sorted, one
-    block each.
+    """Return POSCAR, INCAR, KPOINTS and POTCAR.names of a relaxation, by file name.
 
-    InputError for an element that PBE_54 has no POTCAR of, or an unknown smearing.
+    Species are sorted, one block each; `title` is the comment of the POSCAR. Raises InputError for
+    an element that PBE_54 has no POTCAR of, or an unknown smearing.
     """
     from pymatgen.io.vasp import Poscar
     from pymatgen.io.vasp.sets import MPRelaxSet
@@ -92,12 +91,8 @@ def inputs(structure: Structure, title: str, smearing: str = "gaussian") -> dict
             " are."
         )
     names = [known[symbol] for symbol in poscar.site_symbols]
-    about = [
-        (
-            f"{FAMILY}, the folder {FOLDER} of your VASP licence; in the order of the species in"
-            " POSCAR."
-        )
-    ]
+    where = f"{FAMILY}, the folder {FOLDER} of your VASP licence"
+    about = [f"{where}; in the order of the species in POSCAR."]
     about += [DIVALENT] if "Yb_3" in names else []
     return {
         "POSCAR": (

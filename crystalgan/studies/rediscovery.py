@@ -161,7 +161,7 @@ def known_ternaries(
     file = read_known(path, lambda _: True)
     file.check("structure that can be read", "one")
     if left:
-        for words in file.not_used(""):
+        for words in file.not_used("could not be used"):
             left(words)
     out = []
     for number, entry in enumerate(file.cells, 1):

@@ -208,10 +208,6 @@ def bad_inputs(tmp_path, run):
         "a potential of no name": (("relax", shipped, "--potential", "chgnett"), "chgnett"),
         "rattled and symmetric": (("relax", shipped, "--rattle", "--symmetry"), "--rattle"),
         "no time to relax": (("relax", shipped, "--seconds", "0"), "0 seconds"),
-        "a batch in each of several processes": (
-            ("relax", shipped, "--jobs", "2", "--batch", "2"),
-            "--batch",
-        ),
         "not an element to build": (("build-classes", "Pdd"), "Pdd"),
     }
     for name in ("cut.vasp", "partial.cif", "nohydrogen.vasp", "metals.vasp"):
@@ -296,12 +292,11 @@ def odd_words(tmp_path):
         "tolerance nan": (("symmetrize", run, 1, "--tolerance", "nan"), "tolerance nan"),
         "tolerance below zero": (("symmetrize", run, 1, "--tolerance", -1), "tolerance -1"),
         "tolerance too large": (("symmetrize", run, 1, "--tolerance", 1e9), "tolerance 1e+09"),
-        "refine nan": (("relax", run, "--refine", "nan"), "tolerance nan"),
+        "raise symmetry nan": (("relax", run, "--raise-symmetry", "nan"), "tolerance nan"),
         "steps below zero": (("relax", run, "--steps", -1), "-1 steps"),
         "seconds nan": (("relax", run, "--seconds", "nan"), "nan seconds"),
         "no jobs": (("relax", run, "--select", "1", "--jobs", 0), "0 processes"),
         "too many jobs": (("relax", run, "--select", "1", "--jobs", 10**6), "1000000 processes"),
-        "no batch": (("relax", run, "--batch", 0), "--batch"),
         "rule that is a folder": ((*train, "--rule", rule), str(rule)),
         "rule without a name": ((*train, "--rule", ""), "rule"),
         "width too large": ((*train, "--set", f"width={huge}"), "width"),
@@ -431,6 +426,7 @@ def test_relaxed_candidates_and_their_hull(crystalgan, tmp_path):
     )
     assert (code, json.loads(out)) == (0, {"relaxed": 2, "converged": 2, "failed": 0})
     assert "3: converged" in err
+    assert "--batch does nothing any more and will go; use --jobs." in err
     rows = json.loads(crystalgan("stability", run, "--json")[1])["candidates"]
     assert {one["id"] for one in rows} == {3, 6}
     row = next(one for one in rows if one["id"] == 3)
@@ -509,3 +505,19 @@ def test_a_stop_that_comes_while_compiled_code_runs_is_a_stop():
         raise made
     with pytest.raises(SystemError, match="of another kind"), keeping(lambda: ""):
         raise SystemError("of another kind")
+
+
+def test_the_old_name_of_an_option_is_said_and_taken(crystalgan, monkeypatch):
+    from crystalgan.stability.relaxations import Relaxations
+
+    given = []
+
+    def relax(*arguments):
+        given.extend(arguments)
+        return Relaxations(1, 1, 0)
+
+    monkeypatch.setattr("crystalgan.stability.relaxations.relax_candidates", relax)
+    code, out, err = crystalgan("relax", SHIPPED / "Pd-Ni-H_shipped", "--refine", "0.3", "--json")
+    assert (code, json.loads(out)) == (0, {"relaxed": 1, "converged": 1, "failed": 0})
+    assert "--refine is called --raise-symmetry now; the old name will go." in err
+    assert 0.3 in given

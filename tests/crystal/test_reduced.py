@@ -30,9 +30,9 @@ from crystalgan.stability.export import export
 from crystalgan.stability.relaxations import (
     frame_of,
     open_relaxed,
-    refined_of,
     relax_candidates,
     relaxed_rows,
+    symmetric_of,
 )
 from ui import cached
 
@@ -372,7 +372,7 @@ def test_relaxed_cells_are_reduced_and_their_frames_are_of_one_basis(shipped):
     for row in relaxed_rows(shipped):
         assert violations(np.array(row.cell))
         assert_reduced(structure_of(row))
-        assert_reduced(refined_of(row))
+        assert_reduced(symmetric_of(row))
         check_frames(row, load_candidate(shipped, row.candidate))
         assert (
             cached.relaxed(str(shipped.folder), "EMT", row.candidate, 0.0).data["energies"][0]

@@ -15,10 +15,10 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from test_sources import BINARIES, PD_H, contents, entry
 
-from crystalgan.data import optimade as providers
+from crystalgan.data import asking, optimade
 from crystalgan.data.classes import load_class
 from crystalgan.data.fetch import fetch
-from crystalgan.data.optimade import base_url
+from crystalgan.data.providers import base_url
 from crystalgan.errors import InputError
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -172,15 +172,15 @@ def test_silence_and_floods_have_an_end(tmp_path, monkeypatch):
         answered.wait(30)
         return 200, page(ONE)
 
-    monkeypatch.setattr(providers, "TIMEOUT", 0.2)
+    monkeypatch.setattr(asking, "TIMEOUT", 0.2)
     with replying(silent) as (url, asked):
         started = time.monotonic()
         failing("gives no answer within 0.2 s", url, tmp_path)
         assert time.monotonic() - started < 4
         answered.set()
         assert len(asked) == 1
-    monkeypatch.setattr(providers, "TIMEOUT", 30)
-    monkeypatch.setattr(providers, "MAX_PAGE_BYTES", 1_000_000)
+    monkeypatch.setattr(asking, "TIMEOUT", 30)
+    monkeypatch.setattr(asking, "MAX_PAGE_BYTES", 1_000_000)
     with replying(lambda *_: (200, " " * 1_100_000)) as (url, _):
         failing("an answer of more than 1 MB", url, tmp_path)
 
@@ -188,7 +188,7 @@ def test_silence_and_floods_have_an_end(tmp_path, monkeypatch):
         number = int(parse_qs(urlsplit(path).query).get("n", ["0"])[0])
         return 200, page(entry(f"s{number}", PD_H), following=f"/v1/structures?n={number + 1}")
 
-    monkeypatch.setattr(providers, "MAX_STRUCTURES", 30)
+    monkeypatch.setattr(optimade, "MAX_STRUCTURES", 30)
     with replying(endless) as (url, asked):
         failing("gives more than 30 structures of H-Pd", url, tmp_path)
         assert len(asked) == 31
@@ -225,7 +225,7 @@ def test_only_the_host_that_was_asked_is_contacted(tmp_path):
         assert asked == []
     with replying(redirect("/v1/structures")) as (url, asked):
         failing("from address to address", url, tmp_path)
-        assert len(asked) == providers.MAX_REDIRECTS
+        assert len(asked) == asking.MAX_REDIRECTS
 
     def moved(path, handler):
         return (
@@ -337,12 +337,12 @@ def test_short_names_and_addresses():
 
 def test_https_stays_https():
     assert (
-        providers._follow(
+        asking.follow(
             "https://host/v1/structures", "http://host/v1/structures?page=2", "https://host"
         )
         == "https://host/v1/structures?page=2"
     )
-    assert providers._follow("http://host/a", "https://host/b", "http://host") == "https://host/b"
+    assert asking.follow("http://host/a", "https://host/b", "http://host") == "https://host/b"
 
 
 def materials_project(documents, status=200):

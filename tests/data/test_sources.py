@@ -16,9 +16,10 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.data.classes import load_class
-from crystalgan.data.fetch import cache_folder, fetch
+from crystalgan.data.fetch import fetch
 from crystalgan.data.readers import read_entries
 from crystalgan.errors import InputError
+from crystalgan.resources import cache_folder
 
 PD_H = Structure(Lattice.cubic(4), ["Pd", "H"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 

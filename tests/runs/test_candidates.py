@@ -38,7 +38,8 @@ from crystalgan.runs.folder import Run
 from crystalgan.runs.loading import load_model
 from crystalgan.runs.symmetrizing import symmetrize
 from crystalgan.runs.training import train
-from crystalgan.stability.export import export, select
+from crystalgan.stability.export import export
+from crystalgan.stability.selection import select_rows
 
 
 def test_counts_are_those_of_the_database(small_run):
@@ -189,7 +190,7 @@ def test_duplicates_are_those_of_the_structure_matcher(small_run):
 def test_exported_files_hold_the_candidates(small_run, tmp_path, file_format, ending):
     out = tmp_path / "out.zip"
     count = export(small_run, out, "good", "paper", file_format)
-    rows = select(small_run, "good", "paper")
+    rows = select_rows(small_run, "good", "paper")
     assert count == len(rows) > 0
     with zipfile.ZipFile(out) as archive:
         names = archive.namelist()
@@ -222,9 +223,9 @@ def test_exported_files_hold_the_candidates(small_run, tmp_path, file_format, en
 
 def test_selection_by_decision_and_id(small_run, tmp_path):
     decide(small_run, [2, 5], "kept", "looks right")
-    assert [row.id for row in select(small_run, "kept")] == [2, 5]
-    assert [row.id for row in select(small_run, "3, 7")] == [3, 7]
-    assert len(select(small_run, "all")) == 40
+    assert [row.id for row in select_rows(small_run, "kept")] == [2, 5]
+    assert [row.id for row in select_rows(small_run, "3, 7")] == [3, 7]
+    assert len(select_rows(small_run, "all")) == 40
     assert export(small_run, tmp_path / "kept.zip", "kept") == 2
     with zipfile.ZipFile(tmp_path / "kept.zip") as archive:
         assert archive.read("candidates.csv").decode().count("looks right") == 2

@@ -158,7 +158,7 @@ def answered(cache):
     import hashlib
     from urllib.parse import urlsplit
 
-    from crystalgan.data.optimade import base_url
+    from crystalgan.data.providers import base_url
 
     url = base_url("mp")
     folder = cache / f"{urlsplit(url).hostname}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"

@@ -12,33 +12,33 @@ import numpy as np
 import pytest
 from ase.calculators.emt import EMT
 from conftest import nearly_symmetric, put_in
-from faulty import measure
 from pymatgen.core import Composition, Lattice, Structure
 
 from crystalgan.data.classes import load_class
 from crystalgan.errors import InputError
 from crystalgan.runs.database import load_candidate, structure_of
 from crystalgan.runs.folder import SHIPPED, Run
-from crystalgan.stability.hull import (
-    above_hull,
-    agree,
-    diagram_of,
-    lacks_compounds,
-    phases_of,
-    table_of,
-    trust_in_words,
+from crystalgan.stability import references
+from crystalgan.stability.hull import above_hull, diagram_of, lacks_compounds
+from crystalgan.stability.relaxations import (
+    Relaxations,
+    frame_of,
+    open_relaxed,
+    relax_candidates,
+    relaxed_rows,
+    symmetric_of,
 )
-from crystalgan.stability.relaxations import frame_of, refined_of, relax_candidates, relaxed_rows
+from crystalgan.stability.table import agree, phases_of, stability_of, table_of, trust_in_words
 from crystalgan.stability.tasks import (
     FMAX,
+    SECONDS,
     Settings,
     Task,
     about_potential,
-    at_once,
     largest_displacement,
-    raised,
+    rattled,
     runaway,
-    shaken,
+    symmetrize_task,
 )
 from crystalgan.stability.workers import Workers
 
@@ -71,18 +71,40 @@ def simple_run(run):
     return run
 
 
+@pytest.fixture(scope="module")
+def relaxed_once(tmp_path_factory):
+    """A run whose first three candidates EMT has relaxed, and what was said of it."""
+    folder = tmp_path_factory.mktemp("relaxed") / "run"
+    run, said = Run(shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", folder)), []
+    for number, structure in enumerate(simple_cells(), 1):
+        put_in(run, number, structure)
+    before = candidates_of(run)
+    done = relax_candidates(run, "1,2,3", EMT_NAME, progress=lambda *words: said.append(words))
+    assert candidates_of(run) == before
+    return run, done, said
+
+
+@pytest.fixture
+def relaxed_run(relaxed_once, tmp_path):
+    """A copy of it."""
+    return Run(shutil.copytree(relaxed_once[0].folder, tmp_path / "relaxed"))
+
+
+def candidates_of(run):
+    return hashlib.sha256((run.folder / "candidates.db").read_bytes()).hexdigest()
+
+
 def emt(structure):
     atoms = structure.to_ase_atoms()
     atoms.calc = EMT()
     return atoms
 
 
-def test_what_became_of_a_candidate_stands_beside_it(simple_run):
-    database = simple_run.folder / "candidates.db"
-    before = hashlib.sha256(database.read_bytes()).hexdigest()
-    counts = relax_candidates(simple_run, "1,2,3", EMT_NAME)
-    assert counts == {"relaxed": 3, "converged": 3, "failed": 0}
-    assert hashlib.sha256(database.read_bytes()).hexdigest() == before
+def test_what_became_of_a_candidate_stands_beside_it(relaxed_once):
+    simple_run, done, said = relaxed_once
+    assert done == Relaxations(3, 3, 0)
+    assert str(done) == "3 candidates relaxed, 3 of them converged, 0 failed"
+    assert said == [(k, 3, f"{k}: converged") for k in (1, 2, 3)]
     for row in relaxed_rows(simple_run):
         start, end = load_candidate(simple_run, row.candidate), structure_of(row)
         assert (row.potential, row.state, row.settings) == ("EMT", "converged", "300 steps")
@@ -101,17 +123,20 @@ def test_what_became_of_a_candidate_stands_beside_it(simple_run):
         assert frame_of(row, -1).volume == pytest.approx(end.volume, rel=1e-5)
 
 
-def test_what_is_done_is_not_done_again(simple_run):
+def test_what_is_done_is_not_done_again(relaxed_run):
     said = []
-    relax_candidates(simple_run, "1", EMT_NAME)
-    first = relaxed_rows(simple_run)[0]
-    relax_candidates(simple_run, "1,2", EMT_NAME, progress=lambda *words: said.append(words))
-    assert [(done, of, what) for done, of, what in said] == [(2, 2, "2: converged")]
-    again = {row.candidate: row for row in relaxed_rows(simple_run)}
-    assert again[1].mtime == first.mtime
+    before = {row.candidate: row.mtime for row in relaxed_rows(relaxed_run)}
+    database = open_relaxed(relaxed_run)
+    database.delete([next(row.id for row in database.select(candidate=2))])
+    done = relax_candidates(
+        relaxed_run, "1,2", EMT_NAME, progress=lambda *words: said.append(words)
+    )
+    assert (done, said) == (Relaxations(2, 2, 0), [(2, 2, "2: converged")])
+    again = {row.candidate: row.mtime for row in relaxed_rows(relaxed_run)}
+    assert [number for number in again if again[number] != before[number]] == [2]
     # otherwise than before: replaced
-    relax_candidates(simple_run, "1", EMT_NAME, Settings(steps=2))
-    (row,) = relaxed_rows(simple_run, candidate=1)
+    relax_candidates(relaxed_run, "1", EMT_NAME, Settings(steps=2))
+    (row,) = relaxed_rows(relaxed_run, candidate=1)
     assert (row.settings, row.state) == ("2 steps", "unfinished")
 
 
@@ -121,11 +146,7 @@ def test_a_cell_that_crashes_its_process_harms_no_other(run):
         put_in(run, number, structure)
     large = [number for number, structure in rows.items() if len(structure) > 9 and number > 3][:2]
     ids = ",".join(map(str, (1, *large, 2, 3)))
-    assert relax_candidates(run, ids, "faulty.Crashes", jobs=2) == {
-        "relaxed": 3,
-        "converged": 3,
-        "failed": 2,
-    }
+    assert relax_candidates(run, ids, "faulty.Crashes", jobs=2) == Relaxations(3, 3, 2)
     for row in relaxed_rows(run):
         assert (row.state == "failed") == (row.candidate in large)
         if row.state == "failed":
@@ -135,100 +156,31 @@ def test_a_cell_that_crashes_its_process_harms_no_other(run):
             )
 
 
-def test_side_by_side_a_cell_that_crashes_the_process_harms_no_other():
-    """The process is filled up as places become free; those that were under way when it ended are
-    tried alone."""
-    cell = simple_cells()[0]
-    sizes = (1, 1, 2, 1, 3, 1, 2, 1)  # times 3 atoms; more than 6 raise, more than 9 crash
-    tasks = [
-        Task(number, "", cell.copy().make_supercell([size, 1, 1]))
-        for number, size in enumerate(sizes)
-    ]
-    crash = Task(9, "", cell.copy().make_supercell([4, 1, 1]))
-    with Workers(1) as workers:
-
-        def said(tasks):
-            return {
-                task.candidate: outcome.data["reason"]
-                for task, outcome in workers.carry_out(measure, tasks, 3)
-            }
-
-        first = said(tasks)
-        assert first.pop(4) == "SystemExit: too many atoms"
-        assert sorted(first) == [0, 1, 2, 3, 5, 6, 7]
-        assert set(first.values()) <= {"among 3", "among 2", "among 1"}
-        assert list(first.values()).count("among 3") >= 3
-        second = said([*tasks[:4], crash, *tasks[5:]])
-    assert sorted(second) == [0, 1, 2, 3, 5, 6, 7, 9]
-    assert second.pop(9) == "the process that relaxed it ended, perhaps for lack of memory"
-    assert all(words.startswith("among") for words in second.values())
-    assert "among 0" in second.values()  # alone
-
-
-@pytest.mark.slow
-def test_candidates_are_relaxed_side_by_side_in_one_process(run):
-    """Three at a time, and the search for a higher symmetry too; what is there already is not done
-    again."""
-    assert relax_candidates(run, "1,3", batch=1) == {"relaxed": 2, "converged": 2, "failed": 0}
-    first = {row.candidate: row for row in relaxed_rows(run)}
-    (run.folder / "relaxed.db").unlink()
-    said = []
-    ids = "1,3,6,8,9"
-    relax_candidates(
-        run, ids, raise_symmetry=0.1, batch=3, progress=lambda *words: said.append(words)
-    )
-    assert [done for done, _, _ in said] == [1, 2, 3, 4, 5] * 2
-    rows = {row.candidate: row for row in relaxed_rows(run)}
-    assert {row.state for row in rows.values()} == {"converged"}
-    assert all("refined" in row.data for row in rows.values())
-    for number, row in first.items():
-        assert rows[number].energy_per_atom == pytest.approx(row.energy_per_atom, abs=1e-3)
-    assert relax_candidates(run, ids, raise_symmetry=0.1, batch=3)["converged"] == 5
-    assert {row.candidate: row.mtime for row in relaxed_rows(run)} == {
-        number: row.mtime for number, row in rows.items()
-    }
-
-
-def test_a_gpu_is_for_one_process_that_relaxes_many(monkeypatch):
-    """How many at once follows from the device, and a process of one structure at a time sees no
-    GPU."""
-    monkeypatch.setattr("crystalgan.potentials.device", lambda: "cpu")
-    # and the potential is loaded
-    assert [at_once("chgnet", batch) for batch in (None, 5)] == [1, 5]
-    monkeypatch.setattr("crystalgan.potentials.device", lambda: "cuda")
-    assert [at_once("chgnet", batch) for batch in (None, 5)] == [32, 5]
-    assert at_once(EMT_NAME, None) == 1
+def test_several_processes_leave_a_gpu_alone(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    for gpu, seen in ((False, ""), (True, "0")):
-        with Workers(1, gpu=gpu) as workers:
-            assert workers.ask(os.getenv, "CUDA_VISIBLE_DEVICES") == seen
+    for processes, seen in ((1, "0"), (2, "")):
+        with Workers(processes) as workers:
+            assert workers.call(os.getenv, "CUDA_VISIBLE_DEVICES") == seen
 
 
-def test_batches_that_cannot_be_are_a_sentence(simple_run):
-    with pytest.raises(
-        InputError, match="EMT works out one structure at a time; leave --batch out"
-    ):
-        relax_candidates(simple_run, "1", EMT_NAME, batch=2)
-    with pytest.raises(InputError, match="--batch is of one process"):
-        relax_candidates(simple_run, "1", batch=2, jobs=2)
+def test_a_crash_while_the_potential_loads_is_a_sentence():
+    with Workers(1) as workers, pytest.raises(InputError, match="too little memory"):
+        workers.call(os._exit, 9)
 
 
 def test_a_structure_that_takes_too_long_is_given_up(simple_run):
     """The others go on; with more time it is tried again, and what was done in time is not."""
     put_in(simple_run, 2, simple_cells()[1].make_supercell([2, 1, 1]).perturb(0.1, seed=1))
-    assert relax_candidates(simple_run, "1,2,3", "faulty.Slow", Settings(seconds=40)) == {
-        "relaxed": 2,
-        "converged": 2,
-        "failed": 1,
-    }
+    assert relax_candidates(
+        simple_run, "1,2,3", "faulty.Slow", Settings(seconds=40)
+    ) == Relaxations(2, 2, 1)
     rows = {row.candidate: row for row in relaxed_rows(simple_run)}
     assert rows[2].data["reason"] == "took longer than 40 s"
-    for seconds in (30, 40):
-        relax_candidates(simple_run, "1,2,3", "faulty.Slow", Settings(seconds=seconds))
-        assert {row.candidate: row.mtime for row in relaxed_rows(simple_run)} == {
-            i: row.mtime for i, row in rows.items()
-        }
-    assert relax_candidates(simple_run, "1,2,3", "faulty.Slow", Settings(steps=300))["failed"] == 0
+    relax_candidates(simple_run, "1,2,3", "faulty.Slow", Settings(seconds=40))
+    assert {row.candidate: row.mtime for row in relaxed_rows(simple_run)} == {
+        i: row.mtime for i, row in rows.items()
+    }
+    assert relax_candidates(simple_run, "1,2,3", "faulty.Slow", Settings(steps=300)).failed == 0
     again = {row.candidate: row.mtime for row in relaxed_rows(simple_run)}
     assert [number for number in rows if again[number] != rows[number].mtime] == [2]
     with pytest.raises(InputError, match="0 seconds a structure"):
@@ -236,11 +188,7 @@ def test_a_structure_that_takes_too_long_is_given_up(simple_run):
 
 
 def test_an_energy_that_is_no_number_is_a_reason(simple_run):
-    assert relax_candidates(simple_run, "1", "faulty.NotANumber") == {
-        "relaxed": 0,
-        "converged": 0,
-        "failed": 1,
-    }
+    assert relax_candidates(simple_run, "1", "faulty.NotANumber") == Relaxations(0, 0, 1)
     assert "energy that is not finite" in relaxed_rows(simple_run)[0].data["reason"]
     table = table_of(simple_run, "NotANumber", None)
     assert table["state"].tolist() == ["failed"]
@@ -271,11 +219,11 @@ def test_displacement_knows_no_origin_and_no_strain():
 
 def test_shaking_is_by_a_twelfth_of_an_angstrom():
     cell = simple_cells()[0].make_supercell(4)
-    moved = shaken(cell, 3)
+    moved = rattled(cell, 3)
     shift = moved.frac_coords - cell.frac_coords
     assert np.std((shift - np.round(shift)) @ moved.lattice.matrix) == pytest.approx(0.08, rel=0.1)
-    assert moved == shaken(cell, 3)
-    assert moved.lattice != shaken(cell, 4).lattice
+    assert moved == rattled(cell, 3)
+    assert moved.lattice != rattled(cell, 4).lattice
 
 
 def test_symmetry_is_kept_or_shaken_off(simple_run):
@@ -289,38 +237,32 @@ def test_symmetry_is_kept_or_shaken_off(simple_run):
     assert row.state == "converged"
     # what the shaking found counts only where it is lower
     assert row.energy_per_atom <= plain + 1e-6
-    with pytest.raises(InputError, match="choose one"):
+    with pytest.raises(InputError, match="`rattle` breaks the symmetry that `symmetry` keeps"):
         Settings(rattle=True, symmetry=True)
     with pytest.raises(InputError, match="0 steps"):
         Settings(steps=0)
 
 
-def test_a_higher_symmetry_is_offered(simple_run):
-    relax_candidates(simple_run, "1", EMT_NAME)
-    relax_candidates(simple_run, "1", EMT_NAME, raise_symmetry=0.1)
-    (row,) = relaxed_rows(simple_run)
+def test_a_higher_symmetry_is_offered(relaxed_run):
+    relax_candidates(relaxed_run, "1", EMT_NAME, raise_symmetry=0.1)
+    (row,) = relaxed_rows(relaxed_run, candidate=1)
     assert row.data["refined"]["text"].startswith("No symmetry above ")
-    off = shaken(structure_of(row), 1)
-    outcome = raised(EMT_NAME, 0.3, Task(1, "", off))
+    off = rattled(structure_of(row), 1)
+    outcome = symmetrize_task(EMT_NAME, 0.3, SECONDS, Task(1, "", off))
     assert outcome.columns["spacegroup"] == row.spacegroup
     assert outcome.columns["energy_per_atom"] == pytest.approx(row.energy_per_atom, abs=0.002)
 
 
-def test_the_offered_cell_is_read_back(simple_run):
-    # FIRE and L-BFGS leave it nearly where it was
-    relax_candidates(simple_run, "1", EMT_NAME, Settings(steps=1))
-    (row,) = relaxed_rows(simple_run)
-    from crystalgan.stability.relaxations import open_relaxed
-
+def test_the_offered_cell_is_read_back(relaxed_run):
+    (row,) = relaxed_rows(relaxed_run, candidate=1)
     moved = structure_of(row).perturb(0.02, seed=0)
-    open_relaxed(simple_run).update(
-        row.id, atoms=moved.to_ase_atoms(), state="converged", settings="300 steps"
-    )
-    relax_candidates(simple_run, "1", EMT_NAME, raise_symmetry=0.1)
-    (row,) = relaxed_rows(simple_run)
+    energy = emt(moved).get_potential_energy() / len(moved)
+    open_relaxed(relaxed_run).update(row.id, atoms=moved.to_ase_atoms(), energy_per_atom=energy)
+    relax_candidates(relaxed_run, "1", EMT_NAME, raise_symmetry=0.1)
+    (row,) = relaxed_rows(relaxed_run, candidate=1)
     refined = row.data["refined"]
     assert "here it is" in refined["text"]
-    cell = refined_of(row)
+    cell = symmetric_of(row)
     assert emt(cell).get_potential_energy() / len(cell) == pytest.approx(
         refined["energy_per_atom"], abs=1e-9
     )
@@ -335,9 +277,14 @@ def test_the_offered_cell_is_read_back(simple_run):
         ("ase.calculators.emt.ETM", "the module ase.calculators.emt has no ETM"),
     ],
 )
-def test_an_unknown_potential_is_a_sentence(simple_run, potential, words):
+def test_an_unknown_potential_is_a_sentence(potential, words):
     with pytest.raises(InputError, match=words):
-        relax_candidates(simple_run, "1", potential)
+        about_potential(potential, ("H", "Pd", "Ni"))
+
+
+def test_an_unknown_potential_leaves_nothing(simple_run):
+    with pytest.raises(InputError, match="is no potential; give chgnet, sevennet"):
+        relax_candidates(simple_run, "1", "chgnett")
     assert not relaxed_rows(simple_run)
 
 
@@ -357,10 +304,11 @@ def test_a_damaged_database_is_a_sentence(simple_run):
         relaxed_rows(simple_run)
 
 
-def test_other_phases_compete_and_what_is_missing_is_said(simple_run, tmp_path, monkeypatch):
-    relax_candidates(simple_run, "1,2", EMT_NAME)
+def test_other_phases_compete_and_what_is_missing_is_said(relaxed_run, tmp_path, monkeypatch):
+    simple_run = relaxed_run
     with pytest.raises(
-        InputError, match=r"H2_hcp, Pd fcc, Ni fcc are not relaxed with EMT .* --references"
+        InputError,
+        match=r"H2_hcp, Pd fcc, Ni fcc are not relaxed with EMT .*; for energies .* `references`",
     ):
         phases_of(simple_run, "EMT")
     with pytest.raises(InputError, match="nothing is relaxed with CHGNet"):
@@ -369,11 +317,9 @@ def test_other_phases_compete_and_what_is_missing_is_said(simple_run, tmp_path, 
     Structure(Lattice.tetragonal(2.65, 3.75), ["Pd", "Ni"], [[0, 0, 0], [0.5, 0.5, 0.5]]).to(
         str(other), "poscar"
     )
-    from crystalgan.stability import hull as stability
-
-    elements = stability._builtin(simple_run.species)[:3]
-    monkeypatch.setattr(stability, "_builtin", lambda _: elements)
-    relax_candidates(simple_run, "1,2", EMT_NAME, references=True, others=[other])
+    elements = references.builtin_references(simple_run.species)[:3]
+    monkeypatch.setattr(references, "builtin_references", lambda _: elements)
+    relax_candidates(simple_run, "1,2", EMT_NAME, references=True, phases=[other])
     phases = phases_of(simple_run, "EMT")
     compounds = {"NiPd CsCl", "NiPd3 Cu3Au", "Ni3Pd Cu3Au"}
     assert {phase.name for phase in phases} >= {
@@ -396,7 +342,7 @@ def test_other_phases_compete_and_what_is_missing_is_said(simple_run, tmp_path, 
     )
     done = {row.id: row.mtime for row in relaxed_rows(simple_run, "EMT") if row.phase}
     relax_candidates(
-        simple_run, "1", EMT_NAME, Settings(steps=200), references=True, others=[other]
+        simple_run, "1", EMT_NAME, Settings(steps=200), references=True, phases=[other]
     )
     # phases once, however relaxed
     assert {row.id: row.mtime for row in relaxed_rows(simple_run, "EMT") if row.phase} == done
@@ -409,22 +355,21 @@ def test_other_phases_compete_and_what_is_missing_is_said(simple_run, tmp_path, 
     with pytest.raises(
         InputError, match=r"none.vasp: holds no phase that competes .* H-Pd-Ni alone"
     ):
-        relax_candidates(simple_run, "1", EMT_NAME, others=[tmp_path / "none.vasp"])
+        relax_candidates(simple_run, "1", EMT_NAME, phases=[tmp_path / "none.vasp"])
 
 
-def test_potentials_that_do_not_agree_are_marked(simple_run, monkeypatch):
-    from crystalgan.stability import hull as stability
-
-    elements = stability._builtin(simple_run.species)[:3]
-    monkeypatch.setattr(stability, "_builtin", lambda _: elements)
-    monkeypatch.setattr("crystalgan.studies.builtin.compounds_of", lambda *_: {})
+def test_potentials_that_do_not_agree_are_marked(relaxed_run, monkeypatch):
+    simple_run = relaxed_run
+    elements = references.builtin_references(simple_run.species)[:3]
+    monkeypatch.setattr(references, "builtin_references", lambda _: elements)
+    monkeypatch.setattr("crystalgan.data.prototypes.compounds_of", lambda *_: {})
     relax_candidates(simple_run, "1,2", EMT_NAME, references=True)
-    assert "apart" not in stability.stability_of(simple_run, "EMT")[1]
-    relax_candidates(simple_run, "2,3", "faulty.Higher")
-    assert "apart" not in stability.stability_of(simple_run, "EMT")[1]  # its elements are missing
-    relax_candidates(simple_run, "2,3", "faulty.Higher", references=True)
+    assert "apart" not in stability_of(simple_run, "EMT")[1]
+    relax_candidates(simple_run, "2", "faulty.Higher")
+    assert "apart" not in stability_of(simple_run, "EMT")[1]  # its elements are missing
+    relax_candidates(simple_run, "2", "faulty.Higher", references=True)
     for potential in ("EMT", "Higher"):
-        _, table, problem = stability.stability_of(simple_run, potential)
+        _, table, problem = stability_of(simple_run, potential)
         assert not problem
         by_id = table.set_index("id")
         assert by_id["apart"].dropna().to_dict() == {2: pytest.approx(0.2, abs=1e-6)}
@@ -486,7 +431,7 @@ def test_chgnet_agrees_with_the_built_in_classes(run):
     cells = [cell for cell in load_class("Pd").entries if len(cell.structure) <= 3][:2]
     for number, cell in enumerate(cells, 1):
         put_in(run, number, cell.structure)
-    assert relax_candidates(run, "1,2")["converged"] == 2
+    assert relax_candidates(run, "1,2").converged == 2
     table = table_of(run, "CHGNet", diagram_of(phases_of(run, "CHGNet"))).set_index("id")
     for number, cell in enumerate(cells, 1):
         row = table.loc[number]

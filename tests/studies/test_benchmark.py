@@ -12,7 +12,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.errors import InputError
-from crystalgan.stability.hull import Phase, builtin_phases, diagram_of
+from crystalgan.stability.hull import Phase, diagram_of
+from crystalgan.stability.references import builtin_phases
 from crystalgan.studies.baselines import SOURCES
 from crystalgan.studies.benchmark import benchmark, results, summarise, ternary_types
 from crystalgan.studies.trials import (
