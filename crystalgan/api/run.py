@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
     from crystalgan.data.fetch import Fetched
+    from crystalgan.runs.candidates import Compared, Generated
+    from crystalgan.runs.metrics import Measured
+    from crystalgan.stability.relaxations import Relaxations
     from crystalgan.stability.tasks import Settings
 
     Files = Sequence[Path | str]
@@ -42,21 +45,13 @@ class Run(folder.Run):
         return f"<Run {self.folder.name}: {self.config.method}, {pair}, {state}>"
 
     def _repr_html_(self) -> str:
-        changed = self.config.changes() if hasattr(self.config, "changes") else {}
-        settings = ", ".join(f"{name}={value}" for name, value in changed.items())
-        return f"<code>{escape(repr(self))}</code> {escape(settings)}"
+        return f"<code>{escape(repr(self))}</code>"
 
     def generate(
         self, n: int = 1000, seed: int = 0, known: Files = (), progress: Progress = False
-    ) -> Any:
+    ) -> Generated:
         """Make candidates until the run holds `n` of this seed; see `crystalgan.generate`."""
         return generate(self, n, seed, known, progress)
-
-    def candidates(self) -> pd.DataFrame:
-        """The table of candidates: one row each, with formula, verdicts, symmetry and decision."""
-        from crystalgan.runs.database import candidates_table
-
-        return candidates_table(self)
 
     def candidate(self, number: int) -> Structure:
         """The cell of one candidate."""
@@ -64,13 +59,13 @@ class Run(folder.Run):
 
         return load_candidate(self, number)
 
-    def measure(self) -> dict[str, float | None]:
+    def measure(self) -> Measured:
         """Every metric of the run's candidates by its name."""
         from crystalgan.runs.metrics import measure
 
         return measure(self)
 
-    def relax(self, select: str = "good", progress: Progress = False, **how: Any) -> Any:
+    def relax(self, select: str = "good", progress: Progress = False, **how: Any) -> Relaxations:
         """Relax candidates with a machine-learned potential; see `crystalgan.relax_candidates`."""
         return relax_candidates(self, select, progress=progress, **how)
 
@@ -182,7 +177,7 @@ def generate(
     seed: int = 0,
     known: Files = (),
     progress: Progress = False,
-) -> Any:
+) -> Generated:
     """Make candidates until a run holds `n` of this seed; check, compare and store each.
 
     `known` are files of structures that count as known, beside the built-in cells. Returns counts.
@@ -196,7 +191,7 @@ def generate(
 
 def compare_with_known(
     run: folder.Run | Path | str, known: Files = (), progress: Progress = False
-) -> Any:
+) -> Compared:
     """Compare a run's candidates with known structures again, after some were added.
 
     >>> compare_with_known("runs/my_run", ["known.extxyz"])  # doctest: +SKIP
@@ -213,7 +208,7 @@ def relax_candidates(
     settings: Settings | None = None,
     progress: Progress = False,
     **how: Any,
-) -> Any:
+) -> Relaxations:
     """Relax the candidates that `select` names, those that are not relaxed like this yet.
 
     `how` goes to `stability.relaxations.relax_candidates`: `jobs`, `references`, `phases`,

@@ -97,6 +97,11 @@ def neighbours(
 
     A rule asks about the first neighbours only: of a shared atom the nearest of its kind and the
     nearest metal, of a metal atom the nearest metal.
+
+    >>> from crystalgan import load_candidate, shipped
+    >>> near = neighbours(load_candidate(shipped(), 1), 3.0)
+    >>> near[0].distance <= near[-1].distance <= 3.0
+    True
     """
     found = sorted(_within(structure, radius), key=lambda n: (n.center, n.distance))
     if rule is None:
@@ -224,6 +229,11 @@ def powder_pattern(
     """Simulated X-ray powder pattern from 5 to 90 degrees.
 
     Returns 2 theta (degrees), intensity (strongest 100) and Miller indices of each line.
+
+    >>> from crystalgan import load_candidate, shipped
+    >>> angles, intensities, indices = powder_pattern(load_candidate(shipped(), 1))
+    >>> round(float(max(intensities)))
+    100
     """
     from pymatgen.analysis.diffraction.xrd import XRDCalculator
 

@@ -88,6 +88,13 @@ def read_rule(path: Path) -> Rule:
     """A rule from a TOML file with `[limits]` and lines such as `"H-Pd" = [1.5, 2.2]` (Å).
 
     `inf` is no limit. InputError for a file that is none.
+
+    >>> import tempfile; from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     path = Path(place, "mine.toml")
+    ...     _ = path.write_text('[limits]\\n"H-Pd" = [1.5, 2.2]')
+    ...     read_rule(path).limits
+    {'H-Pd': (1.5, 2.2)}
     """
     from pymatgen.core import Element
 

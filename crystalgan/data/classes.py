@@ -44,6 +44,9 @@ class BinaryClass:
     """Cells of one binary compound of `metal` and the shared element.
 
     `left_out` names what was not read with them, and why.
+
+    >>> load_class("Pd").metal
+    'Pd'
     """
 
     metal: str

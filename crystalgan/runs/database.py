@@ -111,13 +111,24 @@ def _row(run: Run, database: RunDatabase, number: int) -> AtomsRow:
 
 
 def load_candidate(run: Run | Path | str, number: int) -> Structure:
-    """The structure of the candidate with this id, in its Niggli-reduced cell."""
+    """The structure of the candidate with this id, in its Niggli-reduced cell.
+
+    >>> from crystalgan import shipped
+    >>> sorted(load_candidate(shipped(), 1).symbol_set)
+    ['H', 'Ni', 'Pd']
+    """
     return structure_of(get_row(run if isinstance(run, Run) else Run.open(run), number))
 
 
 def candidates_table(run: Run | Path | str) -> pd.DataFrame:
-    """All candidates of a run, one row each: formula, symmetry, verdicts, duplicates, shortest
-    distances (Å), decision."""
+    """All candidates of a run, one row each.
+
+    Formula, symmetry, verdicts, duplicates, shortest distances (Å), decision.
+
+    >>> from crystalgan import shipped
+    >>> len(candidates_table(shipped()))
+    200
+    """
     return (run if isinstance(run, Run) else Run.open(run)).candidates()
 
 
@@ -167,13 +178,17 @@ def decide(
     seen: Sequence[str] | None = None,
     by: str = "",
 ) -> list[tuple[int, str, str]]:
-    """Write the chemist's decision on these candidates, and a note (None: as it is); returns what
-    each had before.
+    """Write the chemist's decision on these candidates; returns what each had before.
+
+    A `note` is written beside it; None leaves it as it is.
 
     Every decision stays in the row's `history` with its time, so that nobody's is lost where two
     people vet one run. `seen` are the decisions that the chemist saw: where one is another by now
     and not the wanted one either, nothing is written and ChangedMeanwhileError raised. `by` names
     the one act that this is: the same act twice is written once.
+
+    >>> from crystalgan import open_run
+    >>> decide(open_run("runs/my_run"), [3, 17], "kept", "hydrogen in planes")  # doctest: +SKIP
     """
     if decision not in DECISIONS:
         raise InputError(f"{decision!r} is not one of {', '.join(DECISIONS)}.")

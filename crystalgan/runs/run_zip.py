@@ -45,7 +45,12 @@ def known_files(run: Run) -> list[Path]:
 
 
 def pack_run(run: Run) -> bytes:
-    """The files of a run folder in a zip, with `known_files`."""
+    """The files of a run folder in a zip, with `known_files`.
+
+    >>> from crystalgan import open_run, shipped
+    >>> pack_run(open_run(shipped()))[:2]
+    b'PK'
+    """
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in (*(run.folder / name for name in FILES), *known_files(run)):

@@ -41,6 +41,9 @@ def symmetrize(
     `tolerance` in Å is how far an atom may be from its site (`describe.symmetry`). The new row is
     checked like all others and says where it comes from by `refined_from` and `refined_at` (Å).
     InputError where there is no symmetry, or the run holds this cell already.
+
+    >>> symmetrize("runs/my_run", 3, tolerance=0.1)  # doctest: +SKIP
+    201
     """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
