@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from crystalgan.config import Config
     from crystalgan.data.classes import BinaryClass
     from crystalgan.data.fetch import Fetched
-    from crystalgan.runs.candidates import Compared, Generated
+    from crystalgan.runs.candidates import Generated, Novelty
     from crystalgan.runs.metrics import Measured
     from crystalgan.stability.relaxations import Relaxations
     from crystalgan.stability.tasks import Settings
@@ -191,7 +191,7 @@ def generate(
 
 def compare_with_known(
     run: folder.Run | Path | str, known: Files = (), progress: Progress = False
-) -> Compared:
+) -> Novelty:
     """Compare a run's candidates with known structures again, after some were added.
 
     >>> compare_with_known("runs/my_run", ["known.extxyz"])  # doctest: +SKIP

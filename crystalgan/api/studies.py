@@ -115,10 +115,11 @@ def benchmark(
     >>> benchmark("Pd", "Ni", minutes=1, progress=True)  # doctest: +SKIP
     """
     from crystalgan.studies import benchmark as study
+    from crystalgan.studies.baselines import SOURCES
 
     config = config or Config()
     both = _loaded(a, config), _loaded(b, config)
-    report = reporting_each(progress, "trials", len(study.SOURCES) * seeds)
+    report = reporting_each(progress, "trials", len(SOURCES) * seeds)
     return study.benchmark(*both, config, Path(root), minutes, seeds, progress=report, **how)
 
 

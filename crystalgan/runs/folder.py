@@ -125,7 +125,7 @@ class Run:
             )
 
     @classmethod
-    def open(cls, folder: Path | str) -> Run:
+    def open(cls, folder: Path | str) -> Self:
         """An existing run; InputError when it is none or its `config.json` is damaged."""
         run = cls(Path(folder))
         with saying(folder):
