@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_there(
     tmp_path, palladium, nickel
 ):
     config = Config.paper(
-        epochs1=4, epochs2=50, learning_rate=1e25, checkpoint_every=1, geometric_loss="interval"
+        epochs1=4, epochs2=50, learning_rate=10, checkpoint_every=1, geometric_loss="interval"
     )
     run = new_run(palladium, nickel, config, tmp_path)
     with pytest.raises(
