@@ -22,8 +22,8 @@ from crystalgan.runs.folder import SHIPPED, Run
 from crystalgan.runs.listing import copy_shipped, find_runs, list_runs
 from crystalgan.runs.run_zip import pack_run, unpack_run
 from crystalgan.runs.training import new_run
-from crystalgan.stability.export import select
 from crystalgan.stability.relaxations import potentials_of
+from crystalgan.stability.selection import select
 from ui.work import keep
 
 SHIPPED_RUN = SHIPPED / "Pd-Ni-H_shipped"
