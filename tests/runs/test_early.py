@@ -23,7 +23,7 @@ from crystalgan.runs.listing import copy_shipped, find_runs, list_runs
 from crystalgan.runs.run_zip import pack_run, unpack_run
 from crystalgan.runs.training import new_run
 from crystalgan.stability.relaxations import potentials_of
-from crystalgan.stability.selection import select
+from crystalgan.stability.selection import select_rows
 from ui.work import keep
 
 SHIPPED_RUN = SHIPPED / "Pd-Ni-H_shipped"
@@ -62,7 +62,7 @@ def look(run):
         lambda: open_database(run).count(),
         lambda: candidates_table(run),
         lambda: get_row(run, 1),
-        lambda: select(run, "kept"),
+        lambda: select_rows(run, "kept"),
         lambda: potentials_of(run),
         run.metrics,
         lambda: find_runs(run.folder.parent).broken and pytest.fail("a run was left out"),
@@ -110,7 +110,7 @@ def test_300_readers_beside_writers_being_started_are_told_nothing_wrong(tmp_pat
         done.set()
         for reader in readers:
             reader.join()
-        assert select(run, "kept")
+        assert select_rows(run, "kept")
     writer.communicate()
     assert not failures
     assert looks >= 300
@@ -176,7 +176,7 @@ def test_a_lock_that_a_killed_process_left_keeps_nobody_waiting(tmp_path):
     (run.folder / "candidates.db.lock").touch()
     with open_database(run) as database:
         database.update(1, decision="kept")
-    assert len(select(run, "kept")) == 1
+    assert len(select_rows(run, "kept")) == 1
 
 
 def test_a_deleted_run_does_not_come_back(tmp_path):
