@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -19,6 +19,9 @@ from crystalgan.runs.folder import Run
 from crystalgan.runs.run_zip import known_folder
 from ui import cached, databases, work
 from ui.classes import FILE_TYPES
+
+if TYPE_CHECKING:
+    from crystalgan.data.known import Compared
 
 
 def compare(run: Run, table: pd.DataFrame, place: Any) -> None:
@@ -70,7 +73,7 @@ def compare(run: Run, table: pd.DataFrame, place: Any) -> None:
             )
 
 
-def _noted(run: Run) -> dict[str, Any] | None:
+def _noted(run: Run) -> Compared | None:
     return _compared_with(str(run.folder), identity(run), cached.stamp(run))
 
 
@@ -79,7 +82,7 @@ def _compared_with(
     folder: str,
     known_as: str,  # noqa: ARG001 - part of the cache's key
     changed: float,  # noqa: ARG001
-) -> dict[str, Any] | None:
+) -> Compared | None:
     return compared_with(Run.open(folder))
 
 
@@ -90,7 +93,7 @@ def ternaries(run: Run) -> int | None:
     """
     noted = _noted(run)
     if noted is not None:
-        return int(noted.get("ternary", 0))
+        return noted.ternary
     return None if any(known_folder(run).glob("*")) else 0
 
 
@@ -116,10 +119,9 @@ def show_compared(run: Run) -> None:
     if noted is None:
         return
     st.caption(
-        f"{noted.get('structures', 0)} known structures were compared, {noted.get('ternary', 0)} of"
-        " them ternaries."
+        f"{noted.structures} known structures were compared, {noted.ternary} of them ternaries."
     )
-    if missing := noted.get("not_compared"):
+    if missing := noted.not_compared:
         with st.expander(f"{len(missing)} could not be compared"):
             rows = [
                 {"where": work.in_app(where), "why": work.in_app(why)} for where, why in missing

@@ -145,7 +145,7 @@ def generate(
         )
     with run.hold("generate"), timed(run):
         reference = known_structures(run.species, known)
-        _note_compared(run, n, seed, reference.report().as_dict())
+        _note_compared(run, n, seed, reference.report())
         _extend(run, n, seed, reference, progress)
     return summary(run, n, seed, reference.report())
 
@@ -167,21 +167,19 @@ def compare_with_known(
             if progress:
                 progress(len(matches), len(rows))
         note_matches(run, matches)
-        note_compared(run, reference.report().as_dict())
+        note_compared(run, reference.report())
     new = sum(match is None for match in matches.values())
     return Novelty(len(matches), new, reference.report())
 
 
-def _note_compared(run: Run, n: int, seed: int, report: dict[str, Any]) -> None:
+def _note_compared(run: Run, n: int, seed: int, known: Compared) -> None:
     """Note what candidates that are to be made will be compared with, or what those there were,
     where that is less."""
     database, before = open_database(run), compared_with(run)
     if database.count() == 0:
-        note_compared(run, report)
+        note_compared(run, known)
     elif before is not None and database.count(seed=seed) < n:
-        note_compared(
-            run, min(before, report, key=lambda known: (known["ternary"], known["structures"]))
-        )
+        note_compared(run, min(before, known, key=lambda one: (one.ternary, one.structures)))
 
 
 def summary(run: Run, n: int, seed: int, known: Compared) -> Generated:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from crystalgan.data.known import Compared
 from crystalgan.errors import InputError
 from crystalgan.runs.filedb import RunDatabase
 from crystalgan.runs.folder import Run
@@ -64,19 +65,23 @@ def timed(run: Run) -> Iterator[None]:
         database.metadata = database.metadata | {"making": making}
 
 
-def compared_with(run: Run) -> dict[str, Any] | None:
-    """What a run's candidates were compared with (`known.Compared`); None where that was not
-    noted, as in old runs."""
+def compared_with(run: Run) -> Compared | None:
+    """Return what a run's candidates were compared with; None where old runs noted nothing.
+
+    >>> from crystalgan import open_run, shipped
+    >>> compared_with(open_run(shipped())) is None
+    True
+    """
     if not (run.folder / "candidates.db").exists():
         return None
     noted = open_database(run).metadata.get("known")
-    return noted if isinstance(noted, dict) else None
+    return Compared.of(noted) if isinstance(noted, dict) else None
 
 
-def note_compared(run: Run, report: dict[str, Any]) -> None:
+def note_compared(run: Run, known: Compared) -> None:
     """Note in the metadata of the run's database what its candidates are compared with."""
     database = open_database(run, make=True)
-    database.metadata = database.metadata | {"known": report}
+    database.metadata = database.metadata | {"known": known.as_dict()}
 
 
 def structure_of(row: AtomsRow) -> Structure:

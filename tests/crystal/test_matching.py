@@ -51,8 +51,8 @@ def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nicke
         tmp_path / "known.extxyz", [atoms, palladium.structures[0].to_ase_atoms()], format="extxyz"
     )
     note = open_database(run).get(id=1).data
-    built_in = counts.known["structures"]
-    assert counts.known == {
+    built_in = counts.known.structures
+    assert counts.known.as_dict() == {
         "structures": built_in,
         "ternary": 0,
         "files": [],
@@ -62,7 +62,7 @@ def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nicke
     assert compared_with(run) == counts.known
     compared = compare_with_known(run, [tmp_path / "known.extxyz"])
     assert (compared.candidates, compared.new) == (12, 11)
-    assert compared.known == {
+    assert compared.known.as_dict() == {
         "structures": built_in + 2,
         "ternary": 1,
         "files": ["known.extxyz"],
@@ -80,11 +80,11 @@ def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nicke
     again = generate(run, 13, known=[tmp_path / "known.extxyz"])
     assert (again.candidates, again.new) == (13, 12)
     assert compared_with(run) == again.known == compared.known
-    assert generate(run, 13).known["ternary"] == 0
+    assert generate(run, 13).known.ternary == 0
     # nothing was made, so what they were compared with is as before
     assert compared_with(run) == compared.known
     generate(run, 14)
-    assert compared_with(run)["ternary"] == 0  # one of them was compared with less
+    assert compared_with(run).ternary == 0  # one of them was compared with less
     export(run, tmp_path / "all.zip", "all")
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         rows = list(csv.DictReader(io.StringIO(archive.read("candidates.csv").decode())))

@@ -223,7 +223,7 @@ def test_ablation_measures_each_variant_and_tells_of_those_that_fail(tmp_path, m
         "default": Config(**FEW, best_of=1),
         "as made": Config(**FEW, best_of=1, repair=0),
         "too fast": Config.paper(
-            epochs1=4, epochs2=30, learning_rate=1e25, geometric_loss="interval"
+            epochs1=4, epochs2=30, learning_rate=10, geometric_loss="interval"
         ),
     }
     result = ablation(*load_pair("Pd-Ni"), configs, 2, tmp_path)
