@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pymatgen.core import Structure
 
 Label = TypeVar("Label", int, str)
@@ -46,26 +48,44 @@ class StructureIndex(Generic[Label]):
             self.entries.setdefault(key, []).append((reduced or _Reduced.of(structure), label))
         return found
 
+    def nearest(self, structure: Structure) -> Label | None:
+        """The label of the structure that matches with the least root mean square displacement."""
+        _, same = self._similar(structure)
+        matches = [
+            (match[0], number, label)
+            for number, (reduced, other, label) in enumerate(same)
+            if (match := self._match(reduced, other, use_rms=True)) is not None
+        ]
+        return min(matches)[2] if matches else None
+
     def _find(self, structure: Structure) -> tuple[Label | None, _Reduced | None]:
         """The label, and the reduced structure where one was needed."""
-        same = self.entries.get(structure.composition.reduced_formula)
-        if not same:
-            return None, None
-        reduced = _Reduced.of(structure)
-        for other, label in same:
-            ratio = reduced.lengths / other.lengths
-            if (
-                len(reduced.structure) != len(other.structure)
-                or max(ratio.max(), 1 / ratio.min()) > 1 + self.matcher.ltol
-            ):
-                continue
-            # as `fit` does with structures that are reduced already, without copying both
-            match = self.matcher._match(  # noqa: SLF001
-                reduced.structure, other.structure, fu=1, break_on_match=True
-            )
+        found, same = self._similar(structure)
+        for reduced, other, label in same:
+            match = self._match(reduced, other, break_on_match=True)
             if match is not None and match[0] <= self.matcher.stol:
                 return label, reduced
-        return None, reduced
+        return None, found
+
+    def _similar(
+        self, structure: Structure
+    ) -> tuple[_Reduced | None, Iterator[tuple[_Reduced, _Reduced, Label]]]:
+        """The structure reduced, with each entry that has its formula, its size and its lengths."""
+        same = self.entries.get(structure.composition.reduced_formula)
+        if not same:
+            return None, iter(())
+        reduced = _Reduced.of(structure)
+        return reduced, ((reduced, *entry) for entry in same if self._may_match(reduced, entry[0]))
+
+    def _may_match(self, one: _Reduced, other: _Reduced) -> bool:
+        if len(one.structure) != len(other.structure):
+            return False
+        ratio = one.lengths / other.lengths
+        return bool(max(ratio.max(), 1 / ratio.min()) <= 1 + self.matcher.ltol)
+
+    def _match(self, one: _Reduced, other: _Reduced, **how: bool) -> Any:
+        # as `fit` does with structures that are reduced already, without copying both
+        return self.matcher._match(one.structure, other.structure, fu=1, **how)  # noqa: SLF001
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
-    from pymatgen.core import Structure
 
     from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.rules import Rule
@@ -199,25 +198,14 @@ def _prototypes(kept: Sequence[Cell], metal: str, shared: str) -> dict[str, str]
 
     Only those that match it, scaled, are compared; a cell that none matches is not in it.
     """
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
+    from crystalgan.crystal.matching import StructureIndex
     from crystalgan.data.prototypes import load_prototypes
 
-    matcher = StructureMatcher()
-    types: dict[str, list[tuple[str, Structure]]] = {}
+    types = StructureIndex[str]()
     for prototype in load_prototypes():
-        structure = prototype.structure(metal, shared)
-        types.setdefault(structure.reduced_formula, []).append((prototype.name, structure))
-    found = {}
-    for entry in kept:
-        same = [
-            (matcher.get_rms_dist(entry.structure, structure), name)
-            for name, structure in types.get(entry.structure.reduced_formula, [])
-        ]
-        close = [(rms[0], name) for rms, name in same if rms is not None]
-        if close:
-            found[entry.where] = min(close)[1]
-    return found
+        types.add(prototype.structure(metal, shared), prototype.name)
+    found = ((entry.where, types.nearest(entry.structure)) for entry in kept)
+    return {where: name for where, name in found if name is not None}
 
 
 def _oxidation(kept: Sequence[Cell]) -> dict[str, int]:

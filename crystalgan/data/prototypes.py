@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from crystalgan.crystal.canonical import primitive
+from crystalgan.data.cif.space_groups import Setting, settings
 from crystalgan.resources import resource
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pymatgen.core import Structure
@@ -21,6 +26,7 @@ MAX_ATOMS_PER_KIND = 18
 # eV/atom; of two cells as close as this the more symmetric one is the type that is known
 SAME_ENERGY = 0.001
 ELEMENTS = "elements.extxyz"
+SAME_POINT = 1e-5  # of fractional coordinates that are the same
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,41 @@ class Prototype:
         lattice = Lattice.from_parameters(
             1, p["b_over_a"], p["c_over_a"], p["alpha"], p["beta"], p["gamma"]
         ).scale(100)
-        species = [elements[kind] for kind, _ in self.sites]
-        structure = Structure.from_spacegroup(
-            self.spacegroup, lattice, species, [x for _, x in self.sites]
-        )
+        orbits = [(elements[kind], orbit(self.spacegroup, x)) for kind, x in self.sites]
+        species = [symbol for symbol, points in orbits for _ in points]
+        structure = Structure(lattice, species, np.concatenate([points for _, points in orbits]))
         volumes = {  # cm³/mol -> Å³
             elements[k]: 2.5 if k == "H" else float(Element(elements[k]).molar_volume) / 0.602214
             for k, _ in self.sites
         }
         volume = sum(volumes[site.specie.symbol] for site in structure)
         return primitive(structure.scale_lattice(volume))
+
+
+def orbit(number: int, point: Sequence[float]) -> np.ndarray:
+    """The points `[n, 3]` that a space group makes of one, all fractional.
+
+    The setting has the first choice of axes and of origin of International Tables, and the
+    hexagonal axes of a rhombohedral group.
+
+    >>> orbit(225, [0.25, 0.25, 0.25]).shape
+    (8, 3)
+    """
+    operations = _standard(number).operations
+    points = operations[:, :, :3] @ np.asarray(point) + operations[:, :, 3]
+    points -= np.floor(points + SAME_POINT)
+    kept: list[np.ndarray] = []
+    for one in points:
+        steps = np.array(kept).reshape(-1, 3) - one
+        if not (np.abs(steps - np.rint(steps)) < SAME_POINT).all(1).any():
+            kept.append(one)
+    return np.array(kept)
+
+
+@cache
+def _standard(number: int) -> Setting:
+    same = [setting for setting in settings() if setting.number == number]
+    return next((setting for setting in same if setting.choice == "H"), same[0])
 
 
 def load_prototypes(path: Path | None = None) -> list[Prototype]:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+from pymatgen.symmetry.groups import SpaceGroup
 
 from crystalgan.data.classes import builtin_classes, load_class
-from crystalgan.data.prototypes import compounds_of, element_types, load_prototypes
+from crystalgan.data.prototypes import compounds_of, element_types, load_prototypes, orbit
 from crystalgan.potentials.registry import load_chgnet
 from crystalgan.resources import resource
 from crystalgan.stability.relax import relax
@@ -203,3 +204,36 @@ def test_compounds_relax_to_what_is_measured(name, metals, measured):
     assert relaxed.converged
     cell = SpacegroupAnalyzer(relaxed.structure, 0.1).get_conventional_standard_structure()
     assert sorted(set(np.round(cell.lattice.abc, 3))) == pytest.approx(sorted(measured), rel=0.03)
+
+
+def test_orbits_are_those_of_pymatgen():
+    """Of every prototype, and of general and special points of every space group."""
+    points = ([0.137, 0.261, 0.423], [0, 0, 0], [0.25, 0.25, 0.25], [1 / 3, 2 / 3, 0.25])
+    for number in (
+        1,
+        5,
+        12,
+        14,
+        48,
+        62,
+        68,
+        88,
+        129,
+        141,
+        146,
+        148,
+        155,
+        166,
+        194,
+        203,
+        221,
+        225,
+        227,
+        228,
+    ):
+        group = SpaceGroup.from_int_number(number)
+        for point in points:
+            mine, theirs = orbit(number, point), np.array(group.get_orbit(point))
+            assert len(mine) == len(theirs), (number, point)
+            steps = mine[:, None] - theirs
+            assert (np.abs(steps - np.rint(steps)).max(-1).min(1) < 1e-4).all(), (number, point)
