@@ -362,6 +362,7 @@ def test_relaxed_cells_are_reduced_and_their_frames_are_of_one_basis(shipped):
         atoms = after.to_ase_atoms()
         atoms.set_cell(np.linalg.inv(change) @ row.data["lattices"][-1], scale_atoms=False)
         refined = {
+            "text": "as it was stored before",
             "lattice": change @ after.lattice.matrix,
             "numbers": after.atomic_numbers,
             "frac": after.frac_coords,

@@ -126,8 +126,9 @@ def test_structures_of_the_elements_have_their_symmetry_and_sane_distances(symbo
 
 def record(name, energy, structure):
     spacegroup = SpacegroupAnalyzer(structure, 0.01).get_space_group_number()
+    (metal,) = set(structure.symbol_set) - {"H"}
     return Record(
-        "Ti",
+        metal,
         name,
         structure,
         energy_per_atom=energy,
