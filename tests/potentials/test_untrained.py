@@ -6,7 +6,6 @@ import io
 import json
 import math
 import shutil
-import sys
 import zipfile
 
 import numpy as np
@@ -90,10 +89,9 @@ def test_it_is_said_before_anything_is_relaxed_and_beside_what_comes_out(
 ):
     run = of_radium(tmp_path / "run")
     assert run.species == ("H", "Ra", "Ni")
-    order = []
 
-    def relax(*_):
-        order.append(sys.stderr)
+    def relax(*words):
+        words[8](1, 1, "1: converged")  # its progress
         return Relaxations(1, 1, 0)
 
     monkeypatch.setattr("crystalgan.stability.relaxations.relax_candidates", relax)
