@@ -8,12 +8,12 @@ UV := $(BIN)/python tools/uv.py
 app: .venv/app.done
 	$(BIN)/crystalgan app
 
-test: .venv/dev.done lint chromium wheel-test
+test: .venv/dev.done lint chromium
 	$(BIN)/pytest -n 2 --dist loadscope
 
-# A wheel, installed into an empty environment and used from an empty folder.
-wheel-test: .venv/dev.done
-	$(BIN)/python tools/wheel_test.py
+# Part of `make test`: a wheel, installed into an empty environment and used from an empty folder.
+wheel-test: .venv/dev.done chromium
+	$(BIN)/pytest tests/browser/test_wheel.py
 
 # The browser tests drive a real one; where none is installed and none can be, they say so.
 chromium:

@@ -50,6 +50,6 @@ def test_first_ternaries_runs(monkeypatch):
     atoms = [trace["name"] for trace in cell["data"] if trace.get("mode") == "markers"]
     assert set(atoms) == {"H", "Pd", "Ni"}
     assert f"Pd-H: {len(load_class('Pd'))} cells" in printed
-    assert any("'candidates': 100" in d.get("text/plain", "") for d in data)
+    assert any("Generated(100 candidates" in d.get("text/plain", "") for d in data)
     assert any("passed_learned" in d.get("text/html", "") for d in data)
     assert ".POSCAR.vasp" in data[-1]["text/plain"]
