@@ -75,7 +75,9 @@ class StructureIndex(Generic[Label]):
         if not same:
             return None, iter(())
         reduced = _Reduced.of(structure)
-        return reduced, ((reduced, *entry) for entry in same if self._may_match(reduced, entry[0]))
+        return reduced, (
+            (reduced, other, label) for other, label in same if self._may_match(reduced, other)
+        )
 
     def _may_match(self, one: _Reduced, other: _Reduced) -> bool:
         if len(one.structure) != len(other.structure):
