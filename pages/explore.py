@@ -64,7 +64,7 @@ def generate_more(run: Run, count: int, place: Any) -> None:
             work.start_generate(run, count + more)
             st.rerun()
         st.caption(
-            "New cells are judged by the rules, compared with those before, and added to the run."
+            "New cells are checked by the rules, compared with those before, and added to the run."
         )
 
 
@@ -429,7 +429,7 @@ def page() -> None:
         explore(run, table)
     elif trained and not work.is_generating(run):
         st.info(
-            "This run is trained and holds no candidates yet. Press Generate for new cells, judged"
+            "This run is trained and holds no candidates yet. Press Generate for new cells, checked"
             " by both rules."
         )
     elif trained:

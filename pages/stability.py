@@ -73,7 +73,7 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
             ["as it is", "rattled", "symmetry kept"],
             key="relax_how",
             help=(
-                "Rattled: relaxed, shaken by 0.08 Å and 1 % strain, relaxed again; finds the way"
+                "Rattled: relaxed, rattled by 0.08 Å and 1 % strain, relaxed again; finds the way"
                 " off saddle points and takes twice as long. Symmetry kept: that found within"
                 " 0.1 Å."
             ),

@@ -170,8 +170,8 @@ def symmetry(run: Run, number: int, structure: Structure, identity: str, name: s
         key="take_symmetrized",
         disabled=found.number == 1 or work.is_generating(run),
         help=(
-            "As a candidate of its own, judged by the same rules; keep or reject it like any other."
-            " This one stays as it is."
+            "As a candidate of its own, checked by the same rules; keep or reject it like any"
+            " other. This one stays as it is."
         ),
     )
     drawn = (

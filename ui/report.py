@@ -99,7 +99,7 @@ def show_pairs(report: dict[str, Any], key: str) -> None:
 def span(limits: Sequence[float] | None) -> str:
     """The limits of a pair in words."""
     if not limits:
-        return "not judged"
+        return "not checked"
     low, high = limits
     return f"{low:.2f}-{high:.2f}" if math.isfinite(high) else f"from {low:.2f}"
 

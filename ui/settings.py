@@ -139,8 +139,8 @@ def choose_rule(
         return rule
     pairs = pairs_of(shared, *metals)
     st.caption(
-        "Limits of first-neighbour distances in Å. Leave both empty and a pair is not judged; leave"
-        " d2 empty for no upper limit."
+        "Limits of first-neighbour distances in Å. Leave both empty and a pair is not checked;"
+        " leave d2 empty for no upper limit."
     )
     start = pd.DataFrame({"pair": pairs, "d1": [1.8] * 4 + [1.4] * 2, "d2": [3.0] * 4 + [2.4] * 2})
     column = {

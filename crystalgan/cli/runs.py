@@ -158,7 +158,7 @@ def generate(
     known: KnownFiles = None,
     as_json: Json = False,
 ) -> None:
-    """Make candidates, judge them, find duplicates and symmetry; they go into the run's
+    """Make candidates, check them, find duplicates and symmetry; they go into the run's
     candidates.db."""
     from crystalgan.runs import candidates
 

@@ -298,5 +298,5 @@ def _need_baselines() -> None:
     from crystalgan.jobs import one_thread
 
     if missing := [name for name in ("pyxtal", "ase_ga") if find_spec(name) is None]:
-        raise InputError(f"This needs {' and '.join(missing)}; pip install '.[race]'.")
+        raise InputError(f"This needs {' and '.join(missing)}; pip install '.[benchmark]'.")
     one_thread()

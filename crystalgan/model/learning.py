@@ -65,13 +65,13 @@ def _learn(
     made = methods.forward(nets, start)
     terms = methods.discriminator_terms(nets, real, made)
     _update(optimizers["discriminators"], terms.values(), [1.0] * len(terms), config.clip)
-    judges = optimizers["discriminators"].param_groups[0]["params"]
-    for parameter in judges:
+    critics = optimizers["discriminators"].param_groups[0]["params"]
+    for parameter in critics:
         parameter.requires_grad_(False)
     of_generators = methods.generator_terms(nets, start, real, made, config, prior)
     weights = [config.weight(learner.stage.number, name) for name in of_generators]
     _update(optimizers["generators"], of_generators.values(), weights, config.clip)
-    for parameter in judges:
+    for parameter in critics:
         parameter.requires_grad_(True)
     return {name: term.detach() for name, term in (terms | of_generators).items()}, made
 

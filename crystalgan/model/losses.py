@@ -89,9 +89,9 @@ def geometric_interval(
     d1 and d2 are the limits of each pair, `margin` in Å (at most a quarter of the interval).
     Returns two tensors `[runs]`, Å².
     """
-    short, long, judged = limits.excess(near, margin)
+    short, long, limited = limits.excess(near, margin)
     atoms = (
-        short.new_zeros(runs * batch).index_add(0, near.cell, judged.to(short.dtype)).clamp_min(1)
+        short.new_zeros(runs * batch).index_add(0, near.cell, limited.to(short.dtype)).clamp_min(1)
     )
 
     def mean(excess: Tensor) -> Tensor:

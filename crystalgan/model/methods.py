@@ -1,7 +1,7 @@
 """The four methods of Table II, side by side: what each trains, and which terms each sums.
 
 Batches are `[runs, domains, batch]`. Domain 0 is the way from A to B: G_AHB starts from x, a cell
-of A, and D_BH judges what it makes against y, a cell of B; domain 1 is the way back. So the real
+of A, and D_BH tells its cells from y, a cell of B; domain 1 is the way back. So the real
 cells of the domains are the starting ones swapped. Every `*_terms` returns named, unweighted
 losses, one value for each run. The weights are in `Config`.
 """

@@ -30,7 +30,7 @@ LARGEST_ID = 2**63 - 1  # that SQLite can hold
 
 
 def rule_names(run: Run) -> list[str]:
-    """The names of the rules that every candidate of a run is judged by."""
+    """The names of the rules that every candidate of a run is checked by."""
     return run.rule_names()
 
 

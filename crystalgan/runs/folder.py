@@ -203,7 +203,7 @@ class Run:
         return read_table(self._database(), self.rule_names())
 
     def rule_names(self) -> list[str]:
-        """The names of the rules that every candidate is judged by."""
+        """The names of the rules that every candidate is checked by."""
         return list(dict.fromkeys(("paper", "learned", self.rule.name)))
 
     def _database(self) -> RunDatabase:
