@@ -436,7 +436,7 @@ def test_whatever_the_system_refuses_is_a_sentence(tmp_path, number, path):
 
 
 NO_HOME = """
-import __future__, os, pathlib, pwd, typing  # which another user could not find under the home of root
+import __future__, importlib, os, pathlib, pwd, typing  # another user finds nothing below /root
 os.setgroups([]); os.setgid(12345); os.setuid(12345)
 del os.environ["HOME"]
 import crystalgan
