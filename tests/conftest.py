@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,12 @@ def crystalgan(monkeypatch, capsys):
         return code, out.out, out.err
 
     return run
+
+
+def in_a_shell(*words: object) -> subprocess.CompletedProcess[str]:
+    """What a command says in a process of its own, as in a shell."""
+    command = [sys.executable, "-m", "crystalgan", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def random_crystals(

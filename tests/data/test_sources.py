@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import in_a_shell
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.data.classes import load_class
@@ -279,19 +280,10 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache" / "crystalgan"
 
 
-def command(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "crystalgan", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.slow
 def test_the_shell_fetches_a_class_and_trains_on_it(server, tmp_path):
     out = tmp_path / "palladium.extxyz"
-    done = command(
+    done = in_a_shell(
         "fetch",
         "Pd",
         "H",
@@ -326,7 +318,7 @@ def test_the_shell_fetches_a_class_and_trains_on_it(server, tmp_path):
         tmp_path / "runs",
         "--json",
     )
-    trained = command("train", "Pd", "Ni", *words)
+    trained = in_a_shell("train", "Pd", "Ni", *words)
     assert trained.returncode == 0, trained.stderr
     assert json.loads(trained.stdout)["epochs"] == [2, 2]
 
@@ -340,7 +332,7 @@ def test_the_shell_says_in_one_sentence_what_cannot_be_used(tmp_path):
             "x.pdf: is to hold extended XYZ",
         ),
     ):
-        done = command(*words)
+        done = in_a_shell(*words)
         assert done.returncode == 2
         assert not done.stdout
         assert named in done.stderr.splitlines()[-1]

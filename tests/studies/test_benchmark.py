@@ -2,13 +2,12 @@
 
 import itertools
 import json
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import in_a_shell
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.errors import InputError
@@ -147,9 +146,7 @@ def test_the_benchmark_in_a_shell(crystalgan, tmp_path):
         str(tmp_path),
         "--json",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "crystalgan", *words], capture_output=True, text=True, check=False
-    )
+    done = in_a_shell(*words)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert set(result["methods"]) == {"crystalgan", "pyxtal", "substitution", "ase"}

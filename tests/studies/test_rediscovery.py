@@ -3,12 +3,11 @@ says what is found."""
 
 import itertools
 import json
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 
 import pytest
+from conftest import in_a_shell
 from monty.json import MontyEncoder
 from pymatgen.core import Lattice, Structure
 
@@ -125,9 +124,7 @@ def test_rediscovery_in_a_shell(crystalgan, tmp_path):
         str(tmp_path),
         "--json",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "crystalgan", *words], capture_output=True, text=True, check=False
-    )
+    done = in_a_shell(*words)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["asked"] == 1
