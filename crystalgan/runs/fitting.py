@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from crystalgan.crystal.limits import limits_of
@@ -66,8 +66,8 @@ def fit_to_chgnet(model: Model) -> tuple[PairPotential, dict[str, Any]]:
             " lambda_energy=0 --set prerelax=0."
         )
     kept = cache_folder() / "pair-potentials" / f"{_digest(model, potential)}.safetensors"
-    with suppress(Exception):  # none, not ours to read, or damaged: it is fitted
-        return _read(kept)
+    with suppress(OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return _read(kept)  # else there is none, or a damaged one, or one that may not be read
     full = limits_of(model.full_rule, model.species, torch.float64)
     limits = limits_of(model.rule, model.species)
     fit = fit_pair_potential(model.parents, limits, full, model.config, potential.calculator)
