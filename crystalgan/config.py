@@ -215,8 +215,8 @@ class Config:
         known = [one.name for one in fields(cls)]
         for name in settings:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]}? " if near else ""
+                near = difflib.get_close_matches(name, [*known, *RENAMED], 1)
+                hint = f"did you mean {RENAMED.get(near[0], near[0])}? " if near else ""
                 raise InputError(
                     f"There is no setting {name!r}; {hint}the settings are {', '.join(known)}."
                 )

@@ -134,3 +134,8 @@ def test_an_unknown_name_is_answered_by_the_nearest():
     with pytest.raises(InputError, match=r"no setting 'sed'; did you mean seed\?"):
         Config.of({"sed": 3})
     assert set(asdict(Config())) == {one.name for one in fields(Config)}
+
+
+def test_a_misspelt_old_name_leads_to_the_new_one():
+    with pytest.raises(InputError, match="did you mean prerelax"):
+        Config.of({"settel": 3})

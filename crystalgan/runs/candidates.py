@@ -22,13 +22,12 @@ from crystalgan.runs.database import (
     note_compared,
     note_matches,
     open_database,
-    passed_key,
-    rule_names,
     structure_of,
     timed,
 )
 from crystalgan.runs.folder import Run
 from crystalgan.runs.loading import is_trained, load_model
+from crystalgan.runs.table import passed_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -187,7 +186,9 @@ def summary(run: Run, n: int, seed: int, known: Compared) -> Generated:
     rows = _rows(run, seed, f"number<{n}")
     return Generated(
         candidates=len(rows),
-        passed={name: sum(bool(row[passed_key(name)]) for row in rows) for name in rule_names(run)},
+        passed={
+            name: sum(bool(row[passed_key(name)]) for row in rows) for name in run.rule_names()
+        },
         passed_before_repair={run.rule.name: sum(bool(row.raw_passed) for row in rows)},
         unique=sum(bool(row.unique) for row in rows),
         new=sum(bool(row.get("new", True)) for row in rows),

@@ -10,7 +10,8 @@ from crystalgan.crystal.lattice import reduced
 from crystalgan.crystal.limits import learned_rule
 from crystalgan.crystal.repair import check
 from crystalgan.crystal.rules import paper_rule
-from crystalgan.runs.database import DECISIONS, passed_key
+from crystalgan.runs.database import DECISIONS
+from crystalgan.runs.table import passed_key
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -12,7 +12,6 @@ from crystalgan.data.known import Compared
 from crystalgan.errors import InputError
 from crystalgan.runs.filedb import RunDatabase
 from crystalgan.runs.folder import Run
-from crystalgan.runs.table import passed_key as passed_key  # noqa: PLC0414 - part of this module
 from crystalgan.runs.table import refreshed
 from crystalgan.storage import locked
 
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
 DECISIONS = ("undecided", "kept", "rejected")
 VET_LOCK, LOCK_SECONDS = ".vet.lock", 20
 LARGEST_ID = 2**63 - 1  # that SQLite can hold
-
-
-def rule_names(run: Run) -> list[str]:
-    """The names of the rules that every candidate of a run is checked by."""
-    return run.rule_names()
 
 
 def open_database(
@@ -140,7 +134,7 @@ def candidates_table(run: Run | Path | str) -> pd.DataFrame:
 def refreshed_table(run: Run, old: pd.DataFrame, since: float) -> tuple[pd.DataFrame, float]:
     """`old` with the rows that changed after `since` read again, and the time (ASE's) of the last
     change."""
-    return refreshed(open_database(run), rule_names(run), old, since)
+    return refreshed(open_database(run), run.rule_names(), old, since)
 
 
 @dataclass(frozen=True)

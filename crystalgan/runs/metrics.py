@@ -187,14 +187,9 @@ def measure(run: Run) -> Measured:
     >>> measure(open_run(shipped()))["unique"]
     100.0
     """
-    from crystalgan.runs.database import (
-        candidates_table,
-        open_database,
-        passed_key,
-        rule_names,
-        structure_of,
-    )
+    from crystalgan.runs.database import candidates_table, open_database, structure_of
     from crystalgan.runs.parents import class_structures
+    from crystalgan.runs.table import passed_key
 
     table = candidates_table(run)
     # not those that were made from another candidate
@@ -218,7 +213,7 @@ def measure(run: Run) -> Measured:
     values = {
         "candidates": len(table),
         "ternary": share(table["ternary"]),
-        **{f"valid {name}": share(table[passed_key(name)]) for name in rule_names(run)},
+        **{f"valid {name}": share(table[passed_key(name)]) for name in run.rule_names()},
         "valid cdvae": share(keeps_cdvae(table)),
         "raw": share(table["raw_passed"]),
         "unique": share(unique),

@@ -15,9 +15,10 @@ from crystalgan import __version__
 from crystalgan.crystal.lattice import CELLS, setting
 from crystalgan.errors import InputError
 from crystalgan.potentials.registry import untrained
-from crystalgan.runs.database import passed_key, rule_names, structure_of
+from crystalgan.runs.database import structure_of
 from crystalgan.runs.folder import Run
 from crystalgan.runs.run_zip import member
+from crystalgan.runs.table import passed_key
 from crystalgan.stability.relaxations import potentials_of
 from crystalgan.stability.selection import select_rows
 from crystalgan.stability.table import stability_of
@@ -220,7 +221,7 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str], cells: list[Setting])
     """The table of the exported candidates: one line each, with every verdict and energy."""
     import pandas as pd
 
-    rules = rule_names(run)
+    rules = run.rule_names()
     shortest = sorted({pair for row in rows for pair in row.data["shortest"]})
     energies = _energies(run)
     lines = []

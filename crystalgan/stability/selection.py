@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crystalgan.errors import InputError
-from crystalgan.runs.database import LARGEST_ID, open_database, passed_key, rule_names
+from crystalgan.runs.database import LARGEST_ID, open_database
+from crystalgan.runs.table import passed_key
 
 if TYPE_CHECKING:
     from ase.db.row import AtomsRow
@@ -22,9 +23,9 @@ def select_rows(run: Run, select: str, rule: str | None = None) -> list[AtomsRow
     """
     database, rule = open_database(run), rule or run.rule.name
     if select == "good":
-        if rule not in rule_names(run):
+        if rule not in run.rule_names():
             raise InputError(
-                f"There is no rule {rule!r} in {run.folder}; it has {', '.join(rule_names(run))}."
+                f"There is no rule {rule!r} in {run.folder}; it has {', '.join(run.rule_names())}."
             )
         return list(database.select(f"{passed_key(rule)}=1"))
     if select == "kept":
