@@ -404,6 +404,15 @@ def test_what_is_on_its_way_arrives_though_the_page_is_left(page, server, run):
     expect(page.get_by_role("heading", name="Export", exact=True)).to_be_visible()
 
 
+def test_what_gets_lost_on_its_way_is_sent_again(page, server, run):
+    """A message to the server that comes while the page changes may be dropped: here one is."""
+    open_at(page, server, run, 70)
+    (frame,) = (frame for frame in page.frames if "crystalgan_keys" in frame.url)
+    frame.evaluate("() => { const real = page.value; page.value = () => { page.value = real; }; }")
+    press(page, "k", 0)
+    becomes(page, run, {70: "kept"})
+
+
 def test_a_run_that_goes_while_it_is_open_is_not_written_again(page, server, run):
     open_at(page, server, run, 70)
     page.keyboard.press("k")
