@@ -1,0 +1,75 @@
+"""Supercells: as many as the literature counts, each the same crystal."""
+
+import numpy as np
+import pytest
+import spglib
+from hypothesis import given
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+
+from crystalgan.crystal.supercells import _hermite, _hermite_forms, supercells
+
+FCC = Lattice([[0, 2, 2], [2, 0, 2], [2, 2, 0]])
+BCC = Lattice([[-2, 2, 2], [2, -2, 2], [2, 2, -2]])
+CUBIC = Lattice.cubic(3)
+
+
+# Hart and Forcade, Phys. Rev. B 77, 224115 (2008)
+@pytest.mark.parametrize(
+    ("lattice", "counts"),
+    [
+        (FCC, [1, 2, 3, 7, 5, 10, 7, 20]),
+        (BCC, [1, 2, 3, 7, 5, 10, 7, 20]),
+        (CUBIC, [1, 3, 3, 9, 5, 13, 7, 24]),
+    ],
+)
+def test_there_are_as_many_as_hart_and_forcade_count(lattice, counts):
+    crystal = Structure(lattice, ["Pd"], [[0, 0, 0]])
+    assert [len(supercells(crystal, index)) for index in range(1, 9)] == counts
+
+
+def test_without_symmetry_all_are_different():
+    triclinic = Structure(
+        Lattice.from_parameters(3, 4, 5, 70, 80, 95), ["Pd", "H", "H"], np.eye(3) * 0.3
+    )
+    for index in range(1, 7):
+        # the sum over divisors d of d times the sum of their divisors
+        count = sum(
+            d * sum(k for k in range(1, d + 1) if d % k == 0)
+            for d in range(1, index + 1)
+            if index % d == 0
+        )
+        assert len(supercells(triclinic, index)) == len(_hermite_forms(index)) == count
+
+
+@given(st.lists(st.integers(-6, 6), min_size=9, max_size=9), st.integers(1, 6), st.data())
+def test_a_normal_form_is_that_of_every_basis_of_its_lattice(entries, index, data):
+    forms = _hermite_forms(index)
+    form = forms[data.draw(st.integers(0, len(forms) - 1))]
+    lower, upper = np.eye(3, dtype=int), np.eye(3, dtype=int)
+    lower[np.tril_indices(3, -1)], upper[np.triu_indices(3, 1)] = entries[:3], entries[3:6]
+    signs = np.diag([1 if e < 0 else -1 for e in entries[6:]])
+    assert _hermite(signs @ lower @ upper @ form) == tuple(form.flatten())
+
+
+@pytest.mark.parametrize("metal", ["palladium", "nickel"])
+def test_supercells_are_the_same_crystal(metal, request):
+    for structure in request.getfixturevalue(metal).structures[:10]:
+        for index in (2, 3, 4):
+            found = supercells(structure, index)
+            assert [one.kept for one in found] == sorted((one.kept for one in found), reverse=True)
+            for one in found:
+                assert one.index == index == round(np.linalg.det(one.matrix))
+                cell = structure.make_supercell(one.matrix, in_place=False)
+                primitive = spglib.find_primitive(
+                    (cell.lattice.matrix, cell.frac_coords, cell.atomic_numbers), 1e-3
+                )
+                assert len(primitive[2]) == len(structure)
+
+
+def test_the_most_symmetric_comes_first():
+    crystal = Structure(CUBIC, ["Pd"], [[0, 0, 0]])
+    first, *_, last = supercells(crystal, 2)
+    # doubled along an axis, and along a space diagonal [the face-centred one keeps all]
+    assert first.kept == 1
+    assert last.kept == pytest.approx(16 / 48)
