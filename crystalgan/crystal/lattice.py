@@ -36,7 +36,7 @@ def niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     that it has. InputError for lattice vectors in one plane.
     """
     matrix = structure.lattice.matrix
-    change = _change(matrix)
+    change = niggli_change(matrix)
     if change is None:
         raise InputError(
             f"{structure.formula}: the lattice cannot be reduced; its vectors lie in one plane."
@@ -45,7 +45,7 @@ def niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return change @ matrix, frac, np.array([site.specie.symbol for site in structure])
 
 
-def _change(matrix: np.ndarray) -> np.ndarray | None:
+def niggli_change(matrix: np.ndarray) -> np.ndarray | None:
     """The integer matrix, determinant 1 or -1, that makes a lattice (rows) reduced and
     right-handed; None for a flat one."""
     import spglib
@@ -161,7 +161,7 @@ def conventional(structure: Structure) -> Setting:
         change = np.rint(exact)
         if not np.allclose(change, exact, atol=1e-3):
             continue
-        shifts = _points(change)
+        shifts = lattice_points(change)
         frac = ((small.frac_coords[:, None] + shifts) @ np.linalg.inv(change)).reshape(-1, 3)
         atoms = np.repeat(np.arange(len(small)), len(shifts))
         made = Structure(
@@ -177,7 +177,7 @@ def _reduced(structure: Structure) -> Setting:
     return Setting("reduced", reduced(structure), tuple(range(len(structure))))
 
 
-def _points(change: np.ndarray) -> np.ndarray:
+def lattice_points(change: np.ndarray) -> np.ndarray:
     """The points of a lattice, `[n, 3]`, inside the cell whose rows are these integer combinations
     of its vectors."""
     corners = np.array(list(itertools.product((0, 1), repeat=3))) @ change

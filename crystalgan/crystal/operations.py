@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 MOST_POINTS = 32  # special points of a cell that no operation turns into each other
 
 
-def find_symmetry(cells: Cells, symprec: float) -> Cells:
-    """Cells `[n]` made exactly symmetric, with operations that spglib finds at `symprec` (Å)."""
+def find_symmetry(cells: Cells, symprec: float, most: int = MOST_OPERATIONS) -> Cells:
+    """Cells `[n]` made exactly symmetric, with operations that spglib finds at `symprec` (Å).
+
+    Of a cell with more than `most` operations, as a supercell has, none is claimed.
+    """
     lattices, fracs = cells.lattice.double().numpy().copy(), cells.frac.double().numpy().copy()
     mask = cells.mask.numpy()
     n, atoms = len(cells), mask[0].size
-    rotation = np.zeros((n, MOST_OPERATIONS, 3, 3), np.float32)
-    image = np.tile(np.arange(atoms, dtype=np.int16), (n, MOST_OPERATIONS, 1))
+    rotation = np.zeros((n, most, 3, 3), np.float32)
+    image = np.tile(np.arange(atoms, dtype=np.int16), (n, most, 1))
     count = np.ones(n, np.int64)
     rotation[:, 0] = np.eye(3)
     for c in range(n):
@@ -40,7 +43,7 @@ def find_symmetry(cells: Cells, symprec: float) -> Cells:
         distance = np.linalg.norm(offset @ lattices[c], axis=-1) + 1e3 * (kinds[:, None] != kinds)
         onto = distance.argmin(-1)
         permutes = (np.sort(onto, -1) == np.arange(len(there))).all(-1)
-        if len(turns) > MOST_OPERATIONS or not permutes.all():
+        if len(turns) > most or not permutes.all():
             continue  # not primitive, or looser than its own distances: no symmetry is claimed
         ops, mean = np.arange(len(turns))[:, None], np.zeros_like(frac)
         np.add.at(mean, onto, np.take_along_axis(offset, onto[:, :, None, None], 2)[:, :, 0])

@@ -11,9 +11,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+
+from crystalgan.crystal.cells import Cells, decode
+from crystalgan.crystal.lattice import lattice_points, niggli_change, wrapped
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -100,3 +105,42 @@ def _rotations(structure: Structure, symprec: float) -> np.ndarray:
     except spglib.SpglibError:
         found = None
     return np.unique(found["rotations"], axis=0) if found else np.eye(3, dtype=int)[None]
+
+
+def enlarged(cells: Cells, most_atoms: int, most_index: int = 4) -> tuple[Cells, Tensor]:
+    """Cells `[n]` (float64) with all their different supercells, and the row that each is of.
+
+    A supercell has at most `most_atoms` atoms and `most_index` cells; a cell itself is there
+    whatever its size. Of a cell, the smaller ones come first, then those that keep more of its
+    symmetry. Supercells are Niggli-reduced, a along x and b in the xy plane.
+    """
+    made: list[Cells] = []
+    parents: list[int] = []
+    for row, structure in enumerate(decode(cells)):
+        made.append(cells[row : row + 1])
+        for index in range(2, min(most_index, most_atoms // len(structure)) + 1):
+            made += [_supercell(cells[row : row + 1], c) for c in supercells(structure, index)]
+        parents += [row] * (len(made) - len(parents))
+    length = max((one.mask.shape[-1] for one in made), default=cells.mask.shape[-1])
+    return Cells.cat([one.padded(length) for one in made]), torch.tensor(parents)
+
+
+def _supercell(cell: Cells, supercell: Supercell) -> Cells:
+    """The supercell of one cell `[1]`; the copies of an atom follow each other."""
+    lattice = cell.lattice[0].numpy()
+    change = supercell.matrix
+    reduced = niggli_change(change @ lattice)
+    change = change if reduced is None else reduced @ change
+    points, back = lattice_points(change), np.linalg.inv(change)
+    slots = [
+        wrapped(((frac[mask].numpy()[:, None] + points) @ back).reshape(-1, 3))
+        for frac, mask in zip(cell.frac[0], cell.mask[0], strict=True)
+    ]
+    rows = change @ lattice
+    frac = torch.zeros(1, len(slots), max(3, *map(len, slots)), 3, dtype=torch.float64)
+    mask = torch.zeros(frac.shape[:-1], dtype=torch.bool)
+    for slot, atoms in enumerate(slots):
+        frac[0, slot, : len(atoms)] = torch.from_numpy(atoms)
+        mask[0, slot, : len(atoms)] = True
+    upright = torch.from_numpy(np.linalg.cholesky(rows @ rows.T))
+    return Cells(upright[None], frac, mask, cell.species)

@@ -5,9 +5,12 @@ import pytest
 import spglib
 from hypothesis import given
 from hypothesis import strategies as st
+from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from crystalgan.crystal.supercells import _hermite, _hermite_forms, supercells
+from crystalgan.crystal.cells import decode
+from crystalgan.crystal.operations import find_symmetry
+from crystalgan.crystal.supercells import _hermite, _hermite_forms, enlarged, supercells
 
 FCC = Lattice([[0, 2, 2], [2, 0, 2], [2, 2, 0]])
 BCC = Lattice([[-2, 2, 2], [2, -2, 2], [2, 2, -2]])
@@ -69,7 +72,36 @@ def test_supercells_are_the_same_crystal(metal, request):
 
 def test_the_most_symmetric_comes_first():
     crystal = Structure(CUBIC, ["Pd"], [[0, 0, 0]])
-    first, *_, last = supercells(crystal, 2)
-    # doubled along an axis, and along a space diagonal [the face-centred one keeps all]
-    assert first.kept == 1
-    assert last.kept == pytest.approx(16 / 48)
+    # along a space diagonal (face-centred), an edge, a face's diagonal
+    assert [one.kept for one in supercells(crystal, 2)] == [1, 16 / 48, 16 / 48]
+
+
+def test_enlarged_classes_hold_every_cell_and_its_supercells(palladium):
+    cells = palladium.cells()
+    larger, parents = enlarged(cells, 12, 3)
+    assert parents.unique().tolist() == list(range(len(cells)))
+    first = [int((parents == row).nonzero()[0]) for row in range(len(cells))]
+    rows = cells.mask.shape[-1]
+    for name in ("lattice", "frac", "mask"):
+        ours, theirs = getattr(larger[first], name), getattr(cells, name)
+        assert (ours if name == "lattice" else ours[:, :, :rows]).equal(theirs)
+    matcher = StructureMatcher(primitive_cell=True, scale=False)
+    before = decode(cells)
+    for structure, parent in list(zip(decode(larger), parents.tolist(), strict=True))[::7]:
+        whole = before[parent]
+        assert len(structure) % len(whole) == 0
+        assert len(structure) <= max(12, len(whole))
+        assert structure.volume / whole.volume == pytest.approx(len(structure) / len(whole))
+        assert matcher.fit(structure, whole)
+
+
+def test_symmetry_of_a_supercell_has_its_translations(palladium):
+    cells = palladium.cells()[:6]
+    larger, parents = enlarged(cells, 24, 4)
+    known = find_symmetry(cells, 0.01).symmetry.count
+    found = find_symmetry(larger, 0.01, most=4 * 48)
+    repeats = larger.mask.sum((1, 2)) // cells.mask.sum((1, 2))[parents]
+    assert (found.symmetry.count <= known[parents] * repeats).all()
+    assert (found.symmetry.count % repeats == 0).all()
+    # and those that keep all of the point group have all of it
+    assert found.symmetry.count.max() > 48
