@@ -289,6 +289,7 @@ def test_a_supercell_changes_the_picture_only_which_is_saved_as_png(page, server
     until(page, lambda: drawn(page) != plain, "the picture stayed as it was")
     expect(page.get_by_text(f"4: {shipped_formula(4)}")).to_be_visible()
     settled(page)
+    page.keyboard.press("Escape")  # the settings of the view lie over the button
     with page.expect_download() as event:
         page.frame_locator("iframe[title*=crystalgan_viewer]").get_by_role(
             "button", name="Save PNG"
