@@ -14,6 +14,7 @@ from pathlib import Path
 import ase.db
 import pytest
 from ase import Atoms
+from processes import command
 
 from crystalgan.config import Config
 from crystalgan.errors import InputError
@@ -125,17 +126,8 @@ def test_commands_started_beside_a_writer_are_told_nothing_wrong(tmp_path):
         ("export", run.folder, "--out", tmp_path / "x.zip", "--select", "kept"),
     ]
     commands += [("generate", run.folder, "-n", "5")]
-    command = [sys.executable, "-m", "crystalgan"]
-    started = [
-        subprocess.Popen(
-            [*command, *map(str, words)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for words in commands
-    ]
-    *read, (code, said) = [(process.wait(), process.stderr.read()) for process in started]
+    started = [command(*words) for words in commands]
+    *read, (code, said) = [(process.wait(), process.stderr) for process in started]
     assert (code, "Traceback" in said) == (0, False)
     for code, said in read:
         assert code == 0 or any(words in said for words in EARLY), said
