@@ -404,7 +404,7 @@ def page() -> None:
         )
         st.page_link("pages/pair.py", label="To the page Pair", icon=":material/arrow_back:")
         return
-    trained = run.status()["state"] == "finished"
+    trained = run.status().state == "finished"
     table = pd.DataFrame()
     try:
         table = cached.table(run)

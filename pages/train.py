@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -15,6 +15,7 @@ from ui.classes import SHARED
 
 if TYPE_CHECKING:
     from crystalgan.runs.folder import Run
+    from crystalgan.runs.status import Status
 
 SMOOTHED = 20  # epochs
 WORDS = {
@@ -178,7 +179,7 @@ def show_training(run: Run) -> None:
     """State, progress and losses; polls once a second while a process trains the run, then
     refreshes the page once."""
     status = run.status()
-    running = work.is_training(status)
+    running = status.is_training
     if not running and st.session_state.get("watched") == str(run.folder):
         st.session_state["watched"] = None
         st.rerun()
@@ -187,7 +188,7 @@ def show_training(run: Run) -> None:
     said.markdown(progress_in_words(run, status))
     with buttons.container(horizontal=True, horizontal_alignment="right"):
         training_buttons(run, status)
-    st.progress(work.share_done(status))
+    st.progress(status.share_done)
     explain(run, status)
     row = st.container(horizontal=True, vertical_alignment="center")
     smooth = row.toggle(
@@ -204,20 +205,18 @@ def show_training(run: Run) -> None:
     )
 
 
-def progress_in_words(run: Run, status: dict[str, Any]) -> str:
-    epochs, step = (
-        status.get("epochs") or [run.config.epochs1, run.config.epochs2],
-        int(status.get("step") or 1),
-    )
-    words = [f"**{WORDS[status['state']]}**"]
-    if status["state"] != "finished":
+def progress_in_words(run: Run, status: Status) -> str:
+    epochs = status.epochs or (run.config.epochs1, run.config.epochs2)
+    step = status.step or 1
+    words = [f"**{WORDS[status.state]}**"]
+    if status.state != "finished":
         words.append(
-            f"step {step} of {len(epochs)}, epoch {status.get('epoch', 0)} of {epochs[step - 1]}"
+            f"step {step} of {len(epochs)}, epoch {status.epoch or 0} of {epochs[step - 1]}"
         )
     else:
         words.append(" + ".join(map(str, epochs)) + " epochs")
-    if status["state"] == "running" and status.get("message"):
-        words.append(status["message"])
+    if status.state == "running" and status.message:
+        words.append(status.message)
     left = time_left(status, epochs)
     if left is not None:
         words.append(f"about {work.in_words(left)} left")
@@ -227,23 +226,23 @@ def progress_in_words(run: Run, status: dict[str, Any]) -> str:
     return " · ".join(words)
 
 
-def time_left(status: dict[str, Any], epochs: list[int]) -> float | None:
+def time_left(status: Status, epochs: tuple[int, ...]) -> float | None:
     """Seconds that a running training still takes at its present pace; step 2 takes half as long
     again an epoch as step 1."""
-    step, epoch = int(status.get("step") or 1), int(status.get("epoch") or 0)
-    if status["state"] != "running" or not epoch or not status.get("seconds"):
+    step, epoch = status.step or 1, status.epoch or 0
+    if status.state != "running" or not epoch or not status.seconds:
         return None
-    pace = status["seconds"] / epoch
+    pace = status.seconds / epoch
     return pace * (epochs[step - 1] - epoch) + sum(1.5 * pace * later for later in epochs[step:])
 
 
-def training_buttons(run: Run, status: dict[str, Any]) -> None:
-    if work.is_training(status):
+def training_buttons(run: Run, status: Status) -> None:
+    if status.is_training:
         pressed = st.button(
             "Stop",
             icon=":material/stop_circle:",
             key="stop",
-            disabled=status["state"] == "starting",
+            disabled=status.state == "starting",
             help=(
                 "Ends after this epoch, and keeps all that was learned: Resume goes on exactly from"
                 " there, today or next week."
@@ -252,7 +251,7 @@ def training_buttons(run: Run, status: dict[str, Any]) -> None:
         if pressed:
             stop(run)
             st.toast("Stopping after this epoch; Resume goes on from there.")
-    elif status["state"] == "finished":
+    elif status.state == "finished":
         if st.button(
             "Explore its cells", type="primary", icon=":material/view_in_ar:", key="to_explore"
         ):
@@ -262,18 +261,18 @@ def training_buttons(run: Run, status: dict[str, Any]) -> None:
         st.rerun()
 
 
-def explain(run: Run, status: dict[str, Any]) -> None:
+def explain(run: Run, status: Status) -> None:
     """Why a run stands still, and what its process said last."""
-    if status["state"] == "failed":
-        st.error(work.in_app(status.get("message") or "The training ended with an error."))
-    elif status["state"] == "stopped":
+    if status.state == "failed":
+        st.error(work.in_app(status.message or "The training ended with an error."))
+    elif status.state == "stopped":
         st.info(
             work.in_app(
-                status.get("message")
+                status.message
                 or "The training was stopped. Resume goes on from the last checkpoint."
             )
         )
-    if status["state"] in {"failed", "stopped"} and (lines := work.last_lines(run)):
+    if status.state in {"failed", "stopped"} and (lines := work.last_lines(run)):
         with st.expander("What the training said last"):
             st.code(lines, language=None, wrap_lines=True)
 
@@ -302,7 +301,7 @@ def page() -> None:
         if run is None:
             st.info("No run yet. Choose the settings and press Train; its losses appear here.")
             return
-        running = work.is_training(run.status())
+        running = run.status().is_training
         st.fragment(show_training, run_every=1 if running else None)(run)
 
 

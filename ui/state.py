@@ -172,7 +172,7 @@ def run_name(run: Run) -> str:
 
 def run_label(run: Run) -> str:
     """A run by its name and what else tells it from others: rule, epochs, number of cells, day."""
-    epochs = run.status().get("epochs") or [run.config.epochs1, run.config.epochs2]
+    epochs = run.status().epochs or (run.config.epochs1, run.config.epochs2)
     cells, made = cached.count(run), cached.day(run)
     parts = [run.rule.name, f"{' + '.join(map(str, epochs))} epochs", f"{cells} cells", made]
     return f"{run_name(run)} · {', '.join(filter(None, parts))}"

@@ -67,20 +67,6 @@ def in_app(words: object) -> str:
     return FOLDERS.sub("", OWN_FOLDERS.sub("", text))
 
 
-def is_training(state: dict[str, Any]) -> bool:
-    """Whether a status says that a process trains the run, or is about to."""
-    return state.get("state") in {"starting", "running"}
-
-
-def share_done(state: dict[str, Any]) -> float:
-    """How much of all epochs of both steps is done, 0 to 1."""
-    if state.get("state") == "finished":
-        return 1.0
-    epochs = state.get("epochs") or [0]
-    step = int(state.get("step") or 1)
-    return min(1.0, (sum(epochs[: step - 1]) + int(state.get("epoch") or 0)) / max(1, sum(epochs)))
-
-
 def in_words(seconds: float) -> str:
     """A duration as a chemist says it: 40 s, 3 min, 2 h 10 min."""
     if seconds < 100:

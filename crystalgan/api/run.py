@@ -41,7 +41,7 @@ class Run(folder.Run):
 
     def __repr__(self) -> str:
         pair = "-".join((*self.species[1:], self.species[0]))
-        state = self.status().get("state", "")
+        state = self.status().state
         return f"<Run {self.folder.name}: {self.config.method}, {pair}, {state}>"
 
     def _repr_html_(self) -> str:
@@ -146,7 +146,7 @@ def train(
 def resume(run: folder.Run | Path | str, progress: Progress = False) -> Run:
     """Go on with a run that was stopped or killed; it ends as if it never had been.
 
-    >>> resume(shipped()).status()["state"]  # doctest: +SKIP
+    >>> resume(shipped()).status().state  # doctest: +SKIP
     'finished'
     """
     from crystalgan.runs.training import resume as go_on

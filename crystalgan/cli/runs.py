@@ -312,8 +312,8 @@ def _train_with_bar(run: Any) -> None:
     except Stopped:
         status = run.status()
         raise Interrupted(
-            f"`crystalgan resume` goes on from epoch {status.get('epoch', 0)} of step"
-            f" {status.get('step', 1)}, which is kept in {run.folder}."
+            f"`crystalgan resume` goes on from epoch {status.epoch or 0} of step"
+            f" {status.step or 1}, which is kept in {run.folder}."
         ) from None
     finally:
         for name, handler in before.items():
@@ -325,8 +325,8 @@ def _train_with_bar(run: Any) -> None:
 def _print_trained(run: Any, seconds: float, as_json: bool) -> None:
     from crystalgan.runs.fitting import untrained_warning
 
-    status = run.status()
-    result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": status["epochs"]}
+    epochs = run.status().epochs
+    result = {"run": str(run.folder), "seconds": round(seconds, 2), "epochs": epochs}
     result |= {"warnings": [words]} if (words := untrained_warning(run)) else {}
-    lines = [f"{run.folder}: {' + '.join(map(str, status['epochs']))} epochs in {seconds:.0f} s"]
+    lines = [f"{run.folder}: {' + '.join(map(str, epochs))} epochs in {seconds:.0f} s"]
     show(result, lines, as_json)

@@ -1,7 +1,7 @@
-"""How many threads a command computes on: one, unless it is told otherwise.
+"""Options that stand before a command: its version, and how many threads it computes on.
 
-The cells are small: with another process on the machine, threads wait for each other longer than
-they compute.
+One, unless it is told otherwise. The cells are small: with another process on the machine, threads
+wait for each other longer than they compute.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from crystalgan.cli.common import say_version
 from crystalgan.errors import InputError
 
 VARIABLE = "CRYSTALGAN_THREADS"
@@ -25,6 +26,10 @@ def options(
             min=1, help="Threads to compute on; else CRYSTALGAN_THREADS, OMP_NUM_THREADS, or 1."
         ),
     ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=say_version),
+    ] = False,
 ) -> None:
     """Options that stand before a command."""
     compute_on(threads_of(threads))

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -29,6 +29,7 @@ from crystalgan import __version__
 from crystalgan.config import Config
 from crystalgan.errors import InputError
 from crystalgan.resources import resource
+from crystalgan.runs.status import State, Status
 from crystalgan.storage import (
     COPY,
     RESTORE,
@@ -68,7 +69,6 @@ FILES = (
     "relaxed.db",
     "worker.log",
 )
-START_SECONDS = 60  # that a new process may take to import what it needs
 TRAIN_AGAIN = "train the pair again"
 RESUME = "delete this file and resume the run"
 
@@ -189,11 +189,11 @@ class Run:
             status, count = self.status(), self._database().count()
         except InputError as error:
             return str(error)
-        step, epoch = status.get("step"), status.get("epoch")
-        where = f" at epoch {epoch} of step {step}" if step and epoch is not None else ""
+        known = status.step and status.epoch is not None
+        where = f" at epoch {status.epoch} of step {status.step}" if known else ""
         return (
             f"{a}-{b}-{shared}, {self.config.method}, seed {self.config.seed},"
-            f" {status['state']}{where}, {count} candidates"
+            f" {status.state}{where}, {count} candidates"
         )
 
     def candidates(self) -> pd.DataFrame:
@@ -274,8 +274,6 @@ class Run:
 
     def set_status(self, state: str, **more: Any) -> None:
         """Replace `status.json`, keeping what `more` does not name."""
-        from crystalgan.runs.schema import State
-
         assert state in get_args(State)
         old = self._stored_status() if (self.folder / "status.json").exists() else {}
         write_json(
@@ -300,18 +298,16 @@ class Run:
         checked(StatusFile, status, path, RESUME)
         return status
 
-    def status(self) -> dict[str, Any]:
-        """`status.json`; a run that says it is running while no process holds its lock was killed,
-        and is given as stopped."""
-        status = self._stored_status()
-        while _is_at_work(status) and not self.is_held():
+    def status(self) -> Status:
+        """How far the run is; one that says it is running while no process holds its lock was
+        killed, and is given as stopped."""
+        status = Status.of(self._stored_status())
+        while status.is_overdue and not self.is_held():
             # it may have ended since: it says so before it lets go
-            before, status = status, self._stored_status()
+            before, status = status, Status.of(self._stored_status())
             if status == before:
-                return status | {
-                    "state": "stopped",
-                    "message": "The process that trained this run ended before it was done.",
-                }
+                said = "The process that trained this run ended before it was done."
+                return replace(status, state="stopped", message=said)
         return status
 
     def is_held(self) -> bool:
@@ -382,11 +378,3 @@ def numbered(folder: Path, name: str) -> Path:
                 appear(folder, target)
                 return target
     raise InputError(f"{folder.parent}: 100,000 runs named {name}; move some away.")
-
-
-def _is_at_work(status: dict[str, Any]) -> bool:
-    """Whether a status says that a process trains, or has been so for longer than a process takes
-    to start."""
-    if status.get("state") == "starting":
-        return time.time() - status.get("updated", 0) >= START_SECONDS
-    return status.get("state") == "running"

@@ -21,6 +21,7 @@ from pydantic import (
 
 from crystalgan.data.files import printable
 from crystalgan.errors import InputError
+from crystalgan.runs.status import State  # noqa: TC001 - pydantic reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 MOST_ATOMS = 1000  # of one cell
 LARGEST_ELEMENT = 118
 SMALLEST_VOLUME = 1e-6  # Å³, of a cell that is none
-State = Literal["created", "starting", "running", "stopped", "failed", "finished"]
 # whatever ASE and its own JSON raise for bytes that they did not write
 OF_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError)
 

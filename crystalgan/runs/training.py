@@ -158,7 +158,7 @@ def _train(runs: list[Run], progress: Progress | None) -> None:
             stack.enter_context(run.hold("train"))
             with saying(run.folder, COPY, writing=True):
                 (run.folder / "stop").unlink(missing_ok=True)
-            if run.status().get("state") != "finished":
+            if run.status().state != "finished":
                 run.set_status("running", message="", epochs=total)
         try:
             _train_stages(runs, stages, progress)

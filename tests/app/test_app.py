@@ -743,19 +743,6 @@ def test_metrics_are_read_on_from_where_they_ended(tmp_path, finished):
     assert json.loads(cached.losses(run, 1)) != before
 
 
-@pytest.mark.parametrize(
-    ("state", "share"),
-    [
-        ({"state": "running"}, 0),
-        ({"state": "running", "epochs": [10, 30], "step": 1, "epoch": 5}, 1 / 8),
-        ({"state": "stopped", "epochs": [10, 30], "step": 2, "epoch": 10}, 1 / 2),
-        ({"state": "finished"}, 1),
-    ],
-)
-def test_share_done(state, share):
-    assert work.share_done(state) == pytest.approx(share)
-
-
 def test_every_class_is_in_the_periodic_table_at_a_place_of_its_own():
     table = cached.element_table()
     assert set(cached.class_sizes()) <= {element["symbol"] for element in table}
@@ -807,7 +794,7 @@ def test_train_and_generate_buttons_start_real_workers(monkeypatch, tmp_path):
     assert not app.error
     (run,) = list_runs(tmp_path)
     assert (run.config.epochs1, run.config.epochs2, run.config.seed) == (2, 3, 3)
-    wait_for(lambda: run.status()["state"] == "finished")
+    wait_for(lambda: run.status().state == "finished")
     assert len(run.metrics()) == 5
     app.run()
     app.switch_page("pages/explore.py").run()
@@ -829,7 +816,7 @@ def test_step2_anew_on_the_shipped_step1(monkeypatch, tmp_path):
     app.button(key="train").click().run()
     assert not app.error
     run = next(r for r in list_runs(tmp_path) if r.folder.name != "Pd-Ni-H_shipped")
-    wait_for(lambda: run.status()["state"] == "finished")
+    wait_for(lambda: run.status().state == "finished")
     taken, given = (r.load("step1.safetensors")[0] for r in (run, Run(SHIPPED / "Pd-Ni-H_shipped")))
     assert taken.keys() == given.keys()
     assert all(taken[name].equal(given[name]) for name in given)

@@ -58,7 +58,7 @@ def test_the_whole_journey(page, server, tmp_path):
     expect(page.get_by_text("50 + 50 epochs")).to_be_visible()
     curves_have(page, 50)
     run = list_runs(server.runs)[0]
-    assert run.status()["state"] == "finished"
+    assert run.status().state == "finished"
 
     page.get_by_role("button", name="Explore its cells").click()
     page.get_by_role("button", name="Generate").first.click()
@@ -152,7 +152,7 @@ def test_training_outlives_the_browser_and_a_killed_worker_is_resumed(new_page, 
     expect(page.get_by_text("training", exact=True)).to_be_visible()
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()
-    assert Run(run.folder).status()["state"] == "stopped"
+    assert Run(run.folder).status().state == "stopped"
 
 
 def zoom_survives(page):

@@ -67,7 +67,7 @@ def test_a_class_from_a_database_is_trained_on(page, server):
     expect(page.get_by_text("2 + 2 epochs")).to_be_visible()
     run = list_runs(server.runs)[0]
     assert run.about["classes"]["a"]["cells"] == len(BINARIES)
-    assert run.status()["state"] == "finished"
+    assert run.status().state == "finished"
 
 
 def test_a_cleaned_copy_is_taken_and_given_back(page, server):

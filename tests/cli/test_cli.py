@@ -436,9 +436,9 @@ def test_a_terminated_worker_says_so_and_resumes(tmp_path):
     run = new_run("Pd", "Ni", Config(epochs1=2000, epochs2=2, checkpoint_every=5), tmp_path)
     start(run)
     deadline = time.monotonic() + 60
-    while run.status().get("epoch", 0) < 10 and time.monotonic() < deadline:
+    while (run.status().epoch or 0) < 10 and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert run.status()["state"] == "running"
+    assert run.status().state == "running"
     pid = subprocess.run(
         ["pgrep", "-f", f"crystalgan resume {run.folder}"],
         capture_output=True,
@@ -448,7 +448,7 @@ def test_a_terminated_worker_says_so_and_resumes(tmp_path):
     os.kill(int(pid.split()[0]), 15)
     while "stopped" not in (run.folder / "worker.log").read_text() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert run.status()["state"] == "stopped"
+    assert run.status().state == "stopped"
     assert "stopped; `crystalgan resume` goes on" in (run.folder / "worker.log").read_text()
     _, header = run.load("checkpoint.safetensors")
     assert header["epoch"] == run.metrics()[-1]["epoch"] >= 10

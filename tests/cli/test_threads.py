@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from crystalgan import __version__
 from crystalgan.cli.threads import READ_BY_LIBRARIES, VARIABLE, threads_of
 
 LOOK = (
@@ -54,3 +55,7 @@ def test_what_is_no_number_is_said(crystalgan, monkeypatch):
     assert said.strip().endswith(
         "CRYSTALGAN_THREADS=many: write a whole number of threads, 1 or more."
     )
+
+
+def test_the_version_is_said(crystalgan):
+    assert crystalgan("--version") == (0, f"crystalgan {__version__}\n", "")

@@ -74,7 +74,7 @@ def test_the_good_runs_are_listed_and_the_others_named(tmp_path):
 def test_a_run_without_status_can_be_resumed(tmp_path):
     run = Run(shutil.copytree(SHIPPED_RUN, tmp_path / "run"))
     (run.folder / "status.json").unlink()
-    assert run.status()["state"] == "stopped"
+    assert run.status().state == "stopped"
     (run.folder / "config.json").unlink()  # deleted just now
     with pytest.raises(InputError, match="missing"):
         Run(run.folder).status()

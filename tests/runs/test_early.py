@@ -239,7 +239,7 @@ def test_a_training_that_ends_while_one_looks_is_not_said_to_be_killed(tmp_path,
         return False
 
     monkeypatch.setattr(Run, "is_held", ends)
-    assert run.status()["state"] == "finished"
+    assert run.status().state == "finished"
 
 
 def test_looking_whether_a_run_is_trained_keeps_nobody_from_training_it(tmp_path):

@@ -41,7 +41,7 @@ def test_shipped_runs_are_copied_once(shipped):
     assert get_row(Run(SHIPPED / "Pd-Ni-H_shipped"), 3).decision == "undecided"
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 10_000_000
     assert len(candidates_table(shipped)) == 200
-    assert shipped.status()["state"] == "finished"
+    assert shipped.status().state == "finished"
 
 
 def test_a_packed_run_is_the_same_run(shipped, tmp_path):

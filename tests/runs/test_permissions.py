@@ -277,7 +277,7 @@ def test_a_full_disk_is_one_sentence_for_every_command_and_nothing_is_lost(
     assert len(candidates_table(Run.open(disk / "run"))) == 6
     assert json.loads(crystalgan(*WRITING["generate"](disk), "--json")[1])["candidates"] == 8
     assert crystalgan(*WRITING["resume"](disk))[0] == 0
-    assert Run.open(disk / "new").status()["state"] == "finished"
+    assert Run.open(disk / "new").status().state == "finished"
 
 
 def test_a_disk_that_fills_up_stops_a_training_which_goes_on_when_there_is_room(disk):
@@ -285,10 +285,10 @@ def test_a_disk_that_fills_up_stops_a_training_which_goes_on_when_there_is_room(
     run = Run.open(disk / "new")
     with pytest.raises(InputError, match=r"the disk is full\); make room"):
         resume(run, lambda step, epoch, *_: fill(disk) if (step, epoch) == (1, 1) else None)
-    assert run.status()["state"] in {"failed", "stopped"}
+    assert run.status().state in {"failed", "stopped"}
     (disk / "filler").unlink()
     whole = resume(run)
-    assert whole.status()["state"] == "finished"
+    assert whole.status().state == "finished"
     assert [(line["step"], line["epoch"]) for line in whole.metrics()] == [(1, 1), (1, 2), (2, 1)]
 
 
@@ -324,7 +324,7 @@ def test_another_user_may_look_and_is_told_whose_the_folder_is(
             crystalgan("export", common / "run", "--select", "1", "--out", elsewhere / "x.zip")[0]
             == 0
         )
-        assert Run.open(common / "run").status()["state"] == "finished"
+        assert Run.open(common / "run").status().state == "finished"
         with pytest.raises(InputError, match="no permission to write"):
             decide(Run.open(common / "run"), [1], "kept")
 

@@ -54,10 +54,10 @@ def test_killed_at_any_point_and_resumed_ends_in_the_same_weights(tmp_path, pres
             time.sleep(0.002)
         worker.process.kill()
         kills += worker.wait() == -signal.SIGKILL
-        assert Run.open(run.folder).status()["state"] in {"stopped", "finished"}
+        assert Run.open(run.folder).status().state in {"stopped", "finished"}
     assert kills >= 4
     resume(run)
-    assert run.status()["state"] == "finished"
+    assert run.status().state == "finished"
     assert_same(run, whole)
 
 
@@ -77,8 +77,8 @@ def test_stop_and_resume(tmp_path, palladium, nickel):
     run = new_run(palladium, nickel, config, tmp_path / "stopped")
     with pytest.raises(Stopped):
         resume(run, lambda step, epoch, *_: stop(run) if (step, epoch) == (1, 3) else None)
-    assert run.status()["state"] == "stopped"
-    assert run.status()["epoch"] <= 4
+    assert run.status().state == "stopped"
+    assert run.status().epoch <= 4
     resume(run)
     assert_same(run, whole)
     before = weights(run)
@@ -135,8 +135,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_there(
         TrainingError, match=r"The loss \w+ of step \d is not finite at epoch \d+"
     ) as error:
         resume(run)
-    assert run.status()["state"] == "failed"
-    assert run.status()["message"] == str(error.value)
+    assert run.status().state == "failed"
+    assert run.status().message == str(error.value)
     assert Run.open(run.folder).config == config
 
 
