@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -101,6 +103,7 @@ def _begin(
     sys.stderr = io.TextIOWrapper(
         os.fdopen(2, "wb", closefd=False), encoding="utf-8", line_buffering=True
     )
+    torch.set_num_threads(1)
     function(*arguments)
 
 

@@ -39,8 +39,8 @@ def composition(structure, species):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_makes_ternaries_of_the_runs_compositions(task, source):
-    made = list(itertools.islice(filter(None, SOURCES[source](task)), 12))
-    again = list(itertools.islice(filter(None, SOURCES[source](task)), 12))
+    made = list(itertools.islice(filter(None, SOURCES[source](task)), 6))
+    again = list(itertools.islice(filter(None, SOURCES[source](task)), 6))
     for structure, other in zip(made, again, strict=True):
         counts = composition(structure, task.species)
         assert all(counts)

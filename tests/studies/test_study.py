@@ -253,9 +253,9 @@ def test_a_terminated_study_leaves_no_process_and_goes_on(tmp_path):
         "--seeds",
         "2",
         "--epochs",
-        "20",
+        "8",
         "--set",
-        "checkpoint_every=5",
+        "checkpoint_every=2",
         "--runs",
         str(tmp_path),
     ]
@@ -284,7 +284,7 @@ def test_a_terminated_study_leaves_no_process_and_goes_on(tmp_path):
         lines = [(line["step"], line["epoch"]) for line in run.metrics()]
         # no epoch twice, whether taken over, resumed or trained at once
         assert lines == sorted(set(lines))
-        assert len(lines) == 20 * (1 + (run.config.method in ("unconstrained", "crystalgan")))
+        assert len(lines) == 8 * (1 + (run.config.method in ("unconstrained", "crystalgan")))
 
 
 def test_every_cell_is_held_out_once():
