@@ -105,12 +105,14 @@ def test_many_readers_beside_writers_being_started_are_told_nothing_wrong(tmp_pa
         readers = [threading.Thread(target=read, args=(done,)) for _ in range(5)]
         for reader in readers:
             reader.start()
-        writer.stdin.write(f"{number}\n")
-        writer.stdin.flush()
-        assert writer.stdout.readline() == "done\n"
-        done.set()
-        for reader in readers:
-            reader.join()
+        try:
+            writer.stdin.write(f"{number}\n")
+            writer.stdin.flush()
+            assert writer.stdout.readline() == "done\n"
+        finally:  # else the readers would go on for ever
+            done.set()
+            for reader in readers:
+                reader.join()
         assert select_rows(run, "kept")
     writer.communicate()
     assert not failures
