@@ -77,7 +77,7 @@ class Server:
         self.process = subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=self.log, stderr=self.log
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while True:
             try:
                 urllib.request.urlopen(f"{self.url}/_stcore/health")
