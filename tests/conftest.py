@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from processes import command
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.__main__ import main
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 # the paper's own cells; not part of the project
 AUTHORS_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# settings without a pair potential, whose fit takes longer than a short training
+NO_POTENTIAL = {"lambda_energy": 0, "prerelax": 0}
+WITHOUT_POTENTIAL = ("--set", "lambda_energy=0", "--set", "prerelax=0")
 
 torch.set_num_threads(1)
 # the servers that tests start are here, whatever proxy the user has
@@ -82,6 +87,19 @@ def trained_folder(made_once, palladium, nickel):
     return folder.parent
 
 
+@pytest.fixture(scope="session")
+def default_folder(made_once, palladium, nickel):
+    """The folder of a run of 2 + 2 epochs with the default settings, 20 candidates, made once."""
+    from crystalgan.runs.candidates import generate
+    from crystalgan.runs.training import train
+
+    def make(folder):
+        generate(train(palladium, nickel, Config(epochs1=2, epochs2=2), folder), 20)
+
+    (folder,) = made_once("default", make).glob("*/config.json")
+    return folder.parent
+
+
 @pytest.fixture(scope="module")
 def small_run(trained_folder, tmp_path_factory):
     """A run of 3 + 3 epochs with 40 candidates, a copy for each module."""
@@ -110,8 +128,9 @@ def crystalgan(monkeypatch, capsys):
 
 def in_a_shell(*words: object) -> subprocess.CompletedProcess[str]:
     """What a command says in a process of its own, as in a shell."""
-    command = [sys.executable, "-m", "crystalgan", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    process = command(*words)
+    code = process.wait()
+    return subprocess.CompletedProcess(list(words), code, process.stdout, process.stderr)
 
 
 def random_crystals(

@@ -25,7 +25,7 @@ def alive(pid):
         return False
 
 
-def gone(pid, seconds=60):
+def gone(pid, seconds=300):
     """Whether a process ends; it is waited for."""
     end = time.monotonic() + seconds
     while alive(pid) and time.monotonic() < end:

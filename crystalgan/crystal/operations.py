@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from crystalgan.crystal.symmetry import MOST_OPERATIONS, Symmetry
 if TYPE_CHECKING:
     from crystalgan.crystal.cells import Cells
 
+KEPT = 1000  # cells whose operations are remembered: some 5 MB
 MOST_POINTS = 32  # special points of a cell that no operation turns into each other
 
 
@@ -64,11 +65,31 @@ def _operations(
     lattice: np.ndarray, frac: np.ndarray, kinds: np.ndarray, symprec: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rotations and translations that spglib finds; the identity alone where it finds none."""
+    found = _operations_of(*_as_bytes(lattice, frac, kinds), symprec)
+    return found[0].copy(), found[1].copy()
+
+
+def _as_bytes(lattice: np.ndarray, frac: np.ndarray, kinds: np.ndarray) -> tuple[bytes, ...]:
+    """A cell as the caches know it."""
+    numbers = (lattice.astype(np.float64), frac.astype(np.float64), kinds.astype(np.int64))
+    return tuple(x.tobytes() for x in numbers)
+
+
+@lru_cache(KEPT)
+def _operations_of(
+    lattice: bytes, frac: bytes, kinds: bytes, symprec: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_operations`, kept: the parents of a class are those of every model of it."""
     os.environ.setdefault("SPGLIB_WARNING", "OFF")
     import spglib
 
+    cell = (
+        np.frombuffer(lattice).reshape(3, 3),
+        np.frombuffer(frac).reshape(-1, 3),
+        np.frombuffer(kinds, np.int64) + 1,
+    )
     try:
-        found: Any = spglib.get_symmetry_dataset((lattice, frac, kinds + 1), symprec)
+        found: Any = spglib.get_symmetry_dataset(cell, symprec)
     except spglib.SpglibError:
         found = None
     if found is None:
@@ -89,20 +110,25 @@ def special_points(cells: Cells, metals_only: bool, symprec: float) -> tuple[Ten
 
     A special point is one that some operation beside identity leaves where it is.
     """
-    from crystalgan.crystal.kernels.symmetry import special_points as of_cell
-
     points, count = np.zeros((len(cells), MOST_POINTS, 3)), np.zeros(len(cells), np.int64)
     for c, (lattice, frac, mask) in enumerate(
         zip(cells.lattice, cells.frac, cells.mask, strict=True)
     ):
         shown = mask & (torch.arange(len(mask))[:, None] > 0) if metals_only else mask
         kinds = shown.nonzero()[:, 0].numpy()
-        operations = _operations(
-            lattice.double().numpy(), frac[shown].double().numpy(), kinds, symprec
-        )
-        found = of_cell(*operations, _grid(), MOST_POINTS)
+        cell = _as_bytes(lattice.double().numpy(), frac[shown].double().numpy(), kinds)
+        found = _points_of(*cell, symprec)
         points[c, : len(found)], count[c] = found, len(found)
     return torch.from_numpy(points), torch.from_numpy(count)
+
+
+@lru_cache(KEPT)
+def _points_of(lattice: bytes, frac: bytes, kinds: bytes, symprec: float) -> np.ndarray:
+    """Special points of one cell, kept as its operations are."""
+    from crystalgan.crystal.kernels.symmetry import special_points as of_cell
+
+    rotations, translations = _operations_of(lattice, frac, kinds, symprec)
+    return of_cell(rotations, translations, _grid(), MOST_POINTS)
 
 
 def no_symmetry(cells: Cells) -> Symmetry:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.optim.adam import adam
 
 from crystalgan.config import mixed
 from crystalgan.model import methods
 from crystalgan.model.methods import Networks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from torch import Tensor
 
@@ -22,13 +23,53 @@ if TYPE_CHECKING:
     from crystalgan.model.methods import Prior, Stage, Terms, Translated
 
 
+class Adam:
+    """`torch.optim.Adam` by torch's own function of it: the class imports torch's compiler first,
+    for two seconds of each process that trains."""
+
+    def __init__(
+        self, parameters: Iterable[Tensor], rate: float, betas: tuple[float, float]
+    ) -> None:
+        self.parameters = list(parameters)
+        self.rate, self.betas = rate, betas
+        self.state = [  # of each parameter, by the names of torch.optim.Adam
+            {
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+                "step": torch.zeros(()),
+            }
+            for parameter in self.parameters
+        ]
+
+    @torch.no_grad()
+    def step(self, gradients: Iterable[Tensor]) -> None:
+        """One step down these gradients, one of each parameter."""
+        state = {part: [one[part] for one in self.state] for part in self.state[0]}
+        adam(
+            self.parameters,
+            list(gradients),
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            [],
+            state["step"],
+            fused=True,
+            amsgrad=False,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            lr=self.rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
 @dataclass(frozen=True)
 class Learner:
     """What changes while a stage of a stack of runs is trained."""
 
     stage: Stage
     nets: Networks
-    optimizers: dict[str, torch.optim.Adam]  # of "generators" and "discriminators"
+    optimizers: dict[str, Adam]  # of "generators" and "discriminators"
     rngs: list[torch.Generator]  # one for each run
 
 
@@ -39,7 +80,8 @@ def new_learner(stage: Stage, data: Data, configs: Sequence[Config]) -> Learner:
     rngs = [torch.Generator().manual_seed(mixed(c.seed * 8 + stage.number)) for c in configs]
     nets = Networks(stage, config, len(data.x.species), data.x.mask.shape[-1], rngs)
     optimizers = {
-        name: _adam(getattr(nets, name), config) for name in ("generators", "discriminators")
+        name: Adam(getattr(nets, name).parameters(), config.learning_rate, (config.beta1, 0.999))
+        for name in ("generators", "discriminators")
     }
     return Learner(stage, nets, optimizers, rngs)
 
@@ -65,7 +107,7 @@ def _learn(
     made = methods.forward(nets, start)
     terms = methods.discriminator_terms(nets, real, made)
     _update(optimizers["discriminators"], terms.values(), [1.0] * len(terms), config.clip)
-    critics = optimizers["discriminators"].param_groups[0]["params"]
+    critics = optimizers["discriminators"].parameters
     for parameter in critics:
         parameter.requires_grad_(False)
     of_generators = methods.generator_terms(nets, start, real, made, config, prior)
@@ -76,14 +118,8 @@ def _learn(
     return {name: term.detach() for name, term in (terms | of_generators).items()}, made
 
 
-def _adam(module: torch.nn.Module, config: Config) -> torch.optim.Adam:
-    return torch.optim.Adam(
-        module.parameters(), config.learning_rate, (config.beta1, 0.999), fused=True
-    )
-
-
 def _update(
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     terms: Collection[Tensor],
     weights: Sequence[float],
     clip: float,
@@ -93,14 +129,11 @@ def _update(
 
     With `clip` the gradient of each run is no longer than that.
     """
-    parameters = optimizer.param_groups[0]["params"]
     by_terms = [torch.full_like(term, weight) for term, weight in zip(terms, weights, strict=True)]
-    gradients = torch.autograd.grad(tuple(terms), parameters, by_terms)
+    gradients = torch.autograd.grad(tuple(terms), optimizer.parameters, by_terms)
     if clip:
         square = sum(g.flatten(1).square().sum(1) for g in gradients)
         scale = (clip / torch.as_tensor(square).sqrt().clamp_min(1e-12)).clamp_max(1.0)
         for g in gradients:
             g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
+    optimizer.step(gradients)

@@ -23,10 +23,8 @@ def save_checkpoint(runs: Sequence[Run], learner: Learner, epoch: int, seconds: 
     """Write the state of a stack after `epoch` epochs and so many seconds of a stage."""
     tensors = {f"nets.{k}": v for k, v in learner.nets.state_dict().items()}
     for name, optimizer in learner.optimizers.items():
-        for i, state in optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"{name}.{i}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq", "step")
-            }
+        for i, state in enumerate(optimizer.state):
+            tensors |= {f"{name}.{i}.{part}": tensor for part, tensor in state.items()}
     for k, run in enumerate(runs):
         mine = of_run({key: t for key, t in tensors.items() if t.ndim}, k)
         mine |= {key: t for key, t in tensors.items() if not t.ndim}
@@ -71,12 +69,12 @@ def _loaded(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
         {key.removeprefix("nets."): t for key, t in tensors.items() if key.startswith("nets.")}
     )
     for name, optimizer in learner.optimizers.items():
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, t in tensors.items():
-            if key.startswith(f"{name}."):
-                _, i, part = key.split(".")
-                state.setdefault(int(i), {})[part] = t
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        for i, state in enumerate(optimizer.state):
+            for part, tensor in state.items():
+                stored = tensors[f"{name}.{i}.{part}"]
+                if stored.shape != tensor.shape:  # which would be broadcast
+                    raise ValueError(f"{name}.{i}.{part} is {tuple(stored.shape)}")
+                tensor.copy_(stored)
     for rng, (mine, _) in zip(learner.rngs, found, strict=True):
         rng.set_state(mine["rng"])
     for run in runs:

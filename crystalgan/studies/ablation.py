@@ -20,6 +20,7 @@ from crystalgan.studies.stacks import (
     mean_and_spread,
     measure_stacks,
     seeds_of,
+    stack_pool,
     study_folder,
 )
 
@@ -179,11 +180,12 @@ def ablation(
         names[folder] = name
         stacks.append(Stack(folder, a, b, settings, every, assess))
     found = {}
-    for stack, values in measure_stacks(stacks, processes):
-        name = names[stack.folder]
-        found[name] = VariantScores.of(values)
-        if progress:
-            progress(name)
+    with stack_pool(processes) as pool:
+        for stack, values in measure_stacks(stacks, pool):
+            name = names[stack.folder]
+            found[name] = VariantScores.of(values)
+            if progress:
+                progress(name)
     return AblationResult(
         f"{a.metal}-{b.metal}", a.shared, seeds, {name: found[name] for name in configs}
     )

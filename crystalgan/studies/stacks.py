@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -103,23 +104,27 @@ def study_folder(
     return root / f"{a.metal}-{b.metal}-{config.shared}_{digest}"
 
 
+def stack_pool(processes: int) -> AbstractContextManager[Pool | None]:
+    """The processes that `measure_stacks` uses; none where one is asked for, which this one is."""
+    at_least_one(processes, "processes")
+    return nullcontext() if processes == 1 else Pool(processes)
+
+
 def measure_stacks(
-    stacks: Sequence[Stack], processes: int = 1
+    stacks: Sequence[Stack], pool: Pool | None = None
 ) -> Iterator[tuple[Stack, list[Values] | TrainingError]]:
     """Train and measure stacks; yield each as soon as it is done, with its values or why it failed.
 
     The values of a stack are those of its runs, in the order of its seeds.
     """
-    at_least_one(processes, "processes")
     left = [stack for stack in stacks if not (stack.folder / RESULT).exists()]
-    if processes == 1 or len(left) < 2:
+    if pool is None or len(left) < 2:
         for stack in stacks:
             yield stack, _measured(stack)
         return
-    with Pool(processes) as pool:
-        pending = {pool.submit(_measured, stack): stack for stack in stacks}
-        for future, values in pool.completed(pending):
-            yield pending[future], values
+    pending = {pool.submit(_measured, stack): stack for stack in stacks}
+    for future, values in pool.completed(pending):
+        yield pending[future], values
 
 
 def _measured(stack: Stack) -> list[Values] | TrainingError:

@@ -17,6 +17,7 @@ from crystalgan.studies.stacks import (
     mean_and_spread,
     measure_stacks,
     seeds_of,
+    stack_pool,
     study_folder,
 )
 
@@ -178,23 +179,24 @@ def table2(
     every, base = seeds_of(seeds), replace(config, method="crystalgan", seed=0)
     folders = [study_folder(root / STUDY, a, b, base, {"seeds": seeds}) for a, b in pairs]
     found: dict[Path, list[Values]] = {}
-    # DiscoGAN is the other two methods' step 1: trained once, taken over twice
-    for steps in (1, 2):
-        stacks = [
-            stack
-            for (a, b), folder in zip(pairs, folders, strict=True)
-            for stack in _stacks(a, b, base, every, folder, steps)
-        ]
-        failed: list[TrainingError] = []
-        for stack, values in measure_stacks(stacks, processes):
-            if isinstance(values, TrainingError):
-                failed.append(values)
-            else:
-                found[stack.folder] = values
-            if progress:
-                progress(f"{stack.a.metal}-{stack.b.metal} {stack.config.method}")
-        if failed:
-            raise failed[0]
+    with stack_pool(processes) as pool:
+        # DiscoGAN is the other two methods' step 1: trained once, taken over twice
+        for steps in (1, 2):
+            stacks = [
+                stack
+                for (a, b), folder in zip(pairs, folders, strict=True)
+                for stack in _stacks(a, b, base, every, folder, steps)
+            ]
+            failed: list[TrainingError] = []
+            for stack, values in measure_stacks(stacks, pool):
+                if isinstance(values, TrainingError):
+                    failed.append(values)
+                else:
+                    found[stack.folder] = values
+                if progress:
+                    progress(f"{stack.a.metal}-{stack.b.metal} {stack.config.method}")
+            if failed:
+                raise failed[0]
     return [
         _kept(a, b, base, seeds, folder, found)
         for (a, b), folder in zip(pairs, folders, strict=True)

@@ -11,13 +11,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import nearly_symmetric, put_in
+from conftest import NO_POTENTIAL, nearly_symmetric, put_in
 from pymatgen.core import Composition, Element, Lattice, Structure
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
-from crystalgan import Config, generate, train
+from crystalgan import Config
 from crystalgan.errors import InputError
 from crystalgan.progress import Progress, ProgressFile
 from crystalgan.runs.database import decide, get_row, load_candidate, open_database
@@ -32,16 +32,14 @@ from ui import cached, databases, known, state, work
 ROOT = Path(__file__).resolve().parents[2]
 APP = str(ROOT / "app.py")
 PAGES = ("pair", "train", "explore", "stability", "compare", "export")
-WAIT = 60  # seconds
+WAIT = 300  # seconds that anything may take on a loaded machine
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A folder with one finished run and its 20 candidates."""
+def finished(default_folder, tmp_path_factory):
+    """A finished run with its 20 candidates, a copy for this module."""
     root = tmp_path_factory.mktemp("finished")
-    run = train("Pd", "Ni", Config(epochs1=2, epochs2=2), runs=root)
-    generate(run, 20)
-    return run
+    return Run.open(shutil.copytree(default_folder, root / default_folder.name))
 
 
 class AfterTheFirstVisit(PagesManager):
@@ -61,7 +59,7 @@ def _not_the_first_visit(monkeypatch):
 def open_page(monkeypatch, root, page="pair", **address):
     monkeypatch.setenv("CRYSTALGAN_RUNS", str(root))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    app = AppTest.from_file(APP, default_timeout=60)
+    app = AppTest.from_file(APP, default_timeout=300)
     for name, value in address.items():
         app.query_params[name] = value
     app.run()
@@ -183,7 +181,7 @@ def test_several_runs_side_by_side_and_table2(monkeypatch, tmp_path, finished):
     app.multiselect(key="compared").set_value([]).run()
     assert not app.exception
     pair = load_pair("Pd-Ni")
-    table2.table2([pair], Config(epochs1=1, epochs2=1, rule="paper"), 1, tmp_path)
+    table2.table2([pair], Config(epochs1=1, epochs2=1, rule="paper", **NO_POTENTIAL), 1, tmp_path)
     app.run()
     assert app.dataframe[-1].value["paper"].tolist() == [0, 0, 4, 9]
     assert "1 seed of 1 + 1 epochs" in app.selectbox(key="table2").options[0]
@@ -225,7 +223,7 @@ def test_the_app_never_imports_what_is_heavy(monkeypatch, tmp_path):
     monkeypatch.setenv("CRYSTALGAN_RUNS", str(tmp_path))
     code = (
         f"import sys; from streamlit.testing.v1 import AppTest\napp = AppTest.from_file({APP!r},"
-        f" default_timeout=60).run(); assert not app.exception\nfor page in {PAGES[1:]}:"
+        f" default_timeout=300).run(); assert not app.exception\nfor page in {PAGES[1:]}:"
         " app.switch_page(f'pages/{page}.py').run(); assert not app.exception\nfor detail in"
         " ('Distances', 'Powder pattern', 'Symmetry', 'Map'):\n   "
         " app.switch_page('pages/explore.py').run()\n   "

@@ -39,7 +39,7 @@ class AfterTheFirstVisit(PagesManager):
 def test_page_beside_broken_runs(monkeypatch, root, page):
     monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", AfterTheFirstVisit)
     monkeypatch.setenv("CRYSTALGAN_RUNS", str(root))
-    app = AppTest.from_file(APP, default_timeout=120)
+    app = AppTest.from_file(APP, default_timeout=300)
     app.query_params["run"] = SHIPPED_RUN.name
     app.run()
     if page != "pair":

@@ -9,13 +9,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from test_sources import BINARIES, LEFT_OUT, OTHERS, entry
+from test_sources import Server as Optimade
+
+from crystalgan.runs.folder import SHIPPED, Run
+from ui.databases import EXTRA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "test-output"
@@ -30,6 +41,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
+SIZE = {"width": 1280, "height": 720}
 SECONDS = 180_000  # ms that anything may take on a loaded machine
 expect.set_options(timeout=SECONDS)
 
@@ -65,7 +77,7 @@ class Server:
         self.process = subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=self.log, stderr=self.log
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while True:
             try:
                 urllib.request.urlopen(f"{self.url}/_stcore/health")
@@ -89,6 +101,27 @@ class Server:
                 found.append(int(path.parent.name))
         return found
 
+    @contextmanager
+    def slow(self) -> Iterator[None]:
+        """The server gets a third of the time and stands still for the rest, as one on a machine
+        with other work."""
+        done = threading.Event()
+
+        def pulse() -> None:
+            while not done.is_set():
+                self.process.send_signal(signal.SIGSTOP)
+                done.wait(0.2)
+                self.process.send_signal(signal.SIGCONT)
+                done.wait(0.1)
+
+        thread = threading.Thread(target=pulse)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
     def close(self) -> None:
         self.process.terminate()
         self.process.wait()
@@ -97,11 +130,29 @@ class Server:
             os.kill(worker, signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("app") / "runs")
+    """The app for all tests, which leave the shipped run as it is and find their own by its name.
+
+    It may ask the reference server of OPTIMADE on loopback.
+    """
+    entries = [
+        *(entry(i, s) for i, s in BINARIES.items()),
+        *(e for e, _ in LEFT_OUT.values()),
+        *OTHERS,
+    ]
+    optimade = Optimade(tmp_path_factory.mktemp("optimade"), entries)
+    server = Server(tmp_path_factory.mktemp("app") / "runs", **{EXTRA: optimade.url})
     yield server
     server.close()
+    optimade.stop()
+
+
+@pytest.fixture
+def run(server, request):
+    """The shipped run in a folder of the test's own."""
+    name = "run-" + "".join(c if c.isalnum() else "-" for c in request.node.name)[:40]
+    return Run(shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", server.runs / name))
 
 
 @pytest.fixture(scope="session")
@@ -112,25 +163,35 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def new_page(browser):
-    """Opens a page in a visitor's own context."""
-    contexts = []
+@pytest.fixture(scope="session")
+def visited(browser):
+    """The context of visitors who have been here before: what the app is made of is in its cache."""
+    context = browser.new_context(viewport=SIZE, accept_downloads=True, reduced_motion="reduce")
+    context.set_default_timeout(SECONDS)
+    yield context
+    context.close()
 
-    def open_page(scheme="light", size=(1280, 720)):
-        context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            color_scheme=scheme,
-            accept_downloads=True,
-            reduced_motion="reduce",
-        )
-        context.set_default_timeout(SECONDS)
-        contexts.append(context)
-        return context.new_page()
+
+@pytest.fixture
+def new_page(browser, visited):
+    """Opens a page, which is a session of its own; with `first`, in a browser that has never been
+    here."""
+    opened = []
+
+    def open_page(scheme="light", first=False):
+        if first:
+            context = browser.new_context(viewport=SIZE, reduced_motion="reduce")
+            context.set_default_timeout(SECONDS)
+            opened.append(context)
+            return context.new_page()
+        page = visited.new_page()
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        opened.append(page)
+        return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for one in opened:
+        one.close()
 
 
 @pytest.fixture

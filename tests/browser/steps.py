@@ -132,6 +132,17 @@ def click_an_atom(page):
     return said.inner_text()
 
 
+def choose(page, box, option):
+    """Take an option, which its words may only hold, of the select box of this name."""
+    page.get_by_role("combobox", name=box).click()
+    page.get_by_role("option", name=option).click()
+    settled(page)
+
+
+def run_in_address(page):
+    return re.search(r"run=([^&]+)", page.url)[1]
+
+
 def candidate_in_address(page):
     return int(re.search(r"candidate=(\d+)", page.url)[1])
 

@@ -1,7 +1,7 @@
 """A new user's way through the app, and what must hold on it."""
 
+import itertools
 import os
-import re
 import signal
 import zipfile
 
@@ -9,15 +9,13 @@ import pytest
 from playwright.sync_api import expect
 from pymatgen.core import Structure
 
-from crystalgan.data.classes import builtin_classes, builtin_sizes
+from crystalgan.data.classes import builtin_sizes
 from crystalgan.runs.database import candidates_table
 from crystalgan.runs.folder import SHIPPED, Run
-from crystalgan.runs.listing import list_runs
-from crystalgan.runs.run_zip import pack_run
 
-from .conftest import Server
 from .steps import (
     candidate_in_address,
+    choose,
     click_an_atom,
     click_row,
     colours,
@@ -28,6 +26,7 @@ from .steps import (
     go,
     orange,
     picture,
+    run_in_address,
     set_epochs,
     settled,
     until,
@@ -37,7 +36,7 @@ pytestmark = pytest.mark.slow
 AXIS = "f => [...f.layout.xaxis.range]"
 
 
-def choose_pair_and_train(page, server, first, second):
+def choose_pair_and_train(page, server, first, second, settings="default"):
     page.goto(server.url)
     element(page, "Pd").click()
     expect(element(page, "Pd")).to_have_attribute("aria-pressed", "true")
@@ -47,17 +46,25 @@ def choose_pair_and_train(page, server, first, second):
     page.get_by_role("button", name="Train this pair").click()
     expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible()
     settled(page)
+    if settings != "default":
+        choose(page, "Settings", settings)
     set_epochs(page, first, second)
     page.get_by_role("button", name="Train Pd-Ni-H").click()
 
 
+def newest(page, server):
+    """The run that the page has just started."""
+    page.wait_for_url("**run=Pd-Ni-H_crystalgan_seed0*")
+    return Run.open(server.runs / run_in_address(page))
+
+
 def test_the_whole_journey(page, server, tmp_path):
-    choose_pair_and_train(page, server, 50, 50)
+    choose_pair_and_train(page, server, 5, 5)
     expect(page.get_by_text("finished", exact=True)).to_be_visible()
     settled(page)
-    expect(page.get_by_text("50 + 50 epochs")).to_be_visible()
-    curves_have(page, 50)
-    run = list_runs(server.runs)[0]
+    expect(page.get_by_text("5 + 5 epochs")).to_be_visible()
+    curves_have(page, 5)
+    run = newest(page, server)
     assert run.status().state == "finished"
 
     page.get_by_role("button", name="Explore its cells").click()
@@ -129,11 +136,10 @@ def export_and_check(page, folder, which, count):
 
 
 def test_training_outlives_the_browser_and_a_killed_worker_is_resumed(new_page, server):
-    page = new_page()
-    choose_pair_and_train(page, server, 150, 20_000)
+    page = new_page(first=True)
+    choose_pair_and_train(page, server, 20, 20_000, "paper")
     expect(page.get_by_text("training", exact=True)).to_be_visible()
-    curve_grows(page, "x")
-    run = list_runs(server.runs)[0]
+    run = newest(page, server)
     page.context.close()
 
     page = new_page()
@@ -188,59 +194,89 @@ def tick_until_beside(page, row):
     raise AssertionError("no second cell was shown")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_with_the_shipped_run(new_page, server, scheme):
-    page = new_page(scheme)
+def is_in(page, scheme):
+    """Turn to this scheme, and wait until the page has it."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function(
+        """(dark) => {
+          const app = getComputedStyle(document.querySelector("[data-testid=stApp]"));
+          const [r, g, b] = app.backgroundColor.match(/[0-9]+/g).map(Number);
+          return (r + g + b < 384) === dark;
+        }""",
+        arg=scheme == "dark",
+    )
+    settled(page)
+
+
+def has_background(page, dark, k=0):
+    """Wait until the k-th viewer shows a cell on the background of the scheme."""
+    until(
+        page,
+        lambda: (sum(drawn(page, k).most_common(1)[0][0]) < 384) == dark,
+        "the viewer kept the other background",
+    )
+
+
+def test_every_page_with_the_shipped_run_in_both_schemes_and_in_small_windows(page, server):
+    turns = itertools.cycle((("light", "dark"), ("dark", "light")))
+
+    def seen(name, viewers=0):
+        for scheme in next(turns):
+            is_in(page, scheme)
+            for k in range(viewers):
+                has_background(page, scheme == "dark", k)
+            picture(page, f"{name}-{scheme}")
+
+    def fits(name):
+        for width, height in ((820, 1180), (1024, 768), (1280, 720)):
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_function(f"window.innerWidth === {width}")
+            settled(page)
+            until(
+                page,
+                lambda: page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"),
+                f"{name} runs out of a window of {width} pixels",
+            )
+            picture(page, f"size-{width}-{name}")
+
     page.goto(f"{server.url}/?a=Pd&b=Ni")
     expect(page.locator("[data-testid=stPlotlyChart] .main-svg").first).to_be_visible()
     settled(page)
-    picture(page, f"pair-{scheme}")
+    seen("pair")
+    fits("pair")
     page.get_by_text("Cells in 3D", exact=True).click()
-    drawn(page, 0)
     drawn(page, 1)
+    seen("pair-cells", 2)
     go(page, "Train")
-    page.goto(f"{server.url}/train?a=Pd&b=Ni&run=Pd-Ni-H_shipped")
     page.frame_locator("iframe[title*=crystalgan_chart]").locator(".scatterlayer").first.wait_for()
-    settled(page)
-    picture(page, f"train-{scheme}")
+    seen("train")
+    fits("train")
     page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
     drawn(page)
     settled(page)
-    picture(page, f"explore-{scheme}")
+    seen("explore", 1)
+    fits("explore")
     for detail in ("Distances", "Powder pattern", "Symmetry", "Map"):
         page.get_by_text(detail, exact=True).click()
         settled(page)
-        page.wait_for_timeout(500)
-        picture(page, f"explore-{detail.split()[0].lower()}-{scheme}")
+        if detail != "Symmetry":
+            expect(page.locator("[data-testid=stPlotlyChart] .main-svg").first).to_be_visible()
+        seen(f"explore-{detail.split()[0].lower()}")
     page.get_by_text("Several", exact=True).click()
     settled(page)
     tick_until_beside(page, 5)
     drawn(page, 1)
-    picture(page, f"explore-compare-{scheme}")
+    seen("explore-compare", 2)
     go(page, "Export")
-    picture(page, f"export-{scheme}")
-
-
-@pytest.mark.parametrize("size", [(1280, 720), (1024, 768), (820, 1180)])
-def test_nothing_runs_out_of_the_window(new_page, server, size):
-    page = new_page(size=size)
-    for address in (
-        "?a=Pd&b=Ni",
-        "train?a=Pd&b=Ni",
-        "explore?run=Pd-Ni-H_shipped",
-        "export?run=Pd-Ni-H_shipped",
-    ):
-        page.goto(f"{server.url}/{address}")
-        settled(page)
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        picture(page, f"size-{size[0]}-{address.partition('?')[0] or 'pair'}")
+    seen("export")
+    fits("export")
 
 
 def shipped_formula(number):
     return candidates_table(SHIPPED / "Pd-Ni-H_shipped").set_index("id")["formula"][number]
 
 
-def test_supercell_and_polyhedra_change_the_picture_only(page, server):
+def test_a_supercell_changes_the_picture_only_which_is_saved_as_png(page, server):
     page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
     plain = drawn(page)
     settled(page)
@@ -250,15 +286,10 @@ def test_supercell_and_polyhedra_change_the_picture_only(page, server):
     field.press("Enter")
     frame = page.frame_locator("iframe[title*=crystalgan_viewer]")
     expect(frame.get_by_text("2×1×1 cells, view only")).to_be_visible()
-    page.wait_for_timeout(1500)
-    assert drawn(page) != plain
+    until(page, lambda: drawn(page) != plain, "the picture stayed as it was")
     expect(page.get_by_text(f"4: {shipped_formula(4)}")).to_be_visible()
-
-
-def test_save_png(page, server):
-    page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
-    drawn(page)
     settled(page)
+    page.keyboard.press("Escape")  # the settings of the view lie over the button
     with page.expect_download() as event:
         page.frame_locator("iframe[title*=crystalgan_viewer]").get_by_role(
             "button", name="Save PNG"
@@ -299,47 +330,8 @@ def test_a_visitor_quicker_than_the_page(page, server):
     expect(page.get_by_role("button", name="Train this pair")).to_be_enabled()
 
 
-def test_own_cells_own_rule_and_a_colleagues_run(page, server, tmp_path):
-    page.goto(f"{server.url}/?b=Ni")
-    settled(page)
-    page.get_by_text("Upload", exact=True).first.click()
-    settled(page)
-    page.get_by_test_id("stFileUploader").locator("input").set_input_files(builtin_classes()["Pd"])
-    expect(page.get_by_text(f"{builtin_sizes()['Pd']} cells of Pd-H; 0 left out")).to_be_visible()
-    settled(page)
-    page.get_by_text("Data doctor", exact=True).click()
-    expect(page.get_by_text("Keep the paper's rule").first).to_be_visible()
-    settled(page)
-    picture(page, "pair-upload")
-    page.get_by_role("button", name="Train this pair").click()
-    expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible()
-    settled(page)
-    set_epochs(page, 2, 2)
-    page.get_by_role("combobox", name="Distance rule").click()
-    page.get_by_role("option", name="my own table").click()
-    expect(page.get_by_text("Limits of first-neighbour distances")).to_be_visible()
-    settled(page)
-    picture(page, "train-own-rule")
-    page.get_by_role("button", name="Train Pd-Ni-H").click()
-    expect(page.get_by_text("2 + 2 epochs")).to_be_visible()
-    run = list_runs(server.runs)[0]
-    assert run.rule.name == "own"
-    assert run.rule.limits["H-H"] == (1.8, 3.0)
-    assert run.about["classes"]["a"]["source"].endswith("Pd.extxyz")
-
-    path = tmp_path / "from Marie.zip"
-    path.write_bytes(pack_run(run))
-    page.get_by_text("Zip from a colleague", exact=True).click()
-    page.get_by_test_id("stFileUploader").locator("input").set_input_files(path)
-    expect(page.get_by_test_id("stSelectbox").get_by_role("combobox", name="Run")).to_have_value(
-        re.compile(r"^from-Marie_001 \(Pd-Ni-H, seed 0\) · own, 2 \+ 2 epochs, 0 cells, ")
-    )
-    page.wait_for_url("**run=from-Marie_001*")
-    assert Run.open(server.runs / "from-Marie_001").rule == run.rule
-
-
-def test_keys_work_from_the_picture_and_not_while_a_note_is_typed(page, server):
-    page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=30")
+def test_keys_work_from_the_picture_and_not_while_a_note_is_typed(page, server, run):
+    page.goto(f"{server.url}/explore?run={run.folder.name}&candidate=30")
     drawn(page)
     settled(page)
     box = page.locator("iframe[title*=crystalgan_viewer]").bounding_box()
@@ -353,7 +345,6 @@ def test_keys_work_from_the_picture_and_not_while_a_note_is_typed(page, server):
     note.fill("")
     note.press_sequentially("kxn <b>zu</b>")
     note.press("Enter")
-    run = Run.open(server.runs / "Pd-Ni-H_shipped")
     for _ in range(100):
         row = candidates_table(run).set_index("id").loc[31]
         if row["note"]:
@@ -363,17 +354,3 @@ def test_keys_work_from_the_picture_and_not_while_a_note_is_typed(page, server):
     assert page.url.endswith("candidate=31")
     page.reload()
     expect(page.get_by_role("textbox", name="Note")).to_have_value("kxn <b>zu</b>")
-
-
-def test_a_first_visitor_may_come_by_a_link(new_page, tmp_path):
-    server = Server(tmp_path / "runs")
-    try:
-        page = new_page()
-        page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
-        expect(page.get_by_role("heading", name="Explore", exact=True)).to_be_visible()
-        expect(page.get_by_role("link", name="Export", exact=True).first).to_be_visible()
-        settled(page)
-        assert candidate_in_address(page) == 4
-        assert page.title() == "CrystalGAN"
-    finally:
-        server.close()

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from pymatgen.core import Structure
 
 from .conftest import ROOT, Server
-from .steps import element, go, picture, settled, viewer
+from .steps import candidate_in_address, element, go, picture, settled, viewer
 
 ELSEWHERE = {
     name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}
@@ -34,6 +34,28 @@ def done(*command, cwd, **changed):
     )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
     return ended.stdout
+
+
+# The commands of one process, which starts up once for all: what each of them said.
+COMMANDS = """
+import contextlib, io, json, sys
+from crystalgan.__main__ import main
+answers = []
+for words in sys.argv[1:]:
+    sys.argv = ["crystalgan", *words.split()]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    answers.append(said.getvalue())
+print(json.dumps(answers))
+"""
+
+
+def in_one_process(environment, cwd, *commands):
+    return json.loads(done(environment / "python", "-c", COMMANDS, *commands, cwd=cwd))
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +112,16 @@ def test_from_two_metals_to_a_zip(environment, nowhere):
     classes = json.loads(done(command, "classes", "--json", cwd=nowhere))
     assert {"Pd", "Ni"} <= {found["metal"] for found in classes["classes"]}
     # the paper's settings need no potential and few compiled functions, which are slow at first
-    few = "--preset", "paper", "--epochs", 2
-    run = json.loads(done(command, "train", "Pd", "Ni", *few, "--json", cwd=nowhere))
-    assert run["epochs"] == [2, 2]
-    made = json.loads(done(command, "generate", run["run"], "-n", 10, "--json", cwd=nowhere))
-    assert made["candidates"] == 10
-    done(command, "export", run["run"], "--select", "all", "--out", "cells.zip", cwd=nowhere)
+    name = "Pd-Ni-H_crystalgan_seed0_001"
+    run, made = in_one_process(
+        environment,
+        nowhere,
+        "train Pd Ni --preset paper --epochs 2 --json",
+        f"generate runs/{name} -n 10 --json",
+        f"export runs/{name} --select all --out cells.zip",
+    )[:2]
+    assert json.loads(run)["epochs"] == [2, 2]
+    assert json.loads(made)["candidates"] == 10
     with zipfile.ZipFile(nowhere / "cells.zip") as written:
         (one, *others) = [name for name in written.namelist() if name.endswith(".vasp")]
         cell = Structure.from_str(io.TextIOWrapper(written.open(one)).read(), fmt="poscar")
@@ -107,13 +133,18 @@ def test_from_two_metals_to_a_zip(environment, nowhere):
 def test_the_app_opens(environment, nowhere, new_page):
     server = Server(nowhere / "runs", (environment / "crystalgan",), nowhere, PYTHONPATH="")
     try:
-        page = new_page()
-        page.goto(server.url)
-        expect(page.get_by_role("heading", name="Pair", exact=True)).to_be_visible()
+        page = new_page(first=True)
+        # a first visitor, of a server that has shown no page yet, may come by a link
+        page.goto(f"{server.url}/explore?run=Pd-Ni-H_shipped&candidate=4")
+        expect(page.get_by_role("heading", name="Explore", exact=True)).to_be_visible()
+        expect(page.get_by_role("link", name="Export", exact=True).first).to_be_visible()
+        settled(page)
+        assert candidate_in_address(page) == 4
+        assert page.title() == "CrystalGAN"
+        viewer(page)  # of the run that comes along
+        go(page, "Pair")
         expect(element(page, "Pd")).to_be_visible()
         settled(page)
         picture(page, "wheel")
-        go(page, "Explore")  # the run that comes along
-        viewer(page)
     finally:
         server.close()

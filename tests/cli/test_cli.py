@@ -13,7 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import nearly_symmetric, put_in
+from conftest import WITHOUT_POTENTIAL, nearly_symmetric, put_in
+from processes import command
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 from test_classes import BAD, PD_H, poscar
@@ -22,6 +23,7 @@ from crystalgan.data.classes import load_class
 from crystalgan.runs.folder import SHIPPED, Run
 
 
+@pytest.mark.usefixtures("trained_folder")  # whose pair potential is the same one
 def test_two_metals_in_a_zip_of_poscars_out(crystalgan, tmp_path):
     words = (
         "train",
@@ -72,9 +74,8 @@ def test_two_metals_in_a_zip_of_poscars_out(crystalgan, tmp_path):
 
 
 def test_candidates_are_compared_with_what_is_known(crystalgan, tmp_path):
-    run = json.loads(
-        crystalgan("train", "Pd", "Ni", "--epochs", 2, "--runs", tmp_path / "runs", "--json")[1]
-    )["run"]
+    words = ("train", "Pd", "Ni", "--epochs", 2, *WITHOUT_POTENTIAL, "--runs", tmp_path / "runs")
+    run = json.loads(crystalgan(*words, "--json")[1])["run"]
     assert json.loads(crystalgan("generate", run, "-n", 5, "--json")[1])["new"] == 5
     crystalgan("export", run, "--out", tmp_path / "all.zip", "--select", "1,2")
     compared = json.loads(crystalgan("novelty", run, "--known", tmp_path / "all.zip", "--json")[1])
@@ -131,11 +132,8 @@ def test_a_users_own_table_is_target_and_judge(crystalgan, tmp_path):
         '[limits]\n"H-Pd" = [1.6, 2.4]\n"H-Ni" = [1.5, 2.3]\n"Ni-Pd" = [2.4, 3.2]\n"Pd-Pd" = [2.4,'
         " 3.2]\n"
     )
-    run = json.loads(
-        crystalgan(
-            "train", "Pd", "Ni", "--epochs", 2, "--rule", table, "--runs", tmp_path, "--json"
-        )[1]
-    )["run"]
+    words = ("train", "Pd", "Ni", "--epochs", 2, "--rule", table, *WITHOUT_POTENTIAL)
+    run = json.loads(crystalgan(*words, "--runs", tmp_path, "--json")[1])["run"]
     table.unlink()  # the run keeps its own copy
     counts = json.loads(crystalgan("generate", run, "-n", 20, "--json")[1])
     assert counts["passed"]["mine"] >= 15
@@ -160,7 +158,7 @@ def test_classes_and_check(crystalgan, tmp_path):
 def test_every_command_has_help(crystalgan):
     code, out, _ = crystalgan("--help")
     assert code == 0
-    for command in (
+    for name in (
         "classes",
         "check",
         "fetch",
@@ -178,8 +176,8 @@ def test_every_command_has_help(crystalgan):
         "rediscover",
         "metrics",
     ):
-        assert command in out
-        assert crystalgan(command, "--help")[0] == 0
+        assert name in out
+        assert crystalgan(name, "--help")[0] == 0
 
 
 def bad_inputs(tmp_path, run):
@@ -338,23 +336,25 @@ def test_odd_words_are_one_sentence_and_exit_code_2(crystalgan, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_any_encoding_of_the_terminal_will_do():
+def test_any_encoding_of_the_terminal_will_do(tmp_path):
     """A real process, whose stdout cannot write Å, into a pipe that nobody reads to its end."""
-    command = [sys.executable, "-m", "crystalgan"]
+    start = [sys.executable, "-m", "crystalgan"]
+    for k in range(2):
+        (tmp_path / f"{k}.vasp").write_text(poscar(PD_H).replace("1.0", f"1.{k}", 1))
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     answer = subprocess.run(
-        [*command, "check", "Ni"], capture_output=True, check=False, env=environment
+        [*start, "check", tmp_path], capture_output=True, check=False, env=environment
     )
     assert (answer.returncode, answer.stderr) == (0, b"")
     assert b" A in " in answer.stdout
     with subprocess.Popen(
-        [*command, "classes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*start, "classes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
     with open("/dev/full", "w") as full:
         answer = subprocess.run(
-            [*command, "classes"], stdout=full, stderr=subprocess.PIPE, check=False, text=True
+            [*start, "classes"], stdout=full, stderr=subprocess.PIPE, check=False, text=True
         )
     assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
     assert "the disk is full" in answer.stderr
@@ -402,20 +402,11 @@ def test_work_that_is_stopped_says_what_is_kept(tmp_path, name):
 def _stopped(words, name, begun):
     """What a command says that gets a signal, together with all its processes, once it has
     begun."""
-    command = [sys.executable, "-m", "crystalgan", *map(str, words)]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        while not begun() and process.poll() is None:
-            time.sleep(0.05)
-        os.killpg(process.pid, name) if name == signal.SIGINT else process.send_signal(name)
-        said = process.stderr.read()
-    assert process.returncode == 130, said
-    return said
+    process = command(*words)
+    process.wait_until(begun)
+    (os.killpg if name == signal.SIGINT else os.kill)(process.pid, name)
+    assert process.wait() == 130, process.stderr
+    return process.stderr
 
 
 @pytest.mark.slow
@@ -444,7 +435,7 @@ def test_a_terminated_worker_says_so_and_resumes(tmp_path):
 
     run = new_run("Pd", "Ni", Config(epochs1=2000, epochs2=2, checkpoint_every=5), tmp_path)
     start(run)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while (run.status().epoch or 0) < 10 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert run.status().state == "running"
@@ -478,9 +469,9 @@ def test_import_is_quick():
 def test_a_run_is_about_to_be_trained_as_soon_as_it_is_named(tmp_path):
     """Whoever waits for the folder's name, as the app does, must not read that the run has not been
     started."""
-    command = [sys.executable, "-m", "crystalgan", "train", "Pd", "Ni", "--runs", str(tmp_path)]
+    words = [sys.executable, "-m", "crystalgan", "train", "Pd", "Ni", "--runs", str(tmp_path)]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
         named = next(line for line in process.stderr if line.startswith("run folder: "))
         process.send_signal(signal.SIGSTOP)

@@ -6,6 +6,7 @@ import zipfile
 
 import ase.io
 import pytest
+from conftest import NO_POTENTIAL
 
 from crystalgan.config import Config
 from crystalgan.data.known import known_structures
@@ -37,7 +38,7 @@ def test_built_in_cells_are_known_by_their_name(palladium):
 
 
 def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nickel):
-    run = train(palladium, nickel, Config(epochs1=2, epochs2=2), tmp_path / "runs")
+    run = train(palladium, nickel, Config(epochs1=2, epochs2=2, **NO_POTENTIAL), tmp_path / "runs")
     counts = generate(run, 12)
     assert counts.new == 12
     table = candidates_table(run)
@@ -143,7 +144,7 @@ def test_what_could_not_be_compared_is_told_without_folders(tmp_path, palladium,
 
 
 def test_a_run_that_noted_nothing_is_compared_with_nobody_knows_what(tmp_path, palladium, nickel):
-    run = train(palladium, nickel, Config(epochs1=1, epochs2=1), tmp_path / "runs")
+    run = train(palladium, nickel, Config(epochs1=1, epochs2=1, **NO_POTENTIAL), tmp_path / "runs")
     assert compared_with(run) is None
     generate(run, 2)
     database = open_database(run)

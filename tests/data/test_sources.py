@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import in_a_shell
+from conftest import WITHOUT_POTENTIAL, in_a_shell
 from pymatgen.core import Lattice, Structure
 
 from crystalgan.data.classes import load_class
@@ -133,7 +133,7 @@ class Server:
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not self._answers():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
@@ -314,6 +314,7 @@ def test_the_shell_fetches_a_class_and_trains_on_it(server, tmp_path):
         "width=40",
         "--rule",
         "paper",
+        *WITHOUT_POTENTIAL,
         "--runs",
         tmp_path / "runs",
         "--json",

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import safetensors
 import torch
-from conftest import nearly_symmetric, put_in
+from conftest import NO_POTENTIAL, nearly_symmetric, put_in
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
@@ -271,7 +271,7 @@ def test_cells_of_one_way_alone_have_the_atoms_of_their_parents(small_run, to_b,
 
 @pytest.mark.parametrize("method", ["discogan", "gan"])
 def test_methods_without_a_second_step_make_no_ternary(tmp_path, palladium, nickel, method):
-    run = train(palladium, nickel, Config(method=method, epochs1=2), tmp_path)
+    run = train(palladium, nickel, Config(method=method, epochs1=2, **NO_POTENTIAL), tmp_path)
     counts = generate(run, 30)
     assert counts.ternary == 0
     systems = Counter(

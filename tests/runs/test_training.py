@@ -2,7 +2,6 @@
 finite."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import AUTHORS_DATA
+from conftest import AUTHORS_DATA, NO_POTENTIAL
+from processes import Forked
 
 from crystalgan.config import Config
 from crystalgan.data.classes import load_class
@@ -40,24 +40,19 @@ def assert_same(a, b):
     assert a.metrics() == b.metrics()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("default_folder")  # whose pair potential is the same one
 @pytest.mark.parametrize("preset", [Config, Config.paper])
 def test_killed_at_any_point_and_resumed_ends_in_the_same_weights(tmp_path, preset):
     config = preset(epochs1=24, epochs2=18, checkpoint_every=5)
     whole = train("Pd", "Ni", config, tmp_path / "whole")
     run = new_run("Pd", "Ni", config, tmp_path / "killed")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    code = (
-        "import sys, torch; torch.set_num_threads(1); from crystalgan.runs.training import resume;"
-        " resume(sys.argv[1])"
-    )
     kills = 0
     # in step 1, between checkpoints, in step 2, at its end
     for epochs_seen in (3, 12, 21, 27, 33, 40):
-        worker = subprocess.Popen([sys.executable, "-c", code, str(run.folder)], env=environment)
+        worker = Forked(resume_of_one_thread, run.folder)
         while worker.poll() is None and count_lines(run) < epochs_seen:
             time.sleep(0.002)
-        worker.send_signal(signal.SIGKILL)
+        worker.process.kill()
         kills += worker.wait() == -signal.SIGKILL
         assert Run.open(run.folder).status().state in {"stopped", "finished"}
     assert kills >= 4
@@ -66,13 +61,18 @@ def test_killed_at_any_point_and_resumed_ends_in_the_same_weights(tmp_path, pres
     assert_same(run, whole)
 
 
+def resume_of_one_thread(folder):
+    torch.set_num_threads(1)
+    resume(folder)
+
+
 def count_lines(run):
     path = run.folder / "metrics.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def test_stop_and_resume(tmp_path, palladium, nickel):
-    config = Config(epochs1=6, epochs2=4)
+    config = Config(epochs1=6, epochs2=4, **NO_POTENTIAL)
     whole = train(palladium, nickel, config, tmp_path / "whole")
     run = new_run(palladium, nickel, config, tmp_path / "stopped")
     with pytest.raises(Stopped):
@@ -88,7 +88,7 @@ def test_stop_and_resume(tmp_path, palladium, nickel):
 
 @pytest.mark.parametrize(
     "settings",
-    [Config(epochs1=3, epochs2=1), Config.paper(epochs1=3, epochs2=3)],
+    [Config(epochs1=3, epochs2=1, **NO_POTENTIAL), Config.paper(epochs1=3, epochs2=3)],
     ids=["default", "paper"],
 )
 def test_a_stack_of_seeds_trains_each_as_alone(tmp_path, palladium, nickel, settings):

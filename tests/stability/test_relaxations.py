@@ -5,13 +5,13 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
 from conftest import nearly_symmetric, put_in
+from processes import command
 from pymatgen.core import Composition, Lattice, Structure
 
 from crystalgan.data.classes import load_class
@@ -400,20 +400,14 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(run):
         "40",
         "--json",
     ]
-    command = [sys.executable, "-m", "crystalgan", *words]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"MARK": "1"},
-    )
-    deadline = time.monotonic() + 60
+    process = command(*words)
+    deadline = time.monotonic() + 300
     while len(relaxed_rows(run)) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False
     ).stdout.split()
-    process.kill()
+    process.process.kill()
     process.wait()
     before = {row.candidate: row.mtime for row in relaxed_rows(run)}
     assert 2 <= len(before) < 4
@@ -423,7 +417,7 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(run):
     ):
         time.sleep(0.05)
     assert not any(os.path.exists(f"/proc/{child}") for child in children)  # noqa: PTH110
-    subprocess.run(command, check=True, capture_output=True)
+    assert command(*words).wait() == 0
     after = {row.candidate: row.mtime for row in relaxed_rows(run)}
     assert len(relaxed_rows(run)) == len(after) == 4
     assert {number: after[number] for number in before} == before

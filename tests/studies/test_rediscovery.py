@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from conftest import in_a_shell
+from conftest import WITHOUT_POTENTIAL, in_a_shell
 from monty.json import MontyEncoder
 from pymatgen.core import Lattice, Structure
 
@@ -118,6 +118,7 @@ def test_rediscovery_in_a_shell(crystalgan, tmp_path):
         "0.01",
         "--epochs",
         "2",
+        *WITHOUT_POTENTIAL,
         "--jobs",
         "2",
         "--runs",

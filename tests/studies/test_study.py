@@ -2,15 +2,14 @@
 refused."""
 
 import json
-import signal
 import subprocess
-import sys
 import time
 from dataclasses import fields, replace
 
 import pytest
 import torch
-from conftest import AUTHORS_DATA
+from conftest import AUTHORS_DATA, NO_POTENTIAL
+from processes import command
 
 from crystalgan.config import Config
 from crystalgan.crystal.repair import check
@@ -26,8 +25,6 @@ from crystalgan.studies.stacks import RESULT, load_pair, mean_and_spread, study_
 from crystalgan.studies.table2 import Table2Result, count, paper_counts, results, table2
 from crystalgan.studies.tuning import held_out, suggested, tune
 
-# without a pair potential, whose fit would take longer than all trainings
-NO_POTENTIAL = {"lambda_energy": 0, "prerelax": 0}
 FEW = {"epochs1": 2, "epochs2": 2, "rule": "paper"} | NO_POTENTIAL
 
 
@@ -256,40 +253,38 @@ def test_a_terminated_study_leaves_no_process_and_goes_on(tmp_path):
         "--seeds",
         "2",
         "--epochs",
-        "20",
+        "8",
         "--set",
-        "checkpoint_every=5",
+        "checkpoint_every=2",
         "--runs",
         str(tmp_path),
     ]
-    command = [sys.executable, "-m", "crystalgan", *words]
-    work = subprocess.Popen(
-        [*command, "--jobs", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    work = command(*words, "--jobs", "2")
+    work.wait_until(lambda: list(tmp_path.glob("table2/*/*/*/checkpoint.safetensors")))
+    work.process.terminate()
+    assert work.wait() == 130
+    assert (
+        work.stderr.splitlines()[-1] == "crystalgan: stopped; the same command goes on from here."
     )
-    end = time.monotonic() + 120
-    while not list(tmp_path.glob("table2/*/*/*/checkpoint.safetensors")):
-        assert work.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    work.send_signal(signal.SIGTERM)
-    said = work.communicate(timeout=30)[1]
-    assert work.returncode == 130
-    assert said.splitlines()[-1] == "crystalgan: stopped; the same command goes on from here."
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while subprocess.run(["pgrep", "-s", str(work.pid)], capture_output=True, check=False).stdout:
         assert time.monotonic() < deadline, "a process is left"
         time.sleep(0.1)
-    out = subprocess.run(
-        [*command, "--jobs", "1", "--json"], capture_output=True, text=True, check=True
-    ).stdout
-    assert list(json.loads(out)["Pd-Ni"]) == ["gan", "discogan", "unconstrained", "crystalgan"]
+    again = command(*words, "--jobs", "1", "--json")
+    assert again.wait() == 0
+    assert list(json.loads(again.stdout)["Pd-Ni"]) == [
+        "gan",
+        "discogan",
+        "unconstrained",
+        "crystalgan",
+    ]
     runs = [run for folder in tmp_path.glob("table2/*/*/") for run in list_runs(folder)]
     assert len(runs) == 8
     for run in runs:
         lines = [(line["step"], line["epoch"]) for line in run.metrics()]
         # no epoch twice, whether taken over, resumed or trained at once
         assert lines == sorted(set(lines))
-        assert len(lines) == 20 * (1 + (run.config.method in ("unconstrained", "crystalgan")))
+        assert len(lines) == 8 * (1 + (run.config.method in ("unconstrained", "crystalgan")))
 
 
 def test_every_cell_is_held_out_once():
