@@ -8,9 +8,8 @@ UV := $(BIN)/python tools/uv.py
 app: .venv/app.done
 	$(BIN)/crystalgan app
 
-# The long modules come first, so that no worker is left with one at the end.
 test: .venv/dev.done lint chromium
-	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadscope
 
 # Part of `make test`: a wheel, installed into an empty environment and used from an empty folder.
 wheel-test: .venv/dev.done chromium

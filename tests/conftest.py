@@ -29,7 +29,8 @@ AUTHORS_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # settings without a pair potential, whose fit takes longer than a short training
 NO_POTENTIAL = {"lambda_energy": 0, "prerelax": 0}
-WITHOUT_POTENTIAL = ("--set", "lambda_energy=0", "--set", "prerelax=0")
+# the same as options of a command
+WITHOUT_POTENTIAL = tuple(w for k, v in NO_POTENTIAL.items() for w in ("--set", f"{k}={v}"))
 
 torch.set_num_threads(1)
 # the servers that tests start are here, whatever proxy the user has

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from crystalgan import __version__
 from crystalgan.errors import InputError, Interrupted
 from crystalgan.progress import Progress, progress_file
 
@@ -27,13 +26,6 @@ def path_of(text: str) -> Path:
             "it is empty; write the name of a file or folder, or a dot for the folder where you are"
         )
     return Path(text)
-
-
-def say_version(asked: bool) -> None:
-    """Print the version and end, where it was asked for."""
-    if asked:
-        print(f"crystalgan {__version__}")
-        raise typer.Exit
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

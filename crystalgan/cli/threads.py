@@ -1,7 +1,7 @@
-"""Options that stand before a command: its version, and how many threads it computes on.
+"""Options that stand before a command: `--version` and `--threads`.
 
-One, unless it is told otherwise. The cells are small: with another process on the machine, threads
-wait for each other longer than they compute.
+A command computes on one thread unless it is told otherwise. The cells are small: with another
+process on the machine, threads wait for each other longer than they compute.
 """
 
 from __future__ import annotations
@@ -12,11 +12,18 @@ from typing import Annotated
 
 import typer
 
-from crystalgan.cli.common import say_version
+from crystalgan import __version__
 from crystalgan.errors import InputError
 
 VARIABLE = "CRYSTALGAN_THREADS"
 READ_BY_LIBRARIES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def say_version(asked: bool) -> None:
+    """Print the version and end, where it was asked for."""
+    if asked:
+        print(f"crystalgan {__version__}")
+        raise typer.Exit
 
 
 def options(

@@ -37,7 +37,7 @@ def find_symmetry(cells: Cells, symprec: float, most: int = MOST_OPERATIONS) -> 
         there = np.flatnonzero(mask[c])
         frac = fracs[c].reshape(-1, 3)[there]
         kinds = there // mask.shape[2]
-        turns, shifts = _operations(lattices[c], frac, kinds, symprec)
+        turns, shifts = _operations(*_as_bytes(lattices[c], frac, kinds), symprec)
         moved = np.einsum("gij,aj->gai", turns, frac) + shifts[:, None]
         offset = moved[:, :, None] - frac  # [ops, atom, image, 3]
         offset -= np.rint(offset)
@@ -61,25 +61,20 @@ def find_symmetry(cells: Cells, symprec: float, most: int = MOST_OPERATIONS) -> 
     )
 
 
-def _operations(
-    lattice: np.ndarray, frac: np.ndarray, kinds: np.ndarray, symprec: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations and translations that spglib finds; the identity alone where it finds none."""
-    found = _operations_of(*_as_bytes(lattice, frac, kinds), symprec)
-    return found[0].copy(), found[1].copy()
-
-
 def _as_bytes(lattice: np.ndarray, frac: np.ndarray, kinds: np.ndarray) -> tuple[bytes, ...]:
-    """A cell as the caches know it."""
+    """A cell (float64, and slots as int64) as the key of a cache, which an array cannot be."""
     numbers = (lattice.astype(np.float64), frac.astype(np.float64), kinds.astype(np.int64))
     return tuple(x.tobytes() for x in numbers)
 
 
 @lru_cache(KEPT)
-def _operations_of(
+def _operations(
     lattice: bytes, frac: bytes, kinds: bytes, symprec: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`_operations`, kept: the parents of a class are those of every model of it."""
+    """Rotations and translations that spglib finds; the identity alone where it finds none.
+
+    They are kept, since every model of a class has the same parents.
+    """
     os.environ.setdefault("SPGLIB_WARNING", "OFF")
     import spglib
 
@@ -127,7 +122,7 @@ def _points_of(lattice: bytes, frac: bytes, kinds: bytes, symprec: float) -> np.
     """Special points of one cell, kept as its operations are."""
     from crystalgan.crystal.kernels.symmetry import special_points as of_cell
 
-    rotations, translations = _operations_of(lattice, frac, kinds, symprec)
+    rotations, translations = _operations(lattice, frac, kinds, symprec)
     return of_cell(rotations, translations, _grid(), MOST_POINTS)
 
 

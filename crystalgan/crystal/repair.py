@@ -131,7 +131,7 @@ def _descend(
     steps: int,
     growth: float,
 ) -> None:
-    from crystalgan.crystal.kernels.symmetry import descend
+    from crystalgan.crystal.kernels.descent import descend
 
     operations = (
         t.contiguous().numpy() for t in (symmetry.rotation, symmetry.image, symmetry.count)

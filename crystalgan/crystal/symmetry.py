@@ -46,7 +46,7 @@ class Symmetry:
         This is a linear projection.
         No gradient of its own; `transposed` is the adjoint map, which takes gradients back.
         """
-        from crystalgan.crystal.kernels.symmetry import project
+        from crystalgan.crystal.kernels.projection import project
 
         lead = x.shape[:-1]
         flat = self.map(

@@ -32,26 +32,23 @@ class Adam:
     ) -> None:
         self.parameters = list(parameters)
         self.rate, self.betas = rate, betas
-        self.state = [  # of each parameter, by the names of torch.optim.Adam
-            {
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-                "step": torch.zeros(()),
-            }
-            for parameter in self.parameters
-        ]
+        # a tensor of each parameter, by the names of torch.optim.Adam
+        self.state = {
+            "exp_avg": [torch.zeros_like(parameter) for parameter in self.parameters],
+            "exp_avg_sq": [torch.zeros_like(parameter) for parameter in self.parameters],
+            "step": [torch.zeros(()) for _ in self.parameters],
+        }
 
     @torch.no_grad()
     def step(self, gradients: Iterable[Tensor]) -> None:
         """One step down these gradients, one of each parameter."""
-        state = {part: [one[part] for one in self.state] for part in self.state[0]}
         adam(
             self.parameters,
             list(gradients),
-            state["exp_avg"],
-            state["exp_avg_sq"],
+            self.state["exp_avg"],
+            self.state["exp_avg_sq"],
             [],
-            state["step"],
+            self.state["step"],
             fused=True,
             amsgrad=False,
             beta1=self.betas[0],

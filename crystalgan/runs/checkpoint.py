@@ -23,8 +23,8 @@ def save_checkpoint(runs: Sequence[Run], learner: Learner, epoch: int, seconds: 
     """Write the state of a stack after `epoch` epochs and so many seconds of a stage."""
     tensors = {f"nets.{k}": v for k, v in learner.nets.state_dict().items()}
     for name, optimizer in learner.optimizers.items():
-        for i, state in enumerate(optimizer.state):
-            tensors |= {f"{name}.{i}.{part}": tensor for part, tensor in state.items()}
+        for part, each in optimizer.state.items():
+            tensors |= {f"{name}.{i}.{part}": tensor for i, tensor in enumerate(each)}
     for k, run in enumerate(runs):
         mine = of_run({key: t for key, t in tensors.items() if t.ndim}, k)
         mine |= {key: t for key, t in tensors.items() if not t.ndim}
@@ -69,8 +69,8 @@ def _loaded(runs: Sequence[Run], learner: Learner) -> tuple[int, float]:
         {key.removeprefix("nets."): t for key, t in tensors.items() if key.startswith("nets.")}
     )
     for name, optimizer in learner.optimizers.items():
-        for i, state in enumerate(optimizer.state):
-            for part, tensor in state.items():
+        for part, each in optimizer.state.items():
+            for i, tensor in enumerate(each):
                 stored = tensors[f"{name}.{i}.{part}"]
                 if stored.shape != tensor.shape:  # which would be broadcast
                     raise ValueError(f"{name}.{i}.{part} is {tuple(stored.shape)}")

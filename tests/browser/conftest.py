@@ -9,13 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -24,9 +21,6 @@ from test_sources import Server as Optimade
 
 from crystalgan.runs.folder import SHIPPED, Run
 from ui.databases import EXTRA
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "test-output"
@@ -100,27 +94,6 @@ class Server:
             ):
                 found.append(int(path.parent.name))
         return found
-
-    @contextmanager
-    def slow(self) -> Iterator[None]:
-        """The server gets a third of the time and stands still for the rest, as one on a machine
-        with other work."""
-        done = threading.Event()
-
-        def pulse() -> None:
-            while not done.is_set():
-                self.process.send_signal(signal.SIGSTOP)
-                done.wait(0.2)
-                self.process.send_signal(signal.SIGCONT)
-                done.wait(0.1)
-
-        thread = threading.Thread(target=pulse)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
     def close(self) -> None:
         self.process.terminate()

@@ -137,8 +137,9 @@ def export_and_check(page, folder, which, count):
 
 def test_training_outlives_the_browser_and_a_killed_worker_is_resumed(new_page, server):
     page = new_page(first=True)
-    choose_pair_and_train(page, server, 20, 20_000, "paper")
+    choose_pair_and_train(page, server, 3000, 20_000, "paper")
     expect(page.get_by_text("training", exact=True)).to_be_visible()
+    curve_grows(page, "x")
     run = newest(page, server)
     page.context.close()
 

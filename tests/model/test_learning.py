@@ -17,7 +17,7 @@ def test_steps_are_those_of_torchs_own_class():
         for parameter, gradient in zip(theirs, gradients, strict=True):
             parameter.grad = gradient
         torchs.step()
-    for one, other, state in zip(ours, theirs, adam.state, strict=True):
+    for i, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         assert one.equal(other)
-        assert state.keys() == torchs.state[other].keys()
-        assert all(state[part].equal(torchs.state[other][part]) for part in state)
+        assert adam.state.keys() == torchs.state[other].keys()
+        assert all(each[i].equal(torchs.state[other][part]) for part, each in adam.state.items())

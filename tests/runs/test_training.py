@@ -49,7 +49,7 @@ def test_killed_at_any_point_and_resumed_ends_in_the_same_weights(tmp_path, pres
     kills = 0
     # in step 1, between checkpoints, in step 2, at its end
     for epochs_seen in (3, 12, 21, 27, 33, 40):
-        worker = Forked(resume_of_one_thread, run.folder)
+        worker = Forked(resume, run.folder)
         while worker.poll() is None and count_lines(run) < epochs_seen:
             time.sleep(0.002)
         worker.process.kill()
@@ -59,11 +59,6 @@ def test_killed_at_any_point_and_resumed_ends_in_the_same_weights(tmp_path, pres
     resume(run)
     assert run.status().state == "finished"
     assert_same(run, whole)
-
-
-def resume_of_one_thread(folder):
-    torch.set_num_threads(1)
-    resume(folder)
 
 
 def count_lines(run):
@@ -84,6 +79,17 @@ def test_stop_and_resume(tmp_path, palladium, nickel):
     before = weights(run)
     resume(run)  # a finished run is left as it is
     assert all(torch.equal(v, before[k]) for k, v in weights(run).items())
+
+
+def test_a_checkpoint_of_other_shapes_is_refused_not_broadcast(tmp_path, palladium, nickel):
+    run = new_run(palladium, nickel, Config.paper(epochs1=4, epochs2=2), tmp_path)
+    with pytest.raises(Stopped):
+        resume(run, lambda step, epoch, *_: stop(run) if (step, epoch) == (1, 2) else None)
+    tensors, about = run.load("checkpoint.safetensors")
+    tensors["generators.0.exp_avg"] = tensors["generators.0.exp_avg"][:, :1]
+    run.save("checkpoint.safetensors", tensors, about)
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors: does not fit this run"):
+        resume(run)
 
 
 @pytest.mark.parametrize(

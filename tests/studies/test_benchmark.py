@@ -132,7 +132,8 @@ def test_a_users_ternaries_take_the_two_metals(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_benchmark_in_a_shell(crystalgan, monkeypatch, tmp_path):
+def test_the_benchmark_by_its_command(crystalgan, monkeypatch, tmp_path):
+    # two real compounds of the 32 that compete
     few = {name: compounds_of("Pd", "Ni")[name] for name in ("NiPd CsCl", "NiPd CuAu")}
     monkeypatch.setattr("crystalgan.data.prototypes.compounds_of", lambda *_: few)
     words = [

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from conftest import AUTHORS_DATA, NO_POTENTIAL
+from conftest import AUTHORS_DATA, NO_POTENTIAL, WITHOUT_POTENTIAL
 from processes import command
 
 from crystalgan.config import Config
@@ -326,11 +326,8 @@ def test_tuning_begins_with_the_settings_it_is_given_and_goes_on(tmp_path):
 
 def test_json_has_the_form_that_others_read(crystalgan, studied, tmp_path):
     root, _, _ = studied
-    settings = [
-        word for name, value in NO_POTENTIAL.items() for word in ("--set", f"{name}={value}")
-    ]
     words = ("table2", "--pairs", "Pd-Ni", "--seeds", 2, "--epochs", 2, "--jobs", 1, "--runs", root)
-    words += tuple(settings)
+    words += WITHOUT_POTENTIAL
     code, out, _ = crystalgan(*words, "--out", tmp_path / "t.html", "--json")
     assert code == 0
     found = json.loads(out)
@@ -357,7 +354,7 @@ def test_metrics_of_a_run_in_words_and_json(crystalgan, small_run):
 def test_the_authors_files_are_one_pair(crystalgan, tmp_path):
     own = ("--a", AUTHORS_DATA / "PdH_dataset.mat", "--b", AUTHORS_DATA / "NiH_dataset.mat")
     words = ("--seeds", 1, "--epochs", 1, "--jobs", 1, "--runs", tmp_path, "--json")
-    words += ("--set", "lambda_energy=0", "--set", "prerelax=0")
+    words += WITHOUT_POTENTIAL
     code, out, _ = crystalgan("table2", "Pd-Ni", *own, *words)
     assert code == 0
     assert list(json.loads(out)) == ["Pd-Ni"]

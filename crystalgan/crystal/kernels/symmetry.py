@@ -1,4 +1,4 @@
-"""Symmetry operations on many small cells: projections, special points, common operations.
+"""Symmetry operations of many small cells: special points, common operations, origins.
 
 An operation takes the fractional coordinates x to R x + t, and the atom i to the atom image[i]; its
 translation follows from both and is not stored. Everything is compiled on first use and kept in the
@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from crystalgan.crystal.kernels.compiled import compiled
-from crystalgan.crystal.kernels.distances import _step, first_neighbours
 
 TOLERANCE = 2e-3  # of fractional coordinates that are the same
 
@@ -39,101 +38,6 @@ class Points(NamedTuple):
 
     frac: np.ndarray  # [cells, most, 3]
     number: np.ndarray  # [cells], how many of them are there
-
-
-@compiled()
-def project(
-    x: np.ndarray,
-    rotation: np.ndarray,
-    image: np.ndarray,
-    count: np.ndarray,
-    lattice: np.ndarray,
-    transposed: bool,
-) -> np.ndarray:
-    """The part of changes x `[cells, features]`, as `Cells.features`, that keeps the operations; or
-    the adjoint of this map.
-
-    Rotations `[cells, ops, 3, 3]`, images `[cells, ops, atoms]`, of which `count` `[cells]` are
-    there, lattices `[cells, 3, 3]`. Displacements are averaged over the operations. With R^T G R =
-    G for the metric G, a change M L of the lattice L keeps them when M commutes with every R^T; M
-    is averaged over R^T M R^-T.
-    """
-    cells, atoms = len(x), image.shape[2]
-    length = x.shape[1] // 3 - atoms
-    out = np.zeros_like(x)
-    change, mean, back, half = (
-        np.empty((3, 3)),
-        np.empty((3, 3)),
-        np.empty((3, 3)),
-        np.empty((3, 3)),
-    )
-    for c in range(cells):
-        if count[c] == 1:
-            out[c] = x[c]
-            continue
-        weight = 1.0 / count[c]
-        basis = lattice[c].astype(np.float64)
-        inverse = np.linalg.inv(basis)
-        start = x[c, :9].astype(np.float64).reshape(3, 3)
-        change[:] = start @ basis.T if transposed else start @ inverse
-        mean[:] = 0.0
-        for g in range(count[c]):
-            turn = rotation[c, g]
-            # the inverse, as the adjugate: no rotation of a lattice has another determinant than 1
-            # or -1
-            for i in range(3):
-                i1, i2 = (i + 1) % 3, (i + 2) % 3
-                for k in range(3):
-                    k1, k2 = (k + 1) % 3, (k + 2) % 3
-                    back[k, i] = turn[i1, k1] * turn[i2, k2] - turn[i1, k2] * turn[i2, k1]
-            sign = turn[0, 0] * back[0, 0] + turn[0, 1] * back[1, 0] + turn[0, 2] * back[2, 0]
-            for i in range(3):
-                for k in range(3):
-                    if transposed:
-                        half[i, k] = (
-                            turn[i, 0] * change[0, k]
-                            + turn[i, 1] * change[1, k]
-                            + turn[i, 2] * change[2, k]
-                        )
-                    else:
-                        half[i, k] = (
-                            turn[0, i] * change[0, k]
-                            + turn[1, i] * change[1, k]
-                            + turn[2, i] * change[2, k]
-                        )
-            for i in range(3):
-                for k in range(3):
-                    if transposed:
-                        mean[i, k] += sign * (
-                            half[i, 0] * back[0, k]
-                            + half[i, 1] * back[1, k]
-                            + half[i, 2] * back[2, k]
-                        )
-                    else:
-                        mean[i, k] += sign * (
-                            half[i, 0] * back[k, 0]
-                            + half[i, 1] * back[k, 1]
-                            + half[i, 2] * back[k, 2]
-                        )
-            for i in range(atoms):
-                here, there = 3 * (length + i), 3 * (length + image[c, g, i])
-                source, target = (there, here) if transposed else (here, there)
-                x0, x1, x2 = x[c, source], x[c, source + 1], x[c, source + 2]
-                if x0 == 0.0 and x1 == 0.0 and x2 == 0.0:  # so it is all over the padding
-                    continue
-                for k in range(3):
-                    if transposed:
-                        out[c, target + k] += weight * (
-                            turn[0, k] * x0 + turn[1, k] * x1 + turn[2, k] * x2
-                        )
-                    else:
-                        out[c, target + k] += weight * (
-                            turn[k, 0] * x0 + turn[k, 1] * x1 + turn[k, 2] * x2
-                        )
-        total = mean @ inverse.T if transposed else mean @ basis
-        for i in range(9):
-            out[c, i] = weight * total[i // 3, i % 3]
-    return out
 
 
 @compiled(inline="always")
@@ -341,71 +245,3 @@ def symmetric_shifts(
                     break
             if found == wanted:
                 break
-
-
-@compiled()
-def descend(
-    features: np.ndarray,
-    mask: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    cross: bool,
-    rotation: np.ndarray,
-    image: np.ndarray,
-    count: np.ndarray,
-    steps: int,
-    move: float,
-    strain: float,
-    growth: float,
-) -> None:
-    """Gradient steps on the sum of squares by which first neighbours break limits, in place.
-
-    A cell takes steps until no limit is broken, at most `steps`.
-
-    Features `[cells, features]`, mask `[cells, slots, length]`, limits `[slots, slots]` in Å,
-    operations as in `project`. A step moves atoms by `move` Å and strains the cell by `strain` /
-    atoms for each Å of the gradient; of its change of volume `growth` is left.
-    """
-    slots, length = mask.shape[1:]
-    s, v, turn = np.empty(3), np.empty(3), np.empty((3, 3))
-    for c in range(len(features)):
-        atoms = mask[c].sum()
-        x = features[c : c + 1]
-        for _ in range(steps):
-            basis = x[0, :9].copy().reshape(1, 3, 3)
-            frac = x[:, 3 * length :].copy().reshape(1, slots, length, 3)
-            rows, shifts = first_neighbours(basis, frac, mask[c : c + 1], cross)
-            change, turn[:] = np.zeros_like(x), 0.0
-            broken = False
-            for r in range(len(rows)):
-                distance = _step(x, rows[r], shifts[r], length, s, v)
-                low, high = lower[rows[r, 2], rows[r, 5]], upper[rows[r, 2], rows[r, 5]]
-                if low <= distance <= high or distance < 1e-6:
-                    continue
-                broken = True
-                excess = 2 * ((low if distance < low else high) - distance) / distance
-                center, other = 3 * (length + rows[r, 3]), 3 * (length + rows[r, 6])
-                for i in range(3):
-                    change[0, center + i] -= move * excess * v[i]
-                    change[0, other + i] += move * excess * v[i]
-                    for j in range(3):
-                        turn[i, j] += strain / atoms * excess * v[i] * v[j]
-            if not broken:
-                break
-            trace = (1 - growth) * (turn[0, 0] + turn[1, 1] + turn[2, 2]) / 3
-            for i in range(3):
-                turn[i, i] -= trace
-            inverse = np.linalg.inv(basis[0])
-            for k in range(length, length * (slots + 1)):
-                for i in range(3):
-                    v[i] = change[0, 3 * k + i]
-                for i in range(3):
-                    change[0, 3 * k + i] = (
-                        v[0] * inverse[0, i] + v[1] * inverse[1, i] + v[2] * inverse[2, i]
-                    )
-            change[0, :9] = (basis[0] @ turn).reshape(9)
-            if count[c] > 1:
-                change = project(
-                    change, rotation[c : c + 1], image[c : c + 1], count[c : c + 1], basis, False
-                )
-            x += change
