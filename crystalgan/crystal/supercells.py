@@ -119,13 +119,13 @@ def enlarged(cells: Cells, most_atoms: int, most_index: int = 4) -> tuple[Cells,
     for row, structure in enumerate(decode(cells)):
         made.append(cells[row : row + 1])
         for index in range(2, min(most_index, most_atoms // len(structure)) + 1):
-            made += [_supercell(cells[row : row + 1], c) for c in supercells(structure, index)]
+            made += [supercell_of(cells[row : row + 1], c) for c in supercells(structure, index)]
         parents += [row] * (len(made) - len(parents))
     length = max((one.mask.shape[-1] for one in made), default=cells.mask.shape[-1])
     return Cells.cat([one.padded(length) for one in made]), torch.tensor(parents)
 
 
-def _supercell(cell: Cells, supercell: Supercell) -> Cells:
+def supercell_of(cell: Cells, supercell: Supercell) -> Cells:
     """The supercell of one cell `[1]`; the copies of an atom follow each other."""
     lattice = cell.lattice[0].numpy()
     change = supercell.matrix

@@ -1,0 +1,135 @@
+"""Proposals by the feature transfer: a parent of one class takes in one of the other, each as a
+supercell where a composition asks for it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from crystalgan.crystal.cells import Cells, decode
+from crystalgan.crystal.operations import find_symmetry, special_points
+from crystalgan.crystal.supercells import supercell_of, supercells
+from crystalgan.discovery.sources import finished
+from crystalgan.model.transfer import (
+    SYMPREC,
+    Host,
+    Incoming,
+    Parents,
+    atomic_volumes,
+    fitted_transfer,
+    order_rng,
+)
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from crystalgan.crystal.supercells import Supercell
+    from crystalgan.discovery.system import Counts, System
+
+MOST_INDEX = 4  # cells of a parent in a supercell
+MOST_OPERATIONS = 192  # of a supercell: the point group's 48 with four translations
+SHIFTS = 8  # origins that are tried for the incoming sublattice
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A cell of a class, repeated so many times."""
+
+    row: int
+    index: int
+    shared: int  # atoms of the repeated cell
+    metal: int
+
+
+@dataclass
+class ParentPool:
+    """The cells of one class as parents; supercells are made when they are first asked for."""
+
+    cells: Cells
+    most_atoms: int
+    every: list[Parent] = field(init=False)
+    _lattices: dict[tuple[int, int], list[Supercell]] = field(default_factory=dict)
+    _made: dict[tuple[int, int, int, int], Parents] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.volumes = atomic_volumes(self.cells)
+        self.structures = decode(self.cells)
+        self.every = [
+            Parent(row, index, shared * index, metal * index)
+            for row, (shared, metal) in enumerate(self.cells.mask.sum(-1).tolist())
+            for index in range(1, MOST_INDEX + 1)
+            if index == 1 or index * (shared + metal) <= self.most_atoms
+        ]
+
+    def draw(self, parent: Parent, rng: np.random.Generator) -> Cells:
+        """The cell or one of its supercells, those that keep more symmetry more often."""
+        if parent.index == 1:
+            return self.cells[parent.row : parent.row + 1]
+        key = parent.row, parent.index
+        if key not in self._lattices:
+            self._lattices[key] = supercells(self.structures[parent.row], parent.index)
+        options = self._lattices[key]
+        k = min(int(rng.exponential(len(options) / 3 + 0.3)), len(options) - 1)
+        return supercell_of(self.cells[parent.row : parent.row + 1], options[k])
+
+    def with_points(self, cells: Cells, length: int) -> Parents:
+        """A cell `[1]` padded to a length, with its symmetry and special points."""
+        bare = Cells(cells.lattice, cells.frac, cells.mask, cells.species).padded(length)
+        symmetric = find_symmetry(bare, SYMPREC, MOST_OPERATIONS)
+        points = (special_points(symmetric, metals, SYMPREC) for metals in (False, True))
+        return Parents(symmetric, self.volumes, *points)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which parent takes in which one, and whether that one brings its shared atoms."""
+
+    host_class: int  # 0 or 1
+    host: Parent
+    incoming: Parent
+    part: Literal["metal", "all"]
+
+
+class TransferSource:
+    """Transfers between the two classes of a system, both ways."""
+
+    name = "transfer"
+
+    def __init__(self, system: System, most_atoms: int) -> None:
+        self.pools = tuple(ParentPool(cells, most_atoms) for cells in system.classes)
+        self.pairings: dict[Counts, list[Pairing]] = defaultdict(list)
+        for k in (0, 1):
+            pairs = itertools.product(self.pools[k].every, self.pools[1 - k].every)
+            for (host, incoming), part in itertools.product(pairs, ("metal", "all")):
+                shared = host.shared + (incoming.shared if part == "all" else 0)
+                # the metals change places: what was A's sublattice holds B
+                metals = (host.metal, incoming.metal)[:: 1 if k == 0 else -1]
+                counts = (shared, *metals)
+                if shared and sum(counts) <= most_atoms:
+                    self.pairings[counts].append(Pairing(k, host, incoming, part))
+
+    def propose(self, system: System, counts: Counts, rng: np.random.Generator) -> Atoms | None:
+        """One crystal of so many atoms, or None where no parents give it."""
+        options = self.pairings.get(counts)
+        if not options:
+            return None
+        pairing = options[rng.integers(len(options))]
+        own, other = self.pools[pairing.host_class], self.pools[1 - pairing.host_class]
+        cells = own.draw(pairing.host, rng), other.draw(pairing.incoming, rng)
+        length = max(one.mask.shape[-1] for one in cells)
+        host, incoming = own.with_points(cells[0], length), other.with_points(cells[1], length)
+        row = torch.tensor([0])
+        shifts = torch.from_numpy(rng.random((1, SHIFTS, 3)))
+        made = fitted_transfer(
+            Host.of(host.cells, host, row, 1 + pairing.host_class, system.species),
+            Incoming.of(incoming.cells, incoming, row, pairing.part),
+            system.limits,
+            shifts,
+            order_rng(shifts),
+        )
+        return finished(made.to(torch.float64), system)
