@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +15,15 @@ import torch
 from crystalgan.crystal.cells import Cells
 from crystalgan.crystal.symmetry import MOST_OPERATIONS, Symmetry
 from crystalgan.crystal.wyckoff import GROUPS, SpaceGroup, WyckoffPosition, space_group
+from crystalgan.resources import resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FILLINGS = 6  # random ways that are tried to put a composition on the sites of one group
-# free parameters of a crystal, by which it gets rarer: crystals that are found have few
-FREEDOM = 3.0
+# free parameters by which an occupation gets rarer by a factor e: crystals that are found have few
+FREEDOM = 2.5
+GROUP_DRAWS = 40  # groups that are drawn before a composition is given up for this time
+TYPE_WEIGHT = 5.0  # of a structure type, where a cubic group has 3
 LENGTHS, ANGLES = 0.35, 0.2  # standard deviations of log lengths and of cosines
 
 
@@ -35,81 +39,115 @@ class Occupation:
         """Free parameters of lattice and positions."""
         return self.group.lattice_freedom + sum(p.freedom for of in self.positions for p in of)
 
+    @property
+    def key(self) -> str:
+        """The number of the group and of the positions of each element."""
+        names = [[self.group.positions.index(p) for p in of] for of in self.positions]
+        return f"{self.group.number} {names}"
+
+
+class Fillings:
+    """All ways to put so many atoms of each element on the Wyckoff positions of a group.
+
+    A way with f free parameters has the weight exp(-f / FREEDOM). A point is taken at most once,
+    other positions as often as there are atoms. `tables[k]` `[n + 1 for each element]` are the
+    summed weights of what the positions from the k-th on can hold.
+    """
+
+    def __init__(self, group: SpaceGroup, counts: tuple[int, ...]) -> None:
+        self.group, self.counts = group, counts
+        table = np.zeros([n + 1 for n in counts])
+        table[(0,) * len(counts)] = 1.0
+        self.tables = [table]
+        for p in reversed(group.positions):
+            self.tables.insert(0, self._with(p, self.tables[0]))
+
+    def _with(self, p: WyckoffPosition, rest: np.ndarray) -> np.ndarray:
+        """The table with one more position."""
+        out = rest.copy()
+        for axis, most in enumerate(self.counts):
+            to, source = np.moveaxis(out, axis, 0), np.moveaxis(rest, axis, 0)
+            if not p.freedom:
+                to[p.multiplicity :] += source[: max(0, most + 1 - p.multiplicity)]
+                continue
+            weight = math.exp(-p.freedom / FREEDOM)
+            for n in range(p.multiplicity, most + 1):
+                to[n] += weight * to[n - p.multiplicity]
+        return out
+
+    @property
+    def weight(self) -> float:
+        """The sum over all ways; 0 where there is none."""
+        return float(self.tables[0][self.counts])
+
+    def draw(self, rng: np.random.Generator) -> Occupation:
+        """One of the ways by its weight; there must be one."""
+        left = list(self.counts)
+        chosen: list[list[WyckoffPosition]] = [[] for _ in left]
+        for p, rest in zip(self.group.positions, self.tables[1:], strict=True):
+            for element, times in enumerate(self._taken(p, rest, left, rng)):
+                chosen[element] += times * [p]
+                left[element] -= times * p.multiplicity
+        return Occupation(self.group, tuple(map(tuple, chosen)))
+
+    def _taken(
+        self, p: WyckoffPosition, rest: np.ndarray, left: Sequence[int], rng: np.random.Generator
+    ) -> tuple[int, ...]:
+        """How many orbits of each element are on a position."""
+        most = [n // p.multiplicity for n in left]
+        if p.freedom:
+            ways = list(itertools.product(*(range(n + 1) for n in most)))
+        else:
+            ways = [(0,) * len(left)]
+            ways += [
+                tuple(int(k == e) for k in range(len(left))) for e, n in enumerate(most) if n
+            ]
+        weights = np.array(
+            [
+                math.exp(-p.freedom * sum(way) / FREEDOM)
+                * rest[tuple(n - k * p.multiplicity for n, k in zip(left, way, strict=True))]
+                for way in ways
+            ]
+        )
+        return ways[rng.choice(len(ways), p=weights / weights.sum())]
+
+
+@lru_cache(20_000)
+def fillings(number: int, counts: tuple[int, ...]) -> Fillings:
+    """The ways to put so many atoms on the positions of a space group.
+
+    >>> fillings(221, (3, 1, 1)).weight  # perovskite and its like: 2 points of 1, 2 of 3
+    4.0
+    """
+    return Fillings(space_group(number), counts)
+
 
 @cache
-def fitting_groups(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the space groups above P1 whose positions can hold so many atoms of each element.
-
-    >>> len(fitting_groups((1, 1)))
-    188
-    """
-    return tuple(number for number in GROUPS[1:] if _holds(space_group(number), counts))
-
-
-def _holds(group: SpaceGroup, counts: tuple[int, ...]) -> bool:
-    """Whether there is a way to fill the positions; points can be taken once."""
-    points: dict[int, int] = {}
-    for p in group.positions:
-        if not p.freedom:
-            points[p.multiplicity] = points.get(p.multiplicity, 0) + 1
-    sizes = sorted(points)
-    others = sorted({p.multiplicity for p in group.positions if p.freedom})
-
-    @cache
-    def fill(left: tuple[int, ...], free: tuple[int, ...]) -> bool:
-        if not any(left):
-            return True
-        k = next(k for k, n in enumerate(left) if n)
-        for size in others:
-            if size <= left[k] and fill((*left[:k], left[k] - size, *left[k + 1 :]), free):
-                return True
-        for s, size in enumerate(sizes):
-            if free[s] and size <= left[k]:
-                rest = (*free[:s], free[s] - 1, *free[s + 1 :])
-                if fill((*left[:k], left[k] - size, *left[k + 1 :]), rest):
-                    return True
-        return False
-
-    return fill(counts, tuple(points[size] for size in sizes))
+def _group_weights() -> np.ndarray:
+    """The share of each space group above P1: by its operations, and by the built-in structure
+    types that have it."""
+    weights = np.array([len(space_group(number).rotations) / 16 for number in GROUPS[1:]])
+    for name in ("prototypes", "intermetallics"):
+        for row in json.loads(resource(f"assets/{name}.json").read_text()):
+            if row["spacegroup"] > 1:
+                weights[row["spacegroup"] - 2] += TYPE_WEIGHT
+    shares: np.ndarray = weights / weights.sum()
+    return shares
 
 
 def random_occupation(counts: tuple[int, ...], rng: np.random.Generator) -> Occupation | None:
-    """Draw a space group and positions for so many atoms of each element; None where that failed.
+    """Draw a space group and positions for so many atoms of each element.
 
-    Those with fewer free parameters are drawn more often.
+    None where no group that was drawn can hold them.
+
+    >>> random_occupation((3, 1, 1), np.random.default_rng(0)).group
+    SpaceGroup(142, 7 Wyckoff positions)
     """
-    groups = fitting_groups(counts)
-    if not groups:
-        return None
-    group = space_group(groups[rng.integers(len(groups))])
-    for _ in range(FILLINGS):
-        drawn = _filled(group, counts, rng)
-        if drawn and rng.random() < math.exp((4 - drawn.freedom) / FREEDOM):
-            return drawn
+    shares = _group_weights()
+    for number in rng.choice(GROUPS[1:], GROUP_DRAWS, p=shares):
+        if (ways := fillings(int(number), counts)).weight:
+            return ways.draw(rng)
     return None
-
-
-def _filled(
-    group: SpaceGroup, counts: tuple[int, ...], rng: np.random.Generator
-) -> Occupation | None:
-    taken: set[int] = set()
-    out: list[tuple[WyckoffPosition, ...]] = [()] * len(counts)
-    for element in rng.permutation(len(counts)):
-        left, chosen = counts[element], []
-        while left:
-            fitting = [
-                k
-                for k, p in enumerate(group.positions)
-                if p.multiplicity <= left and (p.freedom or k not in taken)
-            ]
-            if not fitting:
-                return None
-            k = fitting[rng.integers(len(fitting))]
-            taken.add(k)
-            chosen.append(group.positions[k])
-            left -= group.positions[k].multiplicity
-        out[element] = tuple(chosen)
-    return Occupation(group, tuple(out))
 
 
 def random_cells(

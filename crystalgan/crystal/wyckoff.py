@@ -23,7 +23,7 @@ STEPS = 24  # of the grid, an edge of the cell
 IMAGES = np.array(list(itertools.product(range(-2, 3), repeat=3)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WyckoffPosition:
     """Points `point + free @ u`, any u `[3]`, with their images under a space group."""
 

@@ -16,7 +16,7 @@ STIFFNESS = 8.0  # eV/Å², as in `stability.relax`
 LONGEST_STEP = 0.2  # Å
 FMAX = 0.03  # eV/Å
 SHRUNK, SWOLLEN = 0.35, 2.5  # times the volume at the start; what goes further runs away
-CLOSEST = 0.6  # Å; atoms that come nearer are lost
+MEMORY = 30  # steps that L-BFGS remembers from one rung to the next
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ def advance(descent: Descent, calculator: Calculator, steps: int) -> Descent:
     done, force, here, gradient = 0, math.inf, None, None
     energy = math.nan
     while True:
-        forces = filtered.get_forces()
+        try:
+            forces = filtered.get_forces()
+        except Exception:  # noqa: BLE001 - each potential fails in its own way on some cells
+            return replace(descent, lost=True, steps=descent.steps + done)
         energy = float(atoms.get_potential_energy()) / len(atoms)
         force = float(np.linalg.norm(forces, axis=1).max())
         if not (math.isfinite(energy) and math.isfinite(force)):
@@ -82,6 +85,7 @@ def advance(descent: Descent, calculator: Calculator, steps: int) -> Descent:
         if not SHRUNK < atoms.get_volume() / volume < SWOLLEN:
             return replace(descent, lost=True, steps=descent.steps + done)
     atoms.calc = None
+    moves, turns = moves[-MEMORY:], turns[-MEMORY:]
     kept = {"moves": np.array(moves), "turns": np.array(turns)} if moves else {}
     return Descent(atoms, descent.start, energy, force, descent.steps + done, **kept)
 

@@ -1,49 +1,62 @@
-"""The loop of a discovery: propose, screen by one energy each, relax the most promising further."""
+"""The loop of a discovery: propose, screen by one energy each, relax the most promising further.
+
+A round depends on the seed, its number and the rounds before it, on no clock; so a search that was
+ended goes on to the same relaxations, with any number of processes.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from crystalgan.crystal.lattice import reduced as reduced_cell
 from crystalgan.crystal.matching import StructureIndex
-from crystalgan.discovery.descent import Descent, advance
+from crystalgan.discovery.descent import Descent
 from crystalgan.discovery.lower_hull import LowerHull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ase import Atoms
-    from ase.calculators.calculator import Calculator
     from pymatgen.core import Structure
 
     from crystalgan.discovery.sources import Source
     from crystalgan.discovery.system import Counts, System
 
-PROPOSALS, ADVANCED = 40, 8  # of one round
+PROPOSALS, ADVANCED = 64, 6  # of one round
 RUNGS = (0, 8, 16, 32, 64, 150)  # steps after which a relaxation stops and is looked at again
 # eV/atom that a relaxation is expected to gain from each rung to its end, before any was seen
 GAINS = (0.15, 0.06, 0.02, 0.008, 0.003)
 VISIT = 0.03  # eV/atom by which a composition is put back for each relaxation
-WAITING = 400  # proposals that are kept
+WAITING = 300  # proposals that are kept
 SAME_ENERGY, SAME_VOLUME = 2e-4, 1e-3  # eV/atom and share: proposals that agree so far are the same
 GREEDY = 0.6  # share of the proposals that go to the compositions that promise most
 WARMTH = 0.06  # eV/atom, of the draw among them
+FIRST_WORK, LEAST_SHARE = 5000.0, 0.1  # ms that each source has at first; and of the proposals
+WORTH = 0.1  # eV/atom above the best of its composition, where what is found counts for 1/e
+PROPOSING = 4.0  # ms of one usual core
+# eV/atom below and above an energy, where a crystal that was found is looked for among the found
+NEAR = (0.05, 0.005)
+BEST_VOLUMES = 3  # of a composition, whose volumes count
+LEAST_SWELLING, MOST_SWELLING = 0.6, 1.5
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A crystal on its way: proposed, screened, and relaxed through some rungs."""
+    """A crystal on its way: proposed as `made`, screened, and relaxed through some rungs."""
 
     id: int
     source: str
     counts: Counts
+    made: Atoms
     descent: Descent
     rung: int = 0
     start_energy: float = math.nan  # eV/atom
+    energies: tuple[float, ...] = ()  # at the end of each rung, eV/atom
 
     @property
     def formula(self) -> Counts:
@@ -53,17 +66,31 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Found:
-    """A relaxed crystal: `energy` in eV/atom."""
+    """A relaxed crystal in its reduced cell, other than all before it."""
 
     id: int
     source: str
     counts: Counts
     structure: Structure
-    energy: float
-    steps: int
+    energy: float  # eV/atom
     converged: bool
-    round: int
-    clock: float = 0.0
+
+    @property
+    def formula(self) -> Counts:
+        """The counts of one formula unit."""
+        return reduced(self.counts)
+
+
+class Evaluator(Protocol):
+    """What computes energies and relaxes, in this process or in several."""
+
+    def energies(self, crystals: Sequence[Atoms]) -> list[float]:
+        """The energy of each crystal, eV; not finite where there is none."""
+        ...
+
+    def advance(self, descents: Sequence[tuple[Descent, int]]) -> list[Descent]:
+        """Each relaxation with so many steps more."""
+        ...
 
 
 def reduced(counts: Counts) -> Counts:
@@ -77,28 +104,49 @@ def reduced(counts: Counts) -> Counts:
     return h, a, b
 
 
+def screening_work(atoms: int) -> float:
+    """What an energy costs, ms of one usual core."""
+    return 6.5 + 0.67 * atoms
+
+
+def step_work(atoms: int) -> float:
+    """What energy, forces and stress cost, ms of one usual core."""
+    return 6.0 + 2.15 * atoms
+
+
 @dataclass
 class Search:
-    """A search under way; `step` makes one round of it."""
+    """A search under way; `step` makes one round of it.
+
+    `compositions` are the cells that each formula may have, `starts` crystals that are relaxed like
+    all others, such as compounds of the metals.
+    """
 
     system: System
     sources: Sequence[Source]
-    calculator: Calculator
-    compositions: dict[Counts, tuple[Counts, ...]]  # cells of each formula
+    evaluator: Evaluator
+    compositions: dict[Counts, tuple[Counts, ...]]
+    starts: Sequence[tuple[Counts, Atoms]] = ()
     seed: int = 0
     rounds: int = 0
-    made: int = 0
+    proposed: int = 0
     waiting: list[Proposal] = field(default_factory=list)
     found: list[Found] = field(default_factory=list)
     visits: Counter[Counts] = field(default_factory=Counter)
-    gains: list[list[float]] = field(default_factory=lambda: [[g] * 3 for g in GAINS])
-    stats: Counter[str] = field(default_factory=Counter)
-    hook: Callable[[Found], None] | None = None
+    gains: list[list[float]] = field(default_factory=lambda: [[gain] * 3 for gain in GAINS])
+    # energies (eV/atom) and volumes (Å³/atom) of what was screened, by formula
+    prints: dict[Counts, list[tuple[float, float]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    best: dict[Counts, float] = field(default_factory=dict)  # expected above the hull, eV/atom
+    tally: Counter[str] = field(default_factory=Counter)
+    spent: Counter[str] = field(default_factory=Counter)  # ms of one usual core by source
+    paid: Counter[str] = field(default_factory=Counter)  # what each source found, by its worth
+    index: StructureIndex[int] = field(default_factory=StructureIndex)
 
     def __post_init__(self) -> None:
-        self.seen = StructureIndex[int]()
-        self.prints: dict[Counts, list[tuple[float, float]]] = defaultdict(list)
-        self.best: dict[Counts, float] = {}
+        for one in self.found:
+            self.index.add(one.structure, one.id)
         self.update_hull()
 
     def update_hull(self) -> None:
@@ -106,20 +154,56 @@ class Search:
         phases = [*self.system.phases, *((f.counts, f.energy) for f in self.found if f.converged)]
         self.hull = LowerHull.of([c for c, _ in phases], [e for _, e in phases])
 
-    def step(self) -> None:
-        """Propose and screen crystals, then relax those that promise most by one rung."""
+    def step(self) -> list[tuple[Found, Proposal]]:
+        """Propose and screen crystals, then relax those that promise most by one rung.
+
+        Returns what was found in this round, with the proposal that it was.
+        """
         rng = np.random.default_rng([self.seed, self.rounds])
-        for counts, source in self.targets(rng):
-            atoms = source.propose(self.system, counts, rng)
-            self.stats["tried " + source.name] += 1
-            if atoms is not None:
-                self.screen(atoms, counts, source.name)
-        self.waiting = sorted(self.waiting, key=self.score)[:WAITING]
-        for proposal in self.waiting[:ADVANCED]:
-            self.waiting.remove(proposal)
-            self.advance(proposal)
+        self.screen(self.propose(rng))
+        ranks = {p.id: self.score(p) for p in self.waiting}
+        order = sorted(self.waiting, key=lambda p: (ranks[p.id], p.id))
+        chosen: list[Proposal] = []
+        rest: list[Proposal] = []
+        for p in order:
+            if len(chosen) == ADVANCED:
+                rest.append(p)
+            elif p.rung or not self.repeats(p, p.descent):
+                chosen.append(p)
+            else:
+                self.tally["repeats when proposed"] += 1
+        self.waiting = rest[:WAITING]
+        steps = [RUNGS[p.rung + 1] - RUNGS[p.rung] for p in chosen]
+        descents = [p.descent for p in chosen]
+        ends = self.evaluator.advance(list(zip(descents, steps, strict=True)))
+        new = [self.take(p, end) for p, end in zip(chosen, ends, strict=True)]
         self.update_hull()
         self.rounds += 1
+        return [pair for pair in new if pair]
+
+    def propose(self, rng: np.random.Generator) -> list[tuple[str, Counts, Atoms]]:
+        """Crystals of this round, each with its source and its atoms."""
+        out = [] if self.rounds else [("compounds", c, atoms) for c, atoms in self.starts]
+        factors: dict[Counts, float] = {}
+        for counts, source in self.targets(rng):
+            formula = reduced(counts)
+            factor = factors.setdefault(formula, self.swelling(formula))
+            h, a, b = (factor * v for v in self.system.volumes)
+            self.spend(source.name, PROPOSING)
+            system = self.system.with_volumes((h, a, b))
+            atoms = source.propose(system, self.found, counts, rng)
+            if atoms is not None:
+                out.append((source.name, counts, atoms))
+        return out
+
+    def swelling(self, formula: Counts) -> float:
+        """The volume of the best cells found by that of their atoms in the classes: of the
+        composition, or of all ternaries."""
+        own = [f for f in self.found if f.formula == formula]
+        some = sorted(own, key=lambda f: f.energy)[:BEST_VOLUMES]
+        some = some or [f for f in self.found if all(f.counts)]
+        ratios = [f.structure.volume / self.system.volume(f.counts) for f in some]
+        return float(np.clip(np.median(ratios or [1.0]), LEAST_SWELLING, MOST_SWELLING))
 
     def targets(self, rng: np.random.Generator) -> list[tuple[Counts, Source]]:
         """Compositions to propose crystals of, and by which source."""
@@ -128,98 +212,128 @@ class Search:
         weights /= weights.sum()
         if len(formulas) > 1 and self.best:
             score = np.array([self.best.get(f, math.inf) + VISIT * self.visits[f] for f in formulas])
-            greedy = np.exp(-(score - score.min()) / WARMTH)
-            weights = GREEDY * greedy / greedy.sum() + (1 - GREEDY) * weights
+            if np.isfinite(score).any():
+                greedy = np.exp(-(score - score.min()) / WARMTH)
+                weights = GREEDY * greedy / greedy.sum() + (1 - GREEDY) * weights
+        shares = self.shares()
         out = []
-        for k in range(PROPOSALS):
-            formula = formulas[rng.choice(len(formulas), p=weights)]
-            cells = self.compositions[formula]
+        for _ in range(PROPOSALS):
+            cells = self.compositions[formulas[rng.choice(len(formulas), p=weights)]]
             sizes = np.array([1 / sum(c) for c in cells])
             counts = cells[rng.choice(len(cells), p=sizes / sizes.sum())]
-            out.append((counts, self.sources[k % len(self.sources)]))
+            out.append((counts, self.sources[rng.choice(len(shares), p=shares)]))
         return out
 
-    def screen(self, atoms: Atoms, counts: Counts, source: str) -> None:
-        """Give a proposal its energy; it waits unless it was there before."""
-        atoms.calc = self.calculator
-        energy = float(atoms.get_potential_energy()) / len(atoms)
-        atoms.calc = None
-        self.stats["screened " + source] += 1
-        self.made += 1
-        if not math.isfinite(energy):
-            return
-        formula, volume = reduced(counts), atoms.get_volume() / len(atoms)
-        for e, v in self.prints[formula]:
-            if abs(e - energy) < SAME_ENERGY and abs(v / volume - 1) < SAME_VOLUME:
-                self.stats["repeated"] += 1
-                return
-        self.prints[formula].append((energy, volume))
-        self.waiting.append(
-            Proposal(self.made, source, counts, Descent.of(atoms, energy), 0, energy)
+    def shares(self) -> np.ndarray:
+        """The share of the proposals that each source makes: by what it found for its work."""
+        rates = np.array(
+            [(1 + self.paid[s.name]) / (FIRST_WORK + self.spent[s.name]) for s in self.sources]
         )
-        promise = float(self.hull.above([counts], [energy])[0]) - self.gain(0)
-        self.best[formula] = min(promise, self.best.get(formula, math.inf))
+        rates = np.maximum(rates / rates.sum(), LEAST_SHARE)
+        shares: np.ndarray = rates / rates.sum()
+        return shares
+
+    def spend(self, source: str, work: float) -> None:
+        """Count work of a source, in milliseconds of one usual core."""
+        self.spent[source] += work
+
+    def screen(self, proposals: Sequence[tuple[str, Counts, Atoms]]) -> None:
+        """Give proposals their energies; those wait that were not there before."""
+        energies = self.evaluator.energies([atoms for _, _, atoms in proposals])
+        for (source, counts, atoms), whole in zip(proposals, energies, strict=True):
+            self.spend(source, screening_work(len(atoms)))
+            self.tally[f"screened {source}"] += 1
+            self.proposed += 1
+            energy, volume = whole / len(atoms), atoms.get_volume() / len(atoms)
+            if not math.isfinite(energy):
+                continue
+            formula = reduced(counts)
+            if any(
+                abs(e - energy) < SAME_ENERGY and abs(v / volume - 1) < SAME_VOLUME
+                for e, v in self.prints[formula]
+            ):
+                self.tally["repeats when screened"] += 1
+                continue
+            self.prints[formula].append((energy, volume))
+            self.waiting.append(
+                Proposal(
+                    self.proposed,
+                    source,
+                    counts,
+                    atoms,
+                    Descent.of(atoms, energy),
+                    start_energy=energy,
+                )
+            )
+            self._note(formula, counts, energy - self.gain(0))
+
+    def _note(self, formula: Counts, counts: Counts, energy: float) -> None:
+        above = float(self.hull.above([counts], [energy])[0])
+        self.best[formula] = min(above, self.best.get(formula, math.inf))
 
     def gain(self, rung: int) -> float:
         """What relaxations gain from a rung to their end, eV/atom: the median of those seen."""
         return float(np.median(self.gains[rung]))
 
-    def score(self, proposal: Proposal) -> tuple[float, int]:
-        """By what proposals are ranked: the energy above the hull that is expected of them."""
+    def score(self, proposal: Proposal) -> float:
+        """By what proposals are ranked: the energy above the hull that is expected of them, eV/atom,
+        and what their composition pays for each time that it was looked at."""
         above = float(self.hull.above([proposal.counts], [proposal.descent.energy])[0])
-        return above - self.gain(proposal.rung) + self.penalty(proposal), proposal.id
+        paid = VISIT * self.visits[proposal.formula] if len(self.compositions) > 1 else 0.0
+        return above - self.gain(proposal.rung) + paid
 
-    def penalty(self, proposal: Proposal) -> float:
-        """What a composition pays for each time that it was looked at, eV/atom."""
-        return VISIT * self.visits[proposal.formula] if len(self.compositions) > 1 else 0.0
-
-    def advance(self, proposal: Proposal) -> None:
-        """Relax a proposal by one rung; it waits again, or is found."""
-        if not proposal.rung:
-            self.visits[proposal.formula] += 1
-        before = proposal.descent
+    def take(self, proposal: Proposal, end: Descent) -> tuple[Found, Proposal] | None:
+        """Take a proposal back that was relaxed by one rung: it waits again, is found, or is let
+        go."""
+        self.visits[proposal.formula] += not proposal.rung
+        steps = end.steps - proposal.descent.steps
+        self.spend(proposal.source, (1 + steps) * step_work(len(end.atoms)))
+        self.tally["steps"] += steps
+        if end.lost:
+            self.tally["lost"] += 1
+            return None
+        self._note(proposal.formula, proposal.counts, end.energy)
         rung = proposal.rung + 1
-        descent = advance(before, self.calculator, RUNGS[rung] - RUNGS[rung - 1])
-        self.stats["steps"] += descent.steps - before.steps
-        if descent.lost:
-            self.stats["lost"] += 1
-            return
-        promise = float(self.hull.above([proposal.counts], [descent.energy])[0])
-        self.best[proposal.formula] = min(promise, self.best.get(proposal.formula, math.inf))
-        if not descent.converged and rung + 1 < len(RUNGS):
-            if rung >= 2 and self.repeats(proposal, descent):
-                self.stats["repeats"] += 1
-                return
-            self.waiting.append(replace(proposal, descent=descent, rung=rung))
-            return
-        if self.repeats(proposal, descent):
-            self.stats["repeats at end"] += 1
-            return
-        structure = structure_of(descent.atoms)
-        self.seen.add(structure, proposal.id)
-        self.gains[0].append(proposal.start_energy - descent.energy)
+        now = replace(
+            proposal, descent=end, rung=rung, energies=(*proposal.energies, end.energy)
+        )
+        if self.repeats(now, end):
+            self.tally["repeats when relaxed"] += 1
+            return None
+        if not end.converged and rung + 1 < len(RUNGS):
+            self.waiting.append(now)
+            return None
+        energies = (proposal.start_energy, *now.energies)
+        for k, energy in enumerate(energies[:-1]):
+            self.gains[k].append(energy - energies[-1])
+        return self._found(now), now
+
+    def _found(self, proposal: Proposal) -> Found:
+        structure = reduced_cell(structure_of(proposal.descent.atoms))
         one = Found(
             proposal.id,
             proposal.source,
             proposal.counts,
             structure,
-            descent.energy,
-            descent.steps,
-            descent.converged,
-            self.rounds,
+            proposal.descent.energy,
+            proposal.descent.converged,
         )
+        self.index.add(structure, proposal.id)
         self.found.append(one)
-        if self.hook:
-            self.hook(one)
+        lowest = min(f.energy for f in self.found if f.formula == one.formula)
+        self.paid[one.source] += math.exp((lowest - one.energy) / WORTH)
+        self.tally["found"] += 1
+        return one
 
     def repeats(self, proposal: Proposal, descent: Descent) -> bool:
         """Whether a relaxation comes to a crystal that was found before."""
+        below, above = NEAR
         close = any(
-            f.energy > descent.energy - 0.02 and f.energy < descent.energy + 0.005
+            descent.energy - below < f.energy < descent.energy + above
             for f in self.found
-            if reduced(f.counts) == proposal.formula
+            if f.formula == proposal.formula
         )
-        return close and self.seen.find(structure_of(descent.atoms)) is not None
+        return close and self.index.find(structure_of(descent.atoms)) is not None
 
 
 def structure_of(atoms: Atoms) -> Structure:

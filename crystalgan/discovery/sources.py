@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import torch
 
+from crystalgan.crystal.cells import Cells
 from crystalgan.crystal.random_cells import random_cells, random_occupation
 from crystalgan.crystal.repair import repair, satisfies
 
@@ -15,10 +17,11 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from crystalgan.crystal.cells import Cells
+    from crystalgan.discovery.search import Found
     from crystalgan.discovery.system import Counts, System
 
 REPAIR_STEPS, REPAIR_MARGIN = 100, 0.1  # Å
+REDRAWS, REPEATS = 10, 3
 RANDOM_TRIES = 3  # random cells of one occupation, of which the first that keeps the limits counts
 
 
@@ -27,9 +30,33 @@ class Source(Protocol):
 
     name: str
 
-    def propose(self, system: System, counts: Counts, rng: np.random.Generator) -> Atoms | None:
-        """One crystal of so many atoms, or None where the attempt came to nothing."""
+    def propose(
+        self, system: System, found: Sequence[Found], counts: Counts, rng: np.random.Generator
+    ) -> Atoms | None:
+        """One crystal of so many atoms, or None where the attempt came to nothing.
+
+        `found` is what the search has found so far.
+        """
         ...
+
+    def state(self) -> dict[str, int]:
+        """What it remembers of its proposals, for a checkpoint."""
+        ...
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on with what was remembered."""
+        ...
+
+
+class Forgetful:
+    """A source whose proposals depend on nothing that it proposed before."""
+
+    def state(self) -> dict[str, int]:
+        """Nothing is remembered."""
+        return {}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Nothing was remembered."""
 
 
 def finished(cells: Cells, system: System) -> Atoms | None:
@@ -53,17 +80,53 @@ def atoms_of(cells: Cells) -> Atoms:
     )
 
 
-@dataclass
 class RandomSource:
-    """Random cells with the symmetry of random space groups."""
+    """Random cells with the symmetry of random space groups.
 
-    name: str = "random"
+    Of the same positions in the same group more cells are made where more coordinates are free.
+    """
 
-    def propose(self, system: System, counts: Counts, rng: np.random.Generator) -> Atoms | None:
+    name = "random"
+
+    def __init__(self) -> None:
+        self.drawn: Counter[str] = Counter()
+
+    def propose(
+        self, system: System, found: Sequence[Found], counts: Counts, rng: np.random.Generator
+    ) -> Atoms | None:
         """One crystal of so many atoms, or None where the attempt came to nothing."""
-        occupation = random_occupation(counts, rng)
-        if occupation is None:
+        for _ in range(REDRAWS):
+            occupation = random_occupation(counts, rng)
+            if occupation is None:
+                return None
+            key = occupation.key
+            if self.drawn[key] < REPEATS ** (occupation.freedom - 1):
+                break
+        else:
             return None
+        self.drawn[key] += 1
         tries = RANDOM_TRIES if occupation.freedom > 1 else 1
         volume = system.volume(counts)
         return finished(random_cells(occupation, system.species, volume, tries, rng), system)
+
+    def state(self) -> dict[str, int]:
+        """How often each occupation was drawn."""
+        return dict(self.drawn)
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on with what was remembered."""
+        self.drawn = Counter(state)
+
+
+def cells_of(
+    lattice: np.ndarray, slots: Sequence[np.ndarray], species: tuple[str, ...]
+) -> Cells:
+    """One cell `[1]` (float64) of these atoms, without symmetry."""
+    rows = max(3, *map(len, slots))
+    frac = torch.zeros(1, len(slots), rows, 3, dtype=torch.float64)
+    mask = torch.zeros(frac.shape[:-1], dtype=torch.bool)
+    for slot, atoms in enumerate(slots):
+        frac[0, slot, : len(atoms)] = torch.from_numpy(np.asarray(atoms))
+        mask[0, slot, : len(atoms)] = True
+    upright = torch.from_numpy(np.linalg.cholesky(lattice @ lattice.T))
+    return Cells(upright[None], frac, mask, species)

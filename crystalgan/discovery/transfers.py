@@ -14,7 +14,7 @@ import torch
 from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.operations import find_symmetry, special_points
 from crystalgan.crystal.supercells import supercell_of, supercells
-from crystalgan.discovery.sources import finished
+from crystalgan.discovery.sources import Forgetful, finished
 from crystalgan.model.transfer import (
     SYMPREC,
     Host,
@@ -26,9 +26,12 @@ from crystalgan.model.transfer import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
 
     from crystalgan.crystal.supercells import Supercell
+    from crystalgan.discovery.search import Found
     from crystalgan.discovery.system import Counts, System
 
 MOST_INDEX = 4  # cells of a parent in a supercell
@@ -95,7 +98,7 @@ class Pairing:
     part: Literal["metal", "all"]
 
 
-class TransferSource:
+class TransferSource(Forgetful):
     """Transfers between the two classes of a system, both ways."""
 
     name = "transfer"
@@ -113,7 +116,9 @@ class TransferSource:
                 if shared and sum(counts) <= most_atoms:
                     self.pairings[counts].append(Pairing(k, host, incoming, part))
 
-    def propose(self, system: System, counts: Counts, rng: np.random.Generator) -> Atoms | None:
+    def propose(
+        self, system: System, found: Sequence[Found], counts: Counts, rng: np.random.Generator
+    ) -> Atoms | None:
         """One crystal of so many atoms, or None where no parents give it."""
         options = self.pairings.get(counts)
         if not options:

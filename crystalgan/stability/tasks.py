@@ -103,7 +103,7 @@ def relax_task(potential: str, settings: Settings, task: Task) -> Outcome:
     """
     frames: list[Frame] = []
     try:
-        result = _relaxed(task, _potential(potential), settings, frames)
+        result = _relaxed(task, potential_of(potential), settings, frames)
     except TooLongError as error:
         return failed_outcome(task, str(error), seconds=settings.seconds)
     except HopelessError as error:
@@ -138,7 +138,7 @@ def symmetrize_task(potential: str, tolerance: float, seconds: float, task: Task
     try:
         cell = found.symmetrized.get_primitive_structure()
         check = _limits(cell, seconds)
-        result = relax(cell, _potential(potential), FMAX, STEPS, check, keep_symmetry=TIGHT)
+        result = relax(cell, potential_of(potential), FMAX, STEPS, check, keep_symmetry=TIGHT)
     except Exception as error:  # noqa: BLE001 - as above
         return failed_outcome(task, f"{found.symbol} within {tolerance} Å did not relax ({error})")
     if not result.converged:
@@ -245,7 +245,7 @@ def _trajectory(frames: Sequence[Frame]) -> dict[str, Any]:
 
 
 @cache
-def _potential(name: str) -> Potential:
+def potential_of(name: str) -> Potential:
     """The potential, loaded once in each process."""
     return load_potential(name)
 
@@ -258,7 +258,7 @@ def about_potential(potential: str, species: Sequence[str]) -> tuple[str, str]:
     >>> about_potential("ase.calculators.emt.EMT", ["Pd", "Ni"])[0]
     'EMT'
     """
-    loaded = _potential(potential)
+    loaded = potential_of(potential)
     if unknown := unknown_elements(loaded, species):
         raise InputError(
             f"{loaded.name} gives no energy for {', '.join(unknown)}; choose another potential."

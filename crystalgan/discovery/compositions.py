@@ -1,0 +1,86 @@
+"""The compositions that a search looks at: all small ones, or one that is asked for."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from crystalgan.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crystalgan.discovery.system import Counts
+
+MOST_OF_A_METAL, MOST_SHARED, MOST_PER_METAL = 5, 12, 4  # atoms of a formula; hydrogen by metal
+SMALLEST, LARGEST = 3, 60  # atoms of a cell
+
+
+def check_size(most_atoms: int) -> None:
+    """InputError for cells that a search cannot have."""
+    if not SMALLEST <= most_atoms <= LARGEST:
+        raise InputError(
+            f"Cells of at most {most_atoms} atoms were asked for; ask for {SMALLEST} to {LARGEST}."
+        )
+
+
+def small_compositions(most_atoms: int) -> dict[Counts, tuple[Counts, ...]]:
+    """Formulas of at most 5 atoms of each metal and 12 of hydrogen, and the cells of each.
+
+    There are at most 4 hydrogen atoms for each metal atom.
+
+    >>> small_compositions(6)[1, 1, 1]
+    ((1, 1, 1), (2, 2, 2))
+    """
+    metals = range(1, MOST_OF_A_METAL + 1)
+    formulas = [
+        (h, a, b)
+        for a in metals
+        for b in metals
+        for h in range(1, min(MOST_SHARED, MOST_PER_METAL * (a + b)) + 1)
+        if math.gcd(h, a, b) == 1 and h + a + b <= most_atoms
+    ]
+    return {formula: cells_of_formula(formula, most_atoms) for formula in formulas}
+
+
+def cells_of_formula(formula: Counts, most_atoms: int) -> tuple[Counts, ...]:
+    """The cells of a formula with at most so many atoms."""
+    h, a, b = formula
+    return tuple((k * h, k * a, k * b) for k in range(1, most_atoms // sum(formula) + 1))
+
+
+def one_composition(
+    formula: str, species: Sequence[str], most_atoms: int
+) -> dict[Counts, tuple[Counts, ...]]:
+    """The formula that was asked for, reduced, and its cells.
+
+    Raises InputError where it is none of all three elements, or too large.
+
+    >>> one_composition("ZrNiH3", ("H", "Zr", "Ni"), 12)
+    {(3, 1, 1): ((3, 1, 1), (6, 2, 2))}
+    """
+    from pymatgen.core import Composition
+
+    example = f"{species[1]}{species[2]}{species[0]}3"
+    try:
+        composition = Composition(formula) if re.search(r"[A-Z]", formula) else None
+    except ValueError:
+        composition = None
+    if composition is None or {e.symbol for e in composition.elements} != set(species):
+        raise InputError(
+            f"{formula!r} is no formula of {species[1]}, {species[2]} and {species[0]}; write one"
+            f" like {example}."
+        )
+    numbers = [composition[symbol] for symbol in species]
+    if any(n != round(n) for n in numbers):
+        raise InputError(f"{formula!r} has broken numbers of atoms; write one like {example}.")
+    divisor = math.gcd(*map(round, numbers))
+    h, a, b = (round(n) // divisor for n in numbers)
+    cells = cells_of_formula((h, a, b), most_atoms)
+    if not cells:
+        raise InputError(
+            f"{formula} has {h + a + b} atoms, more than the {most_atoms} of the largest cell;"
+            " allow more by `max_atoms`."
+        )
+    return {(h, a, b): cells}

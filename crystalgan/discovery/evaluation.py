@@ -1,0 +1,71 @@
+"""Energies and relaxations of a search in processes of their own, and the CPU time that they take."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from crystalgan.discovery.descent import advance
+from crystalgan.stability.tasks import potential_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ase import Atoms
+
+    from crystalgan.discovery.descent import Descent
+    from crystalgan.jobs import Pool
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+
+class Evaluation:
+    """A potential, in this process or in those of a pool; `seconds` of CPU time count up there."""
+
+    def __init__(self, potential: str, pool: Pool | None = None, jobs: int = 1) -> None:
+        self.potential, self.pool, self.jobs = potential, pool, jobs
+        self.seconds = 0.0
+
+    def energies(self, crystals: Sequence[Atoms]) -> list[float]:
+        """The energy of each crystal, eV; not finite where there is none."""
+        return self._all(partial(_energies, self.potential), crystals)
+
+    def advance(self, descents: Sequence[tuple[Descent, int]]) -> list[Descent]:
+        """Each relaxation with so many steps more."""
+        return self._all(partial(_advanced, self.potential), descents)
+
+    def _all(
+        self, work: Callable[[Sequence[Given]], tuple[list[Result], float]], given: Sequence[Given]
+    ) -> list[Result]:
+        if self.pool is None:
+            return work(given)[0]
+        chunks = [given[k :: self.jobs] for k in range(self.jobs)]
+        out: list[Any] = [None] * len(given)
+        for k, (results, seconds) in enumerate(self.pool.map(work, chunks)):
+            out[k :: self.jobs] = results
+            self.seconds += seconds
+        return out
+
+
+def _energies(potential: str, crystals: Sequence[Atoms]) -> tuple[list[float], float]:
+    started, calculator = time.process_time(), potential_of(potential).calculator
+    out = []
+    for crystal in crystals:
+        atoms: Any = crystal.copy()
+        atoms.calc = calculator
+        try:
+            out.append(float(atoms.get_potential_energy()))
+        except Exception:  # noqa: BLE001 - each potential fails in its own way on some cells
+            out.append(math.nan)
+    return out, time.process_time() - started
+
+
+def _advanced(
+    potential: str, descents: Sequence[tuple[Descent, int]]
+) -> tuple[list[Descent], float]:
+    started, calculator = time.process_time(), potential_of(potential).calculator
+    out = [advance(descent, calculator, steps) for descent, steps in descents]
+    return out, time.process_time() - started
