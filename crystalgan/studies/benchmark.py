@@ -161,7 +161,8 @@ def benchmark(
         }
         with trial_pool(processes) as pool:
             pool.submit(about_potential, POTENTIAL, run.species).result()  # may refuse
-            phases = builtin_phases(run.species) + compounds(run, folder, pool)
+            phases = builtin_phases(run.species, run.config.known_ternaries)
+            phases += compounds(run, folder, pool)
             counts |= _counts(tasks, run, phases, pool, progress)
     result = BenchmarkResult(
         f"{a.metal}-{b.metal}",
