@@ -6,8 +6,10 @@ no baseline reads them.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from itertools import permutations
+from math import gcd
 from typing import TYPE_CHECKING
 
 from crystalgan.crystal.matching import StructureIndex
@@ -77,19 +79,28 @@ class TernaryTypes:
         """Formula and id of the first known ternary whose type it takes, or an empty text."""
         formula = structure.composition.reduced_formula
         if formula not in self.indices:
-            self.indices[formula] = self._index(formula)
+            self.indices[formula] = self._index(structure)
         return self.indices[formula].find(structure) or ""
 
-    def _index(self, formula: str) -> StructureIndex[str]:
-        """All known ternaries that have this formula with the system's metals in them."""
-        index = StructureIndex[str]()
+    def _index(self, structure: Structure) -> StructureIndex[str]:
+        """All known ternaries that have its formula with the system's metals in them."""
+        index, wanted = StructureIndex[str](), _amounts(structure)
+        if set(wanted) != self.species:
+            return index
         for cell in self.cells:
-            theirs = sorted(set(cell.structure.symbol_set) - {SHARED})
+            amounts = _amounts(cell.structure)
+            theirs = [symbol for symbol in amounts if symbol != SHARED]
             for ours in permutations(sorted(self.species - {SHARED})):
-                if list(ours) == theirs:
-                    continue  # the known ternary itself
                 elements = dict(zip(theirs, ours, strict=True))
-                counts = cell.structure.composition.replace(elements)
-                if counts.reduced_formula == formula:
+                replaced = {elements.get(symbol, symbol): n for symbol, n in amounts.items()}
+                itself = all(old == new for old, new in elements.items())
+                if replaced == wanted and not itself:
                     index.add(cell.structure.copy().replace_species(elements), title(cell))
         return index
+
+
+def _amounts(structure: Structure) -> dict[str, int]:
+    """The numbers of atoms of each element in the reduced formula."""
+    counts = Counter(site.specie.symbol for site in structure)
+    divisor = gcd(*counts.values())
+    return {symbol: n // divisor for symbol, n in counts.items()}
