@@ -12,18 +12,20 @@ from itertools import permutations
 from math import gcd
 from typing import TYPE_CHECKING
 
+from crystalgan.crystal.canonical import space_group
 from crystalgan.crystal.matching import StructureIndex
 from crystalgan.data.readers import Cell, read_entries
 from crystalgan.resources import resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pymatgen.core import Structure
 
 TERNARIES = "known-ternaries.extxyz"
 SHARED = "H"  # in all that are built in
+SYMPREC = 0.1  # Å, of the space groups in the file and of cells as they are made
 
 
 def ternaries_file() -> Path:
@@ -59,9 +61,9 @@ def title(cell: Cell) -> str:
 class TernaryTypes:
     """Structure types of known ternaries, to find the one that a cell of a system takes.
 
-    A cell takes a type when it matches a known ternary whose two metals are replaced by those of
-    the system; hydrogen stays hydrogen. Only known ternaries of the cell's formula are compared,
-    and their metals are replaced when a cell of that formula comes up first.
+    A cell takes a type when it has the space group (within 0.1 Å) of a known ternary and matches it
+    (StructureMatcher) once the two metals are replaced; hydrogen stays hydrogen. Metals are
+    replaced when a cell of that formula and space group comes up first.
 
     >>> types = TernaryTypes(("H", "Mg", "Os"), builtin_ternaries())
     >>> (cell,) = ternaries_of(frozenset({"H", "Ca", "Os"}))
@@ -70,37 +72,42 @@ class TernaryTypes:
     """
 
     def __init__(self, species: Iterable[str], cells: Sequence[Cell]) -> None:
-        self.species = frozenset(species)
-        of_hydride = len(self.species) == 3 and SHARED in self.species
-        self.cells = cells if of_hydride else ()
-        self.indices: dict[str, StructureIndex[str]] = {}
+        metals = sorted(frozenset(species) - {SHARED})
+        # formula with the system's metals -> known ternaries, each with the metals to put in
+        self.replaced: dict[str, list[tuple[Cell, dict[str, str]]]] = {}
+        self.indices: dict[tuple[str, int], StructureIndex[str]] = {}
+        if len(metals) != 2:
+            return
+        for cell in cells:
+            theirs = sorted(set(cell.structure.symbol_set) - {SHARED})
+            for ours in permutations(metals):
+                if list(ours) != theirs:  # the known ternary itself
+                    elements = dict(zip(theirs, ours, strict=True))
+                    formula = _formula(cell.structure, elements)
+                    self.replaced.setdefault(formula, []).append((cell, elements))
 
     def find(self, structure: Structure) -> str:
         """Formula and id of the first known ternary whose type it takes, or an empty text."""
-        formula = structure.composition.reduced_formula
-        if formula not in self.indices:
-            self.indices[formula] = self._index(structure)
-        return self.indices[formula].find(structure) or ""
+        formula = _formula(structure)
+        if formula not in self.replaced:
+            return ""
+        key = formula, space_group(structure, SYMPREC)[0]
+        if key not in self.indices:
+            self.indices[key] = self._index(*key)
+        return self.indices[key].find(structure) or ""
 
-    def _index(self, structure: Structure) -> StructureIndex[str]:
-        """All known ternaries that have its formula with the system's metals in them."""
-        index, wanted = StructureIndex[str](), _amounts(structure)
-        if set(wanted) != self.species:
-            return index
-        for cell in self.cells:
-            amounts = _amounts(cell.structure)
-            theirs = [symbol for symbol in amounts if symbol != SHARED]
-            for ours in permutations(sorted(self.species - {SHARED})):
-                elements = dict(zip(theirs, ours, strict=True))
-                replaced = {elements.get(symbol, symbol): n for symbol, n in amounts.items()}
-                itself = all(old == new for old, new in elements.items())
-                if replaced == wanted and not itself:
-                    index.add(cell.structure.copy().replace_species(elements), title(cell))
+    def _index(self, formula: str, spacegroup: int) -> StructureIndex[str]:
+        """The known ternaries of this formula and space group, with the system's metals in them."""
+        index = StructureIndex[str]()
+        for cell, elements in self.replaced[formula]:
+            if cell.info["spacegroup"] == spacegroup:
+                index.add(cell.structure.copy().replace_species(elements), title(cell))
         return index
 
 
-def _amounts(structure: Structure) -> dict[str, int]:
-    """The numbers of atoms of each element in the reduced formula."""
+def _formula(structure: Structure, elements: Mapping[str, str] | None = None) -> str:
+    """The reduced formula, symbols in alphabetical order, with elements replaced by others."""
     counts = Counter(site.specie.symbol for site in structure)
     divisor = gcd(*counts.values())
-    return {symbol: n // divisor for symbol, n in counts.items()}
+    named = {(elements or {}).get(symbol, symbol): n // divisor for symbol, n in counts.items()}
+    return "".join(f"{symbol}{named[symbol]}" for symbol in sorted(named))

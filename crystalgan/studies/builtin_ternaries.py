@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from crystalgan.crystal.canonical import space_group
 from crystalgan.data.known import builtin_elements, read_known
-from crystalgan.data.known_ternaries import SHARED, ternaries_file
+from crystalgan.data.known_ternaries import SHARED, SYMPREC, ternaries_file
 from crystalgan.errors import InputError
 from crystalgan.jobs import Pool, at_least_one
 from crystalgan.storage import saying
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 SOURCE, LICENCE = "Materials Project", "CC BY 4.0"
-SYMPREC = 0.1  # Å; published coordinates are rounded, and relaxed ones are not on their sites
 MOST_STEPS = 1000  # some cells of many atoms lie in a flat valley
 
 
