@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import ase.io
 import pytest
@@ -48,12 +49,27 @@ def frames():
     return {atoms.info["id"]: atoms for atoms in images}
 
 
+@contextmanager
+def no_known_ternary():
+    """Whoever reads a known ternary meanwhile fails."""
+
+    def refuse(*_):
+        raise AssertionError("a known ternary was read")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(known_ternaries, "ternaries_file", refuse)
+        for read in (builtin_ternaries, ternaries_of):
+            read.cache_clear()
+        yield
+
+
 @pytest.fixture(scope="module")
 def strontium_run(tmp_path_factory):
-    """A run of Sr and Pd, of which two known ternaries are built in."""
-    a, b = load_class("Sr"), load_class("Pd")
-    config = Config(epochs1=1, epochs2=1, **NO_POTENTIAL)
-    return train(a, b, config, tmp_path_factory.mktemp("runs"))
+    """A run of Sr and Pd, of which two known ternaries are built in; trained without them."""
+    with no_known_ternary():
+        a, b = load_class("Sr"), load_class("Pd")
+        config = Config(epochs1=1, epochs2=1, **NO_POTENTIAL)
+        return train(a, b, config, tmp_path_factory.mktemp("runs"))
 
 
 def structure(frames, number):
@@ -239,30 +255,18 @@ def test_candidates_say_which_known_structure_or_type_they_are(strontium_run, fr
     assert table.loc[1, "matches"] == ""
 
 
-def test_nothing_that_makes_cells_reads_them(strontium_run, monkeypatch):
-    """Training, transfer and every baseline do without the file."""
-    assert all(len(c.symbol_set) == 2 for m in ("Sr", "Pd") for c in load_class(m).structures)
-
-    def refuse(*_):
-        raise AssertionError("a known ternary was read")
-
+def test_nothing_that_makes_cells_reads_them(strontium_run):
+    """Training (that of the run), transfer and every baseline do without the file."""
     a, b = load_class("Sr"), load_class("Pd")
-    monkeypatch.setattr(known_ternaries, "ternaries_file", refuse)
-    builtin_ternaries.cache_clear()
-    ternaries_of.cache_clear()
-    with pytest.raises(AssertionError):
-        builtin_ternaries()
-    run = train(
-        a, b, Config(epochs1=1, epochs2=1, **NO_POTENTIAL), strontium_run.folder.parent / "again"
-    )
-    task = task_of(run, a, b, (), 0)
+    assert all(len(cell.symbol_set) == 2 for c in (a, b) for cell in c.structures)
+    with no_known_ternary():
+        with pytest.raises(AssertionError, match="was read"):
+            builtin_ternaries()
+        task = task_of(strontium_run, a, b, (), 0)
+        for source in SOURCES:
+            assert list(itertools.islice(SOURCES[source](task), 3))
     assert len(task.hosts) == len(a) + len(b)
     assert all(len(host.symbol_set) == 2 for host in task.hosts)
-    for source in SOURCES:
-        assert list(itertools.islice(SOURCES[source](task), 3))
-    monkeypatch.undo()
-    builtin_ternaries.cache_clear()
-    ternaries_of.cache_clear()
 
 
 def test_the_switch_goes_with_the_run_and_rediscovery_uses_it(strontium_run, tmp_path, monkeypatch):
