@@ -172,6 +172,7 @@ class CandidateDetails(_Schema):
     note: Text
     verdicts: dict[str, VerdictOfRule]
     matches: Text = ""
+    type: Text = ""
     history: list[EntryOfHistory] = []
 
 
@@ -214,6 +215,7 @@ class KnownOfRun(_Schema):
     ternary: NonNegativeInt
     files: list[Text] = []
     not_compared: list[Annotated[list[Text], Field(min_length=2, max_length=2)]] = []
+    builtin_ternary: NonNegativeInt = 0
 
 
 class Metadata(_Schema):
