@@ -106,6 +106,7 @@ def _app() -> Any:
 
     from crystalgan.cli import app as shell_app
     from crystalgan.cli import data as shell_data
+    from crystalgan.cli import discovery as shell_discovery
     from crystalgan.cli import runs as shell_runs
     from crystalgan.cli import stability as shell_stability
     from crystalgan.cli import studies as shell_study
@@ -123,7 +124,14 @@ def _app() -> Any:
     )
 
     app.callback()(shell_threads.options)
-    for part in (shell_app, shell_data, shell_runs, shell_stability, shell_study):
+    for part in (
+        shell_app,
+        shell_data,
+        shell_runs,
+        shell_discovery,
+        shell_stability,
+        shell_study,
+    ):
         app.add_typer(part.app)
     return app
 

@@ -99,9 +99,7 @@ class Fillings:
             ways = list(itertools.product(*(range(n + 1) for n in most)))
         else:
             ways = [(0,) * len(left)]
-            ways += [
-                tuple(int(k == e) for k in range(len(left))) for e, n in enumerate(most) if n
-            ]
+            ways += [tuple(int(k == e) for k in range(len(left))) for e, n in enumerate(most) if n]
         weights = np.array(
             [
                 math.exp(-p.freedom * sum(way) / FREEDOM)
@@ -184,20 +182,19 @@ def random_cells(
     rotation = np.tile(np.eye(3, dtype=np.float32), (MOST_OPERATIONS, 1, 1))
     rotation[:n_ops] = group.rotations
     frac -= np.floor(frac)
-    cells = [torch.from_numpy(x) for x in (lattice, frac * mask[..., None])]
+    rows_of, coordinates = (torch.from_numpy(x) for x in (lattice, frac * mask[..., None]))
     symmetry = Symmetry(
         torch.from_numpy(rotation).repeat(count, 1, 1, 1),
         torch.from_numpy(image).repeat(count, 1, 1),
         torch.full((count,), n_ops),
-        cells[0],
+        rows_of,
     )
-    return Cells(*cells, torch.from_numpy(mask).repeat(count, 1, 1), species, symmetry)
+    occupied = torch.from_numpy(mask).repeat(count, 1, 1)
+    return Cells(rows_of, coordinates, occupied, species, symmetry)
 
 
-def _lattices(
-    group: SpaceGroup, volume: float, count: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Random lattices `[count, 3, 3]` of the group's crystal system, a along x, b in the xy plane."""
+def _lattices(group: SpaceGroup, volume: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random lattices `[count, 3, 3]` of the group's crystal system, a along x, b in xy."""
     lengths = np.exp(LENGTHS * rng.standard_normal((count, 3)))
     cosines = np.clip(ANGLES * rng.standard_normal((count, 3)), -0.5, 0.5)
     angles = np.ones((count, 3, 3))

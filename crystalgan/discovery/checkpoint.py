@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from crystalgan.crystal.matching import StructureIndex
 from crystalgan.discovery.descent import Descent
 from crystalgan.discovery.search import Found, Proposal, Search
 
@@ -41,6 +42,7 @@ def packed(search: Search) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state |= {
         "visits": [[*formula, n] for formula, n in search.visits.items()],
         "best": [[*formula, energy] for formula, energy in search.best.items()],
+        "guesses": [[list(formula), guesses] for formula, guesses in search.guesses.items()],
         "prints": [[list(formula), prints] for formula, prints in search.prints.items()],
         "sources": {source.name: source.state() for source in search.sources},
         "waiting": [
@@ -60,42 +62,54 @@ def packed(search: Search) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ],
         "found": [{name: getattr(f, name) for name in OF_FOUND} for f in found],
     }
+    arrays |= {f"surrogate.{k}": x for k, x in search.surrogate.state().items()}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, {"search": state}
 
 
 def restore(search: Search, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Have a search go on where a packed one was; a new search of the same system is given."""
     state = header["search"]
-    streams = {name: _Stream(tensor.numpy()) for name, tensor in tensors.items()}
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    streams = {name: _Stream(array) for name, array in arrays.items()}
     for name in NUMBERS:
         setattr(search, name, state[name])
-    for name in COUNTERS:
-        setattr(search, name, Counter(state[name]))
+    search.tally = Counter(state["tally"])
+    search.spent = defaultdict(float, state["spent"])
+    search.paid = defaultdict(float, state["paid"])
     search.visits = Counter({(h, a, b): n for h, a, b, n in state["visits"]})
     search.best = {(h, a, b): energy for h, a, b, energy in state["best"]}
     search.prints = defaultdict(list)
     for (h, a, b), prints in state["prints"]:
         search.prints[h, a, b] = [(e, v) for e, v in prints]
+    search.guesses = defaultdict(list)
+    for (h, a, b), guesses in state["guesses"]:
+        search.guesses[h, a, b] = guesses
     for source in search.sources:
         source.restore(state["sources"][source.name])
     search.waiting = [_proposal(row, streams) for row in state["waiting"]]
     search.found = [_found(row, streams["found"]) for row in state["found"]]
-    search.__post_init__()
+    search.index = StructureIndex()
+    for one in search.found:
+        search.index.add(one.structure, one.id)
+    search.surrogate.restore(
+        {k.removeprefix("surrogate."): x for k, x in arrays.items() if k.startswith("surrogate.")}
+    )
+    search.update_hull()
 
 
 def _proposal(row: dict[str, Any], streams: dict[str, _Stream]) -> Proposal:
     atoms = sum(row["counts"])
     numbers = streams["numbers"].take(atoms).astype(int)
     coordinates = 3 * (atoms + 3)
-    memory = {
-        name: streams[name].take(row["memory"] * coordinates).reshape(row["memory"], coordinates)
+    length = row["memory"]
+    moves, turns = (
+        streams[name].take(length * coordinates).reshape(length, coordinates)
         for name in ("moves", "turns")
-        if row["memory"]
-    }
+    )
     made, now = (_atoms(streams[name], numbers) for name in ("made", "now"))
     start = streams["start"].take(9).reshape(3, 3)
     force = row["force"] if row["steps"] or row["rung"] else np.inf
-    descent = Descent(now, start, row["energy"], force, row["steps"], **memory)
+    descent = Descent(now, start, row["energy"], force, row["steps"], moves=moves, turns=turns)
     h, a, b = row["counts"]
     return Proposal(
         row["id"],
@@ -117,9 +131,7 @@ def _found(row: dict[str, Any], stream: _Stream) -> Found:
     lattice = stream.take(9).reshape(3, 3)
     frac = stream.take(3 * atoms).reshape(atoms, 3)
     structure = Structure(lattice, stream.take(atoms).astype(int), frac)
-    return Found(
-        row["id"], row["source"], (h, a, b), structure, row["energy"], row["converged"]
-    )
+    return Found(row["id"], row["source"], (h, a, b), structure, row["energy"], row["converged"])
 
 
 def _of_structure(structure: Structure) -> np.ndarray:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase import Atoms
+
+from crystalgan.discovery.surrogate import Label
 
 if TYPE_CHECKING:
-    from ase import Atoms
     from ase.calculators.calculator import Calculator
 
 STIFFNESS = 8.0  # eV/Å², as in `stability.relax`
@@ -32,6 +34,7 @@ class Descent:
     force: float = math.inf
     steps: int = 0
     lost: bool = False
+    path: tuple[Label, ...] = ()  # what the potential said on the last rung
     moves: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # [memory, coordinates]
     turns: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # of the gradient
 
@@ -59,17 +62,22 @@ def advance(descent: Descent, calculator: Calculator, steps: int) -> Descent:
     filtered = UnitCellFilter(atoms, orig_cell=descent.start)
     volume = abs(np.linalg.det(descent.start))
     moves, turns = list(descent.moves), list(descent.turns)
+    path: list[Label] = []
     done, force, here, gradient = 0, math.inf, None, None
     energy = math.nan
     while True:
         try:
             forces = filtered.get_forces()
         except Exception:  # noqa: BLE001 - each potential fails in its own way on some cells
-            return replace(descent, lost=True, steps=descent.steps + done)
+            return replace(descent, lost=True, steps=descent.steps + done, path=tuple(path))
         energy = float(atoms.get_potential_energy()) / len(atoms)
         force = float(np.linalg.norm(forces, axis=1).max())
         if not (math.isfinite(energy) and math.isfinite(force)):
-            return replace(descent, lost=True, steps=descent.steps + done)
+            return replace(descent, lost=True, steps=descent.steps + done, path=tuple(path))
+        if done in (0, steps // 2, steps) or force < FMAX:
+            virial = atoms.get_stress(voigt=False) * atoms.get_volume()
+            bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+            path.append(Label(bare, energy * len(atoms), atoms.get_forces(), virial))
         x, g = filtered.get_positions().ravel(), -forces.ravel()
         if here is not None and gradient is not None:
             moves.append(x - here)
@@ -83,11 +91,23 @@ def advance(descent: Descent, calculator: Calculator, steps: int) -> Descent:
         filtered.set_positions((x + step).reshape(-1, 3))
         done += 1
         if not SHRUNK < atoms.get_volume() / volume < SWOLLEN:
-            return replace(descent, lost=True, steps=descent.steps + done)
+            return replace(descent, lost=True, steps=descent.steps + done, path=tuple(path))
     atoms.calc = None
     moves, turns = moves[-MEMORY:], turns[-MEMORY:]
-    kept = {"moves": np.array(moves), "turns": np.array(turns)} if moves else {}
-    return Descent(atoms, descent.start, energy, force, descent.steps + done, **kept)
+    return Descent(
+        atoms,
+        descent.start,
+        energy,
+        force,
+        descent.steps + done,
+        path=tuple(path),
+        moves=_rows(moves),
+        turns=_rows(turns),
+    )
+
+
+def _rows(memory: list[np.ndarray]) -> np.ndarray:
+    return np.array(memory) if memory else np.zeros((0, 0))
 
 
 def _inverse_hessian(

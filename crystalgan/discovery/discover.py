@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -24,7 +23,6 @@ from crystalgan.discovery.system import System
 from crystalgan.discovery.transfers import TransferSource
 from crystalgan.errors import InputError
 from crystalgan.jobs import Pool, at_least_one
-from crystalgan.runs.folder import Run
 from crystalgan.runs.listing import list_runs
 from crystalgan.runs.training import new_run
 from crystalgan.stability.tasks import about_potential
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 
     from crystalgan.data.classes import BinaryClass
     from crystalgan.discovery.sources import Source
+    from crystalgan.runs.folder import Run
 
 SETTINGS = "discovery.json"
 MINUTES, MOST_ATOMS = 10.0, 24
@@ -50,6 +49,7 @@ class Wanted:
     potential: str = "chgnet"
     seed: int = 0
     sources: tuple[str, ...] = SOURCES
+    known_ternaries: bool = True  # whether the built-in ones compete, and count as known
 
     def __post_init__(self) -> None:
         check_size(self.max_atoms)
@@ -130,14 +130,17 @@ def _settings(a: BinaryClass, b: BinaryClass, wanted: Wanted) -> dict[str, Any]:
 def _begun(a: BinaryClass, b: BinaryClass, wanted: Wanted, root: Path) -> Run:
     """A new folder for a search."""
     about_potential(wanted.potential, (a.shared, a.metal, b.metal))
-    run = new_run(a, b, Config.of({"shared": a.shared, "seed": wanted.seed}), root)
+    config = Config.of(
+        {"shared": a.shared, "seed": wanted.seed, "known_ternaries": wanted.known_ternaries}
+    )
+    run = new_run(a, b, config, root)
     write_json(run.folder / SETTINGS, {"settings": _settings(a, b, wanted), "cpu_seconds": 0.0})
     return run
 
 
 def search_of(run: Run, wanted: Wanted, evaluation: Evaluation) -> Search:
     """The search of a run folder as it was left, or one that begins."""
-    system = System.of(run.species, *run.classes())
+    system = System.of(run.species, *run.classes(), wanted.known_ternaries)
     hosts = HostSource(system, wanted.max_atoms)
     makers: dict[str, Callable[[], Source]] = {
         "random": RandomSource,
@@ -178,7 +181,8 @@ def _search(
 
     search = search_of(run, wanted, evaluation)
     name, version = about_potential(wanted.potential, run.species)
-    writer = Writer(run, name, version, known_structures(run.species), wanted.seed)
+    known = known_structures(run.species, known_ternaries=wanted.known_ternaries)
+    writer = Writer(run, name, version, known, wanted.seed)
     while clock() < 60 * minutes:
         new = search.step()
         writer.write(search, new)
@@ -198,8 +202,3 @@ def _step(search: Search, minutes: float, wanted: Wanted) -> Step:
         best = f"{formula} {1000 * above[k]:.0f} meV/atom above the hull"
     by = {name: sum(f.source == name for f in ternary) for name in wanted.sources}
     return Step(minutes, search.rounds, search.proposed, len(ternary), best, by)
-
-
-def processes() -> int:
-    """How many processes this machine has room for."""
-    return max(1, os.cpu_count() or 1)

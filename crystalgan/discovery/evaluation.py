@@ -1,4 +1,4 @@
-"""Energies and relaxations of a search in processes of their own, and the CPU time that they take."""
+"""Energies and relaxations of a search in this process or others, and the CPU time they take."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crystalgan.discovery.descent import advance
+from crystalgan.discovery.surrogate import Label
 from crystalgan.stability.tasks import potential_of
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ class Evaluation:
         self.potential, self.pool, self.jobs = potential, pool, jobs
         self.seconds = 0.0
 
-    def energies(self, crystals: Sequence[Atoms]) -> list[float]:
-        """The energy of each crystal, eV; not finite where there is none."""
-        return self._all(partial(_energies, self.potential), crystals)
+    def labels(self, crystals: Sequence[Atoms], derivatives: bool = False) -> list[Label]:
+        """What the potential says of each crystal; where it says nothing, an energy is NaN."""
+        return self._all(partial(_labels, self.potential, derivatives), crystals)
 
     def advance(self, descents: Sequence[tuple[Descent, int]]) -> list[Descent]:
         """Each relaxation with so many steps more."""
@@ -50,17 +51,26 @@ class Evaluation:
         return out
 
 
-def _energies(potential: str, crystals: Sequence[Atoms]) -> tuple[list[float], float]:
+def _labels(
+    potential: str, derivatives: bool, crystals: Sequence[Atoms]
+) -> tuple[list[Label], float]:
     started, calculator = time.process_time(), potential_of(potential).calculator
-    out = []
-    for crystal in crystals:
-        atoms: Any = crystal.copy()
-        atoms.calc = calculator
-        try:
-            out.append(float(atoms.get_potential_energy()))
-        except Exception:  # noqa: BLE001 - each potential fails in its own way on some cells
-            out.append(math.nan)
-    return out, time.process_time() - started
+    return [_label(crystal, calculator, derivatives) for crystal in crystals], (
+        time.process_time() - started
+    )
+
+
+def _label(crystal: Atoms, calculator: Any, derivatives: bool) -> Label:
+    atoms: Any = crystal.copy()
+    atoms.calc = calculator
+    try:
+        if not derivatives:
+            return Label(crystal, float(atoms.get_potential_energy()))
+        forces, volume = atoms.get_forces(), atoms.get_volume()
+        virial = atoms.get_stress(voigt=False) * volume
+        return Label(crystal, float(atoms.get_potential_energy()), forces, virial)
+    except Exception:  # noqa: BLE001 - each potential fails in its own way on some cells
+        return Label(crystal, math.nan)
 
 
 def _advanced(

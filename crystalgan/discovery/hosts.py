@@ -10,15 +10,14 @@ import numpy as np
 from crystalgan.crystal.cells import encode
 from crystalgan.crystal.supercells import supercell_of, supercells
 from crystalgan.data.prototypes import compounds_of
-from crystalgan.discovery.sources import Forgetful, cells_of, finished
+from crystalgan.discovery.sources import Forgetful, cells_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ase import Atoms
 
+    from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.supercells import Supercell
-    from crystalgan.discovery.search import Found
+    from crystalgan.discovery.sources import Request
     from crystalgan.discovery.system import Counts, System
 
 MOST_INDEX = 4  # cells of a compound in a supercell
@@ -130,30 +129,25 @@ class HostSource(Forgetful):
     _voids: dict[tuple[int, int, int], Voids] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        metals = self.system.species[1:]
-        self.compounds = [
-            compound.copy().scale_lattice(
-                self.system.volume((0, *(int(compound.composition[m]) for m in metals)))
-            )
-            for compound in compounds_of(*metals).values()
-        ]
+        _, metal_a, metal_b = self.system.species
+        self.counts: list[tuple[int, int]] = []
+        self.compounds = []
+        for compound in compounds_of(metal_a, metal_b).values():
+            a, b = (int(compound.composition[metal]) for metal in (metal_a, metal_b))
+            self.counts.append((a, b))
+            self.compounds.append(compound.copy().scale_lattice(self.system.volume((0, a, b))))
         self.cells = [encode([compound], self.system.species) for compound in self.compounds]
-        self.counts = [
-            tuple(int(compound.composition[m]) for m in metals) for compound in self.compounds
-        ]
 
     def starts(self) -> list[tuple[Counts, Atoms]]:
         """The compounds themselves, which compete with the hydrides."""
         return [
-            ((0, *counts), compound.to_ase_atoms())
-            for compound, counts in zip(self.compounds, self.counts, strict=True)
+            ((0, a, b), compound.to_ase_atoms())
+            for compound, (a, b) in zip(self.compounds, self.counts, strict=True)
         ]
 
-    def propose(
-        self, system: System, found: Sequence[Found], counts: Counts, rng: np.random.Generator
-    ) -> Atoms | None:
-        """One crystal of so many atoms, or None where the attempt came to nothing."""
-        h, a, b = counts
+    def propose(self, request: Request, rng: np.random.Generator) -> Cells | None:
+        """Cells that were asked for, or None where the attempt came to nothing."""
+        h, a, b = request.counts
         fitting = [
             (k, a // own[0])
             for k, own in enumerate(self.counts)
@@ -168,7 +162,7 @@ class HostSource(Forgetful):
             return None
         volume = abs(np.linalg.det(voids.lattice))
         lattice = voids.lattice * np.cbrt(1 + HYDROGEN_VOLUME * h / volume)
-        return finished(cells_of(lattice, (chosen, *voids.metals), system.species), system)
+        return cells_of(lattice, (chosen, *voids.metals), request.system.species)
 
     def _draw(self, k: int, index: int, rng: np.random.Generator) -> Voids:
         """The voids of one of the supercells of a compound, the symmetric ones more often."""
@@ -179,9 +173,9 @@ class HostSource(Forgetful):
         if (k, index, which) not in self._voids:
             cell = supercell_of(self.cells[k], options[which])
             mask = cell.mask[0]
-            metals = tuple(cell.frac[0, s][mask[s]].numpy() for s in (1, 2))
-            lower = self.system.limits.lower[0, 1:]
-            least = tuple(LEAST_VOID * max(0.0, float(x)) for x in lower)
-            found = voids_of(cell.lattice[0].numpy(), metals, least)
+            one, other = (cell.frac[0, s][mask[s]].numpy() for s in (1, 2))
+            lower = self.system.limits.lower[0, 1:].clamp_min(0.0) * LEAST_VOID
+            least = float(lower[0]), float(lower[1])
+            found = voids_of(cell.lattice[0].numpy(), (one, other), least)
             self._voids[k, index, which] = found
         return self._voids[k, index, which]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystalgan.discovery.sources import Forgetful, cells_of, finished
+from crystalgan.discovery.sources import Forgetful, cells_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from ase import Atoms
-
+    from crystalgan.crystal.cells import Cells
     from crystalgan.discovery.search import Found
+    from crystalgan.discovery.sources import Request
     from crystalgan.discovery.system import Counts, System
 
 BEST = 6  # found cells of a composition that are changed, the lowest more often
@@ -65,11 +65,10 @@ class MutationSource(Forgetful):
 
     name = "heredity"
 
-    def propose(
-        self, system: System, found: Sequence[Found], counts: Counts, rng: np.random.Generator
-    ) -> Atoms | None:
-        """One crystal of so many atoms, or None where nothing found can become it."""
-        parents = _parents(found, counts)
+    def propose(self, request: Request, rng: np.random.Generator) -> Cells | None:
+        """Cells that were asked for, or None where nothing found can become it."""
+        system, counts = request.system, request.counts
+        parents = _parents(request.found, counts)
         if not parents:
             return None
         parent, change = parents[min(int(rng.exponential(BEST / 3)), len(parents) - 1)]
@@ -82,17 +81,36 @@ class MutationSource(Forgetful):
         if slots.counts[0] != counts[0]:
             changed = _with_hydrogen(slots, counts[0], system, rng)
         else:
-            ways: list[Callable[..., Slots | None]] = [_strained, _hydrogen_moved, _metals_mixed]
-            others = [p for p, how in parents if how == "same" and p.counts == counts and p is not parent]
-            if others and slots.counts == counts:
-                other = Slots.of(others[rng.integers(len(others))], system)
-                ways.append(lambda one, system, rng: _spliced(one, other, rng))
-            changed = ways[rng.integers(len(ways))](slots, system, rng)
+            changed = self._changed(slots, parent, parents, request, rng)
         if changed is None or changed.counts != counts:
             return None
         volume = abs(np.linalg.det(changed.lattice))
         lattice = changed.lattice * np.cbrt(system.volume(counts) / volume)
-        return finished(cells_of(lattice, changed.atoms, system.species), system)
+        return cells_of(lattice, changed.atoms, system.species)
+
+    def _changed(
+        self,
+        slots: Slots,
+        parent: Found,
+        parents: Sequence[tuple[Found, str]],
+        request: Request,
+        rng: np.random.Generator,
+    ) -> Slots | None:
+        """A cell of the composition with something changed."""
+        others = [
+            p
+            for p, how in parents
+            if how == "same" and p.counts == request.counts and p is not parent
+        ]
+        way = rng.integers(4 if others and slots.counts == request.counts else 3)
+        if way == 0:
+            return _strained(slots, rng)
+        if way == 1:
+            return _metals_mixed(slots, rng)
+        if way == 2:
+            return _hydrogen_moved(slots, request.system, rng)
+        other = Slots.of(others[rng.integers(len(others))], request.system)
+        return _spliced(slots, other, rng)
 
 
 def _parents(found: Sequence[Found], counts: Counts) -> list[tuple[Found, str]]:
@@ -115,7 +133,7 @@ def _parents(found: Sequence[Found], counts: Counts) -> list[tuple[Found, str]]:
     return same[:BEST] + [p for p in out if p[1] != "same"][:BEST]
 
 
-def _rattled(slots: Slots, system: System, rng: np.random.Generator) -> Slots:
+def _rattled(slots: Slots, rng: np.random.Generator) -> Slots:
     inverse = np.linalg.inv(slots.lattice)
     size = RATTLE * rng.random()
     return Slots(
@@ -124,12 +142,12 @@ def _rattled(slots: Slots, system: System, rng: np.random.Generator) -> Slots:
     )
 
 
-def _strained(slots: Slots, system: System, rng: np.random.Generator) -> Slots:
+def _strained(slots: Slots, rng: np.random.Generator) -> Slots:
     strain = np.eye(3) + STRAIN * rng.standard_normal((3, 3))
-    return _rattled(Slots(slots.lattice @ strain, slots.atoms), system, rng)
+    return _rattled(Slots(slots.lattice @ strain, slots.atoms), rng)
 
 
-def _metals_mixed(slots: Slots, system: System, rng: np.random.Generator) -> Slots:
+def _metals_mixed(slots: Slots, rng: np.random.Generator) -> Slots:
     """Some atoms of both metals change places."""
     metals = np.vstack(slots.atoms[1:])
     order, first = np.arange(len(metals)), len(slots.atoms[1])
@@ -177,8 +195,8 @@ def _spliced(one: Slots, other: Slots, rng: np.random.Generator) -> Slots | None
     axis, cut, share = int(rng.integers(3)), rng.random(), rng.uniform(0.3, 0.7)
     shift = rng.random(3)
     atoms = []
-    for x, y in zip(one.atoms, other.atoms, strict=True):
-        x, y = (x + shift) % 1, (y + shift[::-1]) % 1
+    for own, theirs in zip(one.atoms, other.atoms, strict=True):
+        x, y = (own + shift) % 1, (theirs + shift[::-1]) % 1
         kept = x[(x[:, axis] - cut) % 1 < share]
         added = y[(y[:, axis] - cut) % 1 >= share]
         both = np.vstack([kept, added])

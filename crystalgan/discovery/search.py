@@ -17,6 +17,8 @@ from crystalgan.crystal.lattice import reduced as reduced_cell
 from crystalgan.crystal.matching import StructureIndex
 from crystalgan.discovery.descent import Descent
 from crystalgan.discovery.lower_hull import LowerHull
+from crystalgan.discovery.sources import Request, atoms_of, cell_of, finished
+from crystalgan.discovery.surrogate import Surrogate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +27,21 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from crystalgan.discovery.sources import Source
+    from crystalgan.discovery.surrogate import Label
     from crystalgan.discovery.system import Counts, System
 
-PROPOSALS, ADVANCED = 64, 6  # of one round
+PROPOSALS, SCREENED, ADVANCED = 120, 32, 6  # of one round
+UNRANKED = 0.2  # share of the screened ones that are drawn, not those that the surrogate prefers
 RUNGS = (0, 8, 16, 32, 64, 150)  # steps after which a relaxation stops and is looked at again
-# eV/atom that a relaxation is expected to gain from each rung to its end, before any was seen
-GAINS = (0.15, 0.06, 0.02, 0.008, 0.003)
+# eV/atom that relaxations are expected to gain on each rung, before any was seen
+GAINS = (0.06, 0.02, 0.01, 0.005, 0.003)
+RECENT = 60  # relaxations whose gains on a rung count
+SMALLNESS = 1.5  # the power of its atoms by which a cell is drawn less often
+ONWARD = 3  # of those that are relaxed in a round, the ones that were begun before
 VISIT = 0.03  # eV/atom by which a composition is put back for each relaxation
 WAITING = 300  # proposals that are kept
+FIRST_PROPOSALS = 64  # of a round before there is a surrogate
+SAME_GUESS = 1e-6  # eV/atom, of the surrogate
 SAME_ENERGY, SAME_VOLUME = 2e-4, 1e-3  # eV/atom and share: proposals that agree so far are the same
 GREEDY = 0.6  # share of the proposals that go to the compositions that promise most
 WARMTH = 0.06  # eV/atom, of the draw among them
@@ -45,7 +54,7 @@ BEST_VOLUMES = 3  # of a composition, whose volumes count
 LEAST_SWELLING, MOST_SWELLING = 0.6, 1.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Proposal:
     """A crystal on its way: proposed as `made`, screened, and relaxed through some rungs."""
 
@@ -84,8 +93,8 @@ class Found:
 class Evaluator(Protocol):
     """What computes energies and relaxes, in this process or in several."""
 
-    def energies(self, crystals: Sequence[Atoms]) -> list[float]:
-        """The energy of each crystal, eV; not finite where there is none."""
+    def labels(self, crystals: Sequence[Atoms], derivatives: bool = False) -> list[Label]:
+        """What the potential says of each crystal; where it says nothing, an energy is NaN."""
         ...
 
     def advance(self, descents: Sequence[tuple[Descent, int]]) -> list[Descent]:
@@ -133,20 +142,22 @@ class Search:
     waiting: list[Proposal] = field(default_factory=list)
     found: list[Found] = field(default_factory=list)
     visits: Counter[Counts] = field(default_factory=Counter)
-    gains: list[list[float]] = field(default_factory=lambda: [[gain] * 3 for gain in GAINS])
+    gains: list[list[float]] = field(default_factory=lambda: [[gain] for gain in GAINS])
     # energies (eV/atom) and volumes (Å³/atom) of what was screened, by formula
     prints: dict[Counts, list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list)
     )
+    # energies that the surrogate gave of what was proposed, eV/atom, by formula
+    guesses: dict[Counts, list[float]] = field(default_factory=lambda: defaultdict(list))
     best: dict[Counts, float] = field(default_factory=dict)  # expected above the hull, eV/atom
     tally: Counter[str] = field(default_factory=Counter)
-    spent: Counter[str] = field(default_factory=Counter)  # ms of one usual core by source
-    paid: Counter[str] = field(default_factory=Counter)  # what each source found, by its worth
+    # by source: ms of one usual core, and what was found, by its worth
+    spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    paid: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     index: StructureIndex[int] = field(default_factory=StructureIndex)
 
     def __post_init__(self) -> None:
-        for one in self.found:
-            self.index.add(one.structure, one.id)
+        self.surrogate = Surrogate(self.system.species, self.system.limits.lower)
         self.update_hull()
 
     def update_hull(self) -> None:
@@ -163,9 +174,10 @@ class Search:
         self.screen(self.propose(rng))
         ranks = {p.id: self.score(p) for p in self.waiting}
         order = sorted(self.waiting, key=lambda p: (ranks[p.id], p.id))
+        begun = [p for p in order if p.rung][:ONWARD]
         chosen: list[Proposal] = []
         rest: list[Proposal] = []
-        for p in order:
+        for p in begun + [p for p in order if p not in begun]:
             if len(chosen) == ADVANCED:
                 rest.append(p)
             elif p.rung or not self.repeats(p, p.descent):
@@ -176,6 +188,7 @@ class Search:
         steps = [RUNGS[p.rung + 1] - RUNGS[p.rung] for p in chosen]
         descents = [p.descent for p in chosen]
         ends = self.evaluator.advance(list(zip(descents, steps, strict=True)))
+        self.learn([label for end in ends for label in end.path])
         new = [self.take(p, end) for p, end in zip(chosen, ends, strict=True)]
         self.update_hull()
         self.rounds += 1
@@ -183,18 +196,52 @@ class Search:
 
     def propose(self, rng: np.random.Generator) -> list[tuple[str, Counts, Atoms]]:
         """Crystals of this round, each with its source and its atoms."""
-        out = [] if self.rounds else [("compounds", c, atoms) for c, atoms in self.starts]
+        potential = self.surrogate.potential
+        starts = [] if self.rounds else [("compounds", c, atoms) for c, atoms in self.starts]
         factors: dict[Counts, float] = {}
-        for counts, source in self.targets(rng):
+        made: list[tuple[str, Counts, Atoms]] = []
+        expected: list[float] = []
+        for counts, source in self.targets(rng, PROPOSALS if potential else FIRST_PROPOSALS):
             formula = reduced(counts)
             factor = factors.setdefault(formula, self.swelling(formula))
             h, a, b = (factor * v for v in self.system.volumes)
             self.spend(source.name, PROPOSING)
             system = self.system.with_volumes((h, a, b))
-            atoms = source.propose(system, self.found, counts, rng)
-            if atoms is not None:
-                out.append((source.name, counts, atoms))
-        return out
+            cells = source.propose(Request(system, counts, self.found), rng)
+            if cells is None:
+                continue
+            cells = finished(cells, system, potential)
+            if not len(cells):
+                continue
+            if potential is None:
+                made.append((source.name, counts, atoms_of(cells[:1])))
+                continue
+            energies = self.surrogate.energies(cells)
+            k = int(energies.argmin())
+            known = self.guesses[formula]
+            if any(abs(e - energies[k]) < SAME_GUESS for e in known):
+                self.tally["repeats when proposed"] += 1
+                continue
+            known.append(float(energies[k]))
+            made.append((source.name, counts, atoms_of(cells[k : k + 1])))
+            expected.append(float(energies[k]))
+        if potential is not None and len(made) > SCREENED:
+            above = self.hull.above([c for _, c, _ in made], expected)
+            above += np.array([self.penalty(reduced(c)) for _, c, _ in made])
+            order = above.argsort(kind="stable")
+            best = order[: round(SCREENED * (1 - UNRANKED))]
+            others = rng.permutation(order[len(best) :])[: SCREENED - len(best)]
+            made = [made[k] for k in np.sort(np.concatenate([best, others]))]
+        return starts + made
+
+    def penalty(self, formula: Counts) -> float:
+        """What a composition pays for each time that it was looked at, eV/atom."""
+        return VISIT * self.visits[formula] if len(self.compositions) > 1 else 0.0
+
+    def learn(self, labels: Sequence[Label]) -> None:
+        """Have the surrogate learn from what the potential said."""
+        cells = [cell_of(label.atoms, self.system.species) for label in labels]
+        self.surrogate.learn(labels, cells)
 
     def swelling(self, formula: Counts) -> float:
         """The volume of the best cells found by that of their atoms in the classes: of the
@@ -205,21 +252,21 @@ class Search:
         ratios = [f.structure.volume / self.system.volume(f.counts) for f in some]
         return float(np.clip(np.median(ratios or [1.0]), LEAST_SWELLING, MOST_SWELLING))
 
-    def targets(self, rng: np.random.Generator) -> list[tuple[Counts, Source]]:
+    def targets(self, rng: np.random.Generator, count: int) -> list[tuple[Counts, Source]]:
         """Compositions to propose crystals of, and by which source."""
         formulas = list(self.compositions)
         weights = np.array([1 / sum(f) for f in formulas])
         weights /= weights.sum()
         if len(formulas) > 1 and self.best:
-            score = np.array([self.best.get(f, math.inf) + VISIT * self.visits[f] for f in formulas])
+            score = np.array([self.best.get(f, math.inf) + self.penalty(f) for f in formulas])
             if np.isfinite(score).any():
                 greedy = np.exp(-(score - score.min()) / WARMTH)
                 weights = GREEDY * greedy / greedy.sum() + (1 - GREEDY) * weights
         shares = self.shares()
         out = []
-        for _ in range(PROPOSALS):
+        for _ in range(count):
             cells = self.compositions[formulas[rng.choice(len(formulas), p=weights)]]
-            sizes = np.array([1 / sum(c) for c in cells])
+            sizes = np.array([sum(c) ** -SMALLNESS for c in cells])
             counts = cells[rng.choice(len(cells), p=sizes / sizes.sum())]
             out.append((counts, self.sources[rng.choice(len(shares), p=shares)]))
         return out
@@ -239,12 +286,15 @@ class Search:
 
     def screen(self, proposals: Sequence[tuple[str, Counts, Atoms]]) -> None:
         """Give proposals their energies; those wait that were not there before."""
-        energies = self.evaluator.energies([atoms for _, _, atoms in proposals])
-        for (source, counts, atoms), whole in zip(proposals, energies, strict=True):
-            self.spend(source, screening_work(len(atoms)))
+        first = self.surrogate.potential is None
+        crystals = [atoms for _, _, atoms in proposals]
+        labels = self.evaluator.labels(crystals, derivatives=first)
+        self.learn(labels)
+        for (source, counts, atoms), label in zip(proposals, labels, strict=True):
+            self.spend(source, (step_work if first else screening_work)(len(atoms)))
             self.tally[f"screened {source}"] += 1
             self.proposed += 1
-            energy, volume = whole / len(atoms), atoms.get_volume() / len(atoms)
+            energy, volume = label.energy / len(atoms), atoms.get_volume() / len(atoms)
             if not math.isfinite(energy):
                 continue
             formula = reduced(counts)
@@ -272,15 +322,14 @@ class Search:
         self.best[formula] = min(above, self.best.get(formula, math.inf))
 
     def gain(self, rung: int) -> float:
-        """What relaxations gain from a rung to their end, eV/atom: the median of those seen."""
-        return float(np.median(self.gains[rung]))
+        """What relaxations gain from a rung to their end, eV/atom: the sum of the medians seen."""
+        return float(sum(np.median(seen[-RECENT:]) for seen in self.gains[rung:]))
 
     def score(self, proposal: Proposal) -> float:
-        """By what proposals are ranked: the energy above the hull that is expected of them, eV/atom,
-        and what their composition pays for each time that it was looked at."""
+        """By what proposals are ranked: the energy above the hull that is expected (eV/atom), and
+        what their composition pays for each time that it was looked at."""
         above = float(self.hull.above([proposal.counts], [proposal.descent.energy])[0])
-        paid = VISIT * self.visits[proposal.formula] if len(self.compositions) > 1 else 0.0
-        return above - self.gain(proposal.rung) + paid
+        return above - self.gain(proposal.rung) + self.penalty(proposal.formula)
 
     def take(self, proposal: Proposal, end: Descent) -> tuple[Found, Proposal] | None:
         """Take a proposal back that was relaxed by one rung: it waits again, is found, or is let
@@ -293,19 +342,15 @@ class Search:
             self.tally["lost"] += 1
             return None
         self._note(proposal.formula, proposal.counts, end.energy)
+        self.gains[proposal.rung].append(proposal.descent.energy - end.energy)
         rung = proposal.rung + 1
-        now = replace(
-            proposal, descent=end, rung=rung, energies=(*proposal.energies, end.energy)
-        )
+        now = replace(proposal, descent=end, rung=rung, energies=(*proposal.energies, end.energy))
         if self.repeats(now, end):
             self.tally["repeats when relaxed"] += 1
             return None
         if not end.converged and rung + 1 < len(RUNGS):
             self.waiting.append(now)
             return None
-        energies = (proposal.start_energy, *now.energies)
-        for k, energy in enumerate(energies[:-1]):
-            self.gains[k].append(energy - energies[-1])
         return self._found(now), now
 
     def _found(self, proposal: Proposal) -> Found:

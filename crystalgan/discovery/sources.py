@@ -1,8 +1,9 @@
-"""Where proposals come from: functions of a system, a composition and random numbers to crystals."""
+"""Where proposals come from: from a composition and random numbers to crystals."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -19,10 +20,24 @@ if TYPE_CHECKING:
 
     from crystalgan.discovery.search import Found
     from crystalgan.discovery.system import Counts, System
+    from crystalgan.model.pair_potential import PairPotential
 
+PRERELAX_STEPS = 60
 REPAIR_STEPS, REPAIR_MARGIN = 100, 0.1  # Å
 REDRAWS, REPEATS = 10, 3
 RANDOM_TRIES = 3  # random cells of one occupation, of which the first that keeps the limits counts
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a source is asked for: crystals of a system with so many atoms.
+
+    `found` is what the search has found so far.
+    """
+
+    system: System
+    counts: Counts
+    found: Sequence[Found] = ()
 
 
 class Source(Protocol):
@@ -30,13 +45,8 @@ class Source(Protocol):
 
     name: str
 
-    def propose(
-        self, system: System, found: Sequence[Found], counts: Counts, rng: np.random.Generator
-    ) -> Atoms | None:
-        """One crystal of so many atoms, or None where the attempt came to nothing.
-
-        `found` is what the search has found so far.
-        """
+    def propose(self, request: Request, rng: np.random.Generator) -> Cells | None:
+        """Cells `[n]` (float64) to choose one from; None where the attempt came to nothing."""
         ...
 
     def state(self) -> dict[str, int]:
@@ -59,11 +69,22 @@ class Forgetful:
         """Nothing was remembered."""
 
 
-def finished(cells: Cells, system: System) -> Atoms | None:
-    """The first of cells `[n]` (float64) that keeps the limits of the system once it is repaired."""
+def finished(cells: Cells, system: System, potential: PairPotential | None) -> Cells:
+    """Those of cells `[n]` (float64) that keep the limits of the system once they are finished.
+
+    They are relaxed in the pair potential, where there is one, and repaired.
+    """
+    if potential is not None:
+        cells = potential.prerelaxed(cells, PRERELAX_STEPS)
     cells = repair(cells, system.limits, REPAIR_STEPS, REPAIR_MARGIN)
-    fits = satisfies(cells, system.limits)
-    return atoms_of(cells[fits][:1]) if fits.any() else None
+    return cells[satisfies(cells, system.limits)]
+
+
+def cell_of(atoms: Atoms, species: tuple[str, ...]) -> Cells:
+    """ASE's atoms, in the order of the slots, as one cell `[1]` (float64)."""
+    symbols = np.array(atoms.get_chemical_symbols())
+    frac = atoms.get_scaled_positions()
+    return cells_of(atoms.cell.array, [frac[symbols == s] for s in species], species)
 
 
 def atoms_of(cells: Cells) -> Atoms:
@@ -71,7 +92,8 @@ def atoms_of(cells: Cells) -> Atoms:
     from ase import Atoms
 
     mask = cells.mask[0]
-    symbols = [s for s, n in zip(cells.species, mask.sum(-1).tolist(), strict=True) for _ in range(n)]
+    numbers = mask.sum(-1).tolist()
+    symbols = [s for s, n in zip(cells.species, numbers, strict=True) for _ in range(n)]
     return Atoms(
         symbols,
         cell=cells.lattice[0].double().numpy(),
@@ -91,12 +113,10 @@ class RandomSource:
     def __init__(self) -> None:
         self.drawn: Counter[str] = Counter()
 
-    def propose(
-        self, system: System, found: Sequence[Found], counts: Counts, rng: np.random.Generator
-    ) -> Atoms | None:
-        """One crystal of so many atoms, or None where the attempt came to nothing."""
+    def propose(self, request: Request, rng: np.random.Generator) -> Cells | None:
+        """Cells that were asked for, or None where the attempt came to nothing."""
         for _ in range(REDRAWS):
-            occupation = random_occupation(counts, rng)
+            occupation = random_occupation(request.counts, rng)
             if occupation is None:
                 return None
             key = occupation.key
@@ -106,8 +126,8 @@ class RandomSource:
             return None
         self.drawn[key] += 1
         tries = RANDOM_TRIES if occupation.freedom > 1 else 1
-        volume = system.volume(counts)
-        return finished(random_cells(occupation, system.species, volume, tries, rng), system)
+        volume = request.system.volume(request.counts)
+        return random_cells(occupation, request.system.species, volume, tries, rng)
 
     def state(self) -> dict[str, int]:
         """How often each occupation was drawn."""
@@ -118,9 +138,7 @@ class RandomSource:
         self.drawn = Counter(state)
 
 
-def cells_of(
-    lattice: np.ndarray, slots: Sequence[np.ndarray], species: tuple[str, ...]
-) -> Cells:
+def cells_of(lattice: np.ndarray, slots: Sequence[np.ndarray], species: tuple[str, ...]) -> Cells:
     """One cell `[1]` (float64) of these atoms, without symmetry."""
     rows = max(3, *map(len, slots))
     frac = torch.zeros(1, len(slots), rows, 3, dtype=torch.float64)

@@ -30,14 +30,16 @@ class System:
     phases: tuple[tuple[Counts, float], ...]  # what competes from the start, eV/atom
 
     @classmethod
-    def of(cls, species: tuple[str, str, str], a: Cells, b: Cells) -> System:
-        """The system of two classes of binaries."""
+    def of(
+        cls, species: tuple[str, str, str], a: Cells, b: Cells, known_ternaries: bool = True
+    ) -> System:
+        """The system of two classes of binaries; the built-in known ternaries compete, or not."""
         from pymatgen.core import Composition
 
         limits = limits_of(learned_rule(a, b), species, torch.float64)
         (shared_a, metal_a), (shared_b, metal_b) = (atomic_volumes(c).tolist() for c in (a, b))
         phases = []
-        for phase in builtin_phases(species):
+        for phase in builtin_phases(species, known_ternaries):
             composition = Composition(phase.formula)
             h, m, n = (int(composition[symbol]) for symbol in species)
             phases.append(((h, m, n), phase.energy / (h + m + n)))

@@ -8,13 +8,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 
 from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.operations import find_symmetry, special_points
 from crystalgan.crystal.supercells import supercell_of, supercells
-from crystalgan.discovery.sources import Forgetful, finished
+from crystalgan.discovery.sources import Forgetful
 from crystalgan.model.transfer import (
     SYMPREC,
     Host,
@@ -26,16 +25,15 @@ from crystalgan.model.transfer import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
+    import numpy as np
 
     from crystalgan.crystal.supercells import Supercell
-    from crystalgan.discovery.search import Found
+    from crystalgan.discovery.sources import Request
     from crystalgan.discovery.system import Counts, System
 
 MOST_INDEX = 4  # cells of a parent in a supercell
 MOST_OPERATIONS = 192  # of a supercell: the point group's 48 with four translations
+PARTS: tuple[Literal["metal", "all"], ...] = ("metal", "all")
 SHIFTS = 8  # origins that are tried for the incoming sublattice
 
 
@@ -57,7 +55,8 @@ class ParentPool:
     most_atoms: int
     every: list[Parent] = field(init=False)
     _lattices: dict[tuple[int, int], list[Supercell]] = field(default_factory=dict)
-    _made: dict[tuple[int, int, int, int], Parents] = field(default_factory=dict)
+    _made: dict[tuple[int, int, int], Cells] = field(default_factory=dict)
+    _points: dict[tuple[int, int, int, int], Parents] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.volumes = atomic_volumes(self.cells)
@@ -69,23 +68,30 @@ class ParentPool:
             if index == 1 or index * (shared + metal) <= self.most_atoms
         ]
 
-    def draw(self, parent: Parent, rng: np.random.Generator) -> Cells:
-        """The cell or one of its supercells, those that keep more symmetry more often."""
+    def draw(self, parent: Parent, rng: np.random.Generator) -> tuple[int, Cells]:
+        """The number of one of the supercells of a parent, and the cell `[1]`; those that keep more
+        symmetry come more often."""
         if parent.index == 1:
-            return self.cells[parent.row : parent.row + 1]
+            return 0, self.cells[parent.row : parent.row + 1]
         key = parent.row, parent.index
         if key not in self._lattices:
             self._lattices[key] = supercells(self.structures[parent.row], parent.index)
         options = self._lattices[key]
         k = min(int(rng.exponential(len(options) / 3 + 0.3)), len(options) - 1)
-        return supercell_of(self.cells[parent.row : parent.row + 1], options[k])
+        if (*key, k) not in self._made:
+            cell = self.cells[parent.row : parent.row + 1]
+            self._made[*key, k] = supercell_of(cell, options[k])
+        return k, self._made[*key, k]
 
-    def with_points(self, cells: Cells, length: int) -> Parents:
-        """A cell `[1]` padded to a length, with its symmetry and special points."""
-        bare = Cells(cells.lattice, cells.frac, cells.mask, cells.species).padded(length)
-        symmetric = find_symmetry(bare, SYMPREC, MOST_OPERATIONS)
-        points = (special_points(symmetric, metals, SYMPREC) for metals in (False, True))
-        return Parents(symmetric, self.volumes, *points)
+    def with_points(self, parent: Parent, k: int, cells: Cells, length: int) -> Parents:
+        """A drawn cell padded to a length, with its symmetry and special points."""
+        key = parent.row, parent.index, k, length
+        if key not in self._points:
+            bare = Cells(cells.lattice, cells.frac, cells.mask, cells.species).padded(length)
+            symmetric = find_symmetry(bare, SYMPREC, MOST_OPERATIONS)
+            points = (special_points(symmetric, metals, SYMPREC) for metals in (False, True))
+            self._points[key] = Parents(symmetric, self.volumes, *points)
+        return self._points[key]
 
 
 @dataclass(frozen=True)
@@ -108,26 +114,26 @@ class TransferSource(Forgetful):
         self.pairings: dict[Counts, list[Pairing]] = defaultdict(list)
         for k in (0, 1):
             pairs = itertools.product(self.pools[k].every, self.pools[1 - k].every)
-            for (host, incoming), part in itertools.product(pairs, ("metal", "all")):
+            for (host, incoming), part in itertools.product(pairs, PARTS):
                 shared = host.shared + (incoming.shared if part == "all" else 0)
                 # the metals change places: what was A's sublattice holds B
                 metals = (host.metal, incoming.metal)[:: 1 if k == 0 else -1]
-                counts = (shared, *metals)
+                counts = (shared, metals[0], metals[1])
                 if shared and sum(counts) <= most_atoms:
                     self.pairings[counts].append(Pairing(k, host, incoming, part))
 
-    def propose(
-        self, system: System, found: Sequence[Found], counts: Counts, rng: np.random.Generator
-    ) -> Atoms | None:
-        """One crystal of so many atoms, or None where no parents give it."""
-        options = self.pairings.get(counts)
+    def propose(self, request: Request, rng: np.random.Generator) -> Cells | None:
+        """Cells that were asked for, or None where no parents give it."""
+        options = self.pairings.get(request.counts)
         if not options:
             return None
         pairing = options[rng.integers(len(options))]
+        system = request.system
         own, other = self.pools[pairing.host_class], self.pools[1 - pairing.host_class]
-        cells = own.draw(pairing.host, rng), other.draw(pairing.incoming, rng)
-        length = max(one.mask.shape[-1] for one in cells)
-        host, incoming = own.with_points(cells[0], length), other.with_points(cells[1], length)
+        (i, first), (j, second) = own.draw(pairing.host, rng), other.draw(pairing.incoming, rng)
+        length = max(first.mask.shape[-1], second.mask.shape[-1])
+        host = own.with_points(pairing.host, i, first, length)
+        incoming = other.with_points(pairing.incoming, j, second, length)
         row = torch.tensor([0])
         shifts = torch.from_numpy(rng.random((1, SHIFTS, 3)))
         made = fitted_transfer(
@@ -137,4 +143,4 @@ class TransferSource(Forgetful):
             shifts,
             order_rng(shifts),
         )
-        return finished(made.to(torch.float64), system)
+        return made.to(torch.float64)

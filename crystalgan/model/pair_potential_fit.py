@@ -155,10 +155,10 @@ def fit(labelled: Sequence[Labelled], closest: Tensor) -> PairPotential:
     """
     slots = len(labelled[0].cells.species)
     pairs = [(s, t) for s in range(slots) for t in range(s, slots)]
-    equations = [e for one in labelled for e in _equations(one, pairs)]
+    equations = [e for one in labelled for e in equations(one, pairs)]
     square = sum(e.matrix.T @ e.matrix for e in equations)
     right = sum(e.matrix.T @ e.target for e in equations)
-    weights = _ridge(np.asarray(square), np.asarray(right))[slots:].reshape(len(pairs), SPLINES)
+    weights = ridge(np.asarray(square), np.asarray(right))[slots:].reshape(len(pairs), SPLINES)
     knots = np.arange(FIRST, CUTOFF + WIDTH / 2, WIDTH)
     values, slopes = splines(knots)
     tables = np.zeros((slots * slots, len(knots), 2))
@@ -166,12 +166,12 @@ def fit(labelled: Sequence[Labelled], closest: Tensor) -> PairPotential:
         distances = np.sort(np.concatenate([e.distances[p] for e in equations]))
         short = float(distances[FEW]) if len(distances) > FEW else SHORTEST
         short = max(float(closest[s, t]), short)
-        table = _walled(values @ weight, slopes @ weight, knots, short)
+        table = walled(values @ weight, slopes @ weight, knots, short)
         tables[s * slots + t] = tables[t * slots + s] = table
     return PairPotential(torch.from_numpy(tables))
 
 
-def _ridge(square: np.ndarray, right: np.ndarray) -> np.ndarray:
+def ridge(square: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The solution of normal equations whose columns are scaled to one, regularised by `RIDGE`."""
     scale = np.sqrt(np.diag(square)).clip(1e-9)
     there = (np.diag(square) > 0).mean()
@@ -179,7 +179,7 @@ def _ridge(square: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.solve(scaled, right / scale) / scale)
 
 
-class _Equations(NamedTuple):
+class Equations(NamedTuple):
     """The weighted equations of one cell: of its energy, forces and virial."""
 
     matrix: np.ndarray  # [1 + 3 * atoms + 6, slots + pairs * SPLINES]
@@ -187,7 +187,7 @@ class _Equations(NamedTuple):
     distances: list[np.ndarray]  # Å, of each pair
 
 
-class _Edges(NamedTuple):
+class Edges(NamedTuple):
     """All pairs of atoms of one cell within the cutoff, each once."""
 
     here: np.ndarray  # [edges], atoms numbered from 0
@@ -196,19 +196,20 @@ class _Edges(NamedTuple):
     vector: np.ndarray  # [edges, 3], Å
 
 
-def _equations(one: Labelled, pairs: list[tuple[int, int]]) -> Iterator[_Equations]:
-    for c, edges in enumerate(_edges(one.cells, pairs)):
+def equations(one: Labelled, pairs: list[tuple[int, int]]) -> Iterator[Equations]:
+    """The equations of each cell."""
+    for c, edges in enumerate(edges_of_cells(one.cells, pairs)):
         n = len(one.forces[c])
-        matrix = _design_matrix(edges, one.cells.mask[c].sum(-1).numpy(), len(pairs))
+        matrix = design_matrix(edges, one.cells.mask[c].sum(-1).numpy(), len(pairs))
         virial = one.virials[c][VOIGT]
         target = np.concatenate(([one.energies[c]], one.forces[c].ravel(), virial))
         weight = np.concatenate(([PER_ATOM / n], np.ones(3 * n), np.full(6, PER_STRESS / n**0.5)))
         distance = np.linalg.norm(edges.vector, axis=1)
         distances = [distance[edges.pair == p] for p in range(len(pairs))]
-        yield _Equations(matrix * weight[:, None], target * weight, distances)
+        yield Equations(matrix * weight[:, None], target * weight, distances)
 
 
-def _edges(cells: Cells, pairs: list[tuple[int, int]]) -> Iterator[_Edges]:
+def edges_of_cells(cells: Cells, pairs: list[tuple[int, int]]) -> Iterator[Edges]:
     """The edges of each of the cells `[n]`."""
     slots, length = cells.mask.shape[1:]
     features, mask = cells.features.contiguous().numpy(), cells.mask.flatten(1).contiguous().numpy()
@@ -223,10 +224,10 @@ def _edges(cells: Cells, pairs: list[tuple[int, int]]) -> Iterator[_Edges]:
         frac = features[c, 3 * length :].reshape(-1, 3)
         step = frac[there] - frac[here] + shifts[mine]
         vector = step @ features[c, :9].reshape(3, 3)
-        yield _Edges(number[here], number[there], kind[here // length, there // length], vector)
+        yield Edges(number[here], number[there], kind[here // length, there // length], vector)
 
 
-def _design_matrix(edges: _Edges, counts: np.ndarray, pairs: int) -> np.ndarray:
+def design_matrix(edges: Edges, counts: np.ndarray, pairs: int) -> np.ndarray:
     """What each coefficient adds to energy, forces and virial of a cell: `[1 + 3 n + 6, columns]`.
 
     `counts` `[slots]` are the cell's atoms. The columns are the elements' constants, then the
@@ -266,7 +267,7 @@ def splines(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return basis(inside), basis.derivative()(inside)
 
 
-def _walled(values: np.ndarray, slopes: np.ndarray, knots: np.ndarray, short: float) -> np.ndarray:
+def walled(values: np.ndarray, slopes: np.ndarray, knots: np.ndarray, short: float) -> np.ndarray:
     """A table `[knots, 2]` with a wall below `short` (Å), of which nothing was seen.
 
     The wall's slope is at least `STEEP`, and it stiffens on the way in.

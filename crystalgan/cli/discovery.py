@@ -1,0 +1,81 @@
+"""The command `discover`: from two metals alone to a ranked list of ternary phases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crystalgan.cli.common import Json, bar, path_of, show, warn
+
+if TYPE_CHECKING:
+    from crystalgan.discovery.discover import Step
+
+app = typer.Typer()
+
+
+@app.command()
+def discover(
+    a: Annotated[str, typer.Argument(metavar="A", help="The first metal, such as Pd.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The second metal, such as Ni.")],
+    minutes: Annotated[
+        float, typer.Option(help="CPU minutes, those of earlier sittings included.")
+    ] = 10.0,
+    jobs: Annotated[
+        int, typer.Option(help="Processes; the same is found with any number of them.")
+    ] = 1,
+    formula: Annotated[
+        str, typer.Option(help="Look at this composition alone, such as ZrNiH3.")
+    ] = "",
+    max_atoms: Annotated[int, typer.Option(help="The most atoms that a cell may have.")] = 24,
+    potential: Annotated[
+        str, typer.Option(help="chgnet, sevennet, or an ASE calculator as package.module.Class.")
+    ] = "chgnet",
+    seed: Annotated[int, typer.Option(help="Another seed goes another way.")] = 0,
+    a_path: Annotated[
+        Path | None,
+        typer.Option("--a", metavar="PATH", parser=path_of, help="Your own cells of A-H."),
+    ] = None,
+    b_path: Annotated[
+        Path | None,
+        typer.Option("--b", metavar="PATH", parser=path_of, help="Your own cells of B-H."),
+    ] = None,
+    sources: Annotated[
+        str, typer.Option(help="Where proposals come from, with commas between them.")
+    ] = "random,transfer,hosts,heredity",
+    without_known: Annotated[
+        bool,
+        typer.Option(
+            "--without-known", help="The built-in known ternaries neither compete nor count."
+        ),
+    ] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Begin afresh, though there is such a search already.")
+    ] = False,
+    runs: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=path_of, help="Where the run folder is.")
+    ] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Search for ternary hydrides of two metals: propose cells, relax the most promising, rank them
+    by their energy above the hull. The same command goes on where it was."""
+    from crystalgan.data.classes import load_class
+    from crystalgan.discovery.discover import Wanted
+    from crystalgan.discovery.discover import discover as search
+    from crystalgan.potentials.registry import untrained
+
+    both = [load_class(str(path or metal), metal) for metal, path in ((a, a_path), (b, b_path))]
+    names = tuple(name.strip() for name in sources.split(",") if name.strip())
+    wanted = Wanted(formula, max_atoms, potential, seed, names, not without_known)
+    warn(untrained(potential, ("H", a, b)))
+    kept = "what was relaxed is kept; the same command goes on from there."
+    with bar("discover", 100, "%", kept=lambda: kept) as shown:
+
+        def progress(step: Step) -> None:
+            done = min(100, int(100 * step.minutes / minutes))
+            shown.to(done, words=f"{step.found} phases, {step.best}" if step.best else "")
+
+        phases = search(both[0], both[1], minutes, wanted, runs, jobs, new, progress)
+        shown.to(100)
+    show(phases.as_dict(), phases.lines(), as_json)
