@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,9 @@ from crystalgan.errors import InputError
 from crystalgan.jobs import Pool, at_least_one
 from crystalgan.runs.listing import list_runs
 from crystalgan.runs.training import new_run
-from crystalgan.stability.tasks import about_potential
+from crystalgan.stability.references import builtin_references
+from crystalgan.stability.relaxations import relaxed_rows, write_relaxed
+from crystalgan.stability.tasks import Settings, Task, about_potential
 from crystalgan.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from crystalgan.data.classes import BinaryClass
     from crystalgan.discovery.sources import Source
     from crystalgan.runs.folder import Run
+    from crystalgan.stability.hull import Phase
 
 SETTINGS = "discovery.json"
 MINUTES, MOST_ATOMS = 10.0, 24
@@ -138,9 +141,51 @@ def _begun(a: BinaryClass, b: BinaryClass, wanted: Wanted, root: Path) -> Run:
     return run
 
 
+def relax_references(run: Run, potential: str, evaluation: Evaluation) -> None:
+    """Relax what competes from the start where it has no energy of the potential yet.
+
+    These are the built-in elements, binaries and known ternaries; CHGNet's energies came with them.
+    """
+    name, version = about_potential(potential, run.species)
+    done = {row.phase for row in relaxed_rows(run, name, 0) if row.version == version}
+    wanted = [
+        Task(0, one.name, one.structure)
+        for one in builtin_references(run.species, run.config.known_ternaries)
+        if (one.potential, one.version) != (name, version) and one.name not in done
+    ]
+    about = {"potential": name, "version": version, "settings": str(Settings())}
+    for task, outcome in zip(wanted, evaluation.relaxed(wanted), strict=False):
+        columns = outcome.columns | about
+        write_relaxed(run, task, replace(outcome, columns=columns))
+
+
+def competing(run: Run, potential: str) -> list[Phase]:
+    """The elements, binaries and known ternaries that compete, with energies of a potential."""
+    name, version = about_potential(potential, run.species)
+    builtin = builtin_references(run.species, run.config.known_ternaries)
+    energies = {
+        row.phase: row.energy_per_atom
+        for row in relaxed_rows(run, name, 0)
+        if row.version == version and row.state == "converged"
+    }
+    phases = []
+    for one in builtin:
+        if (one.potential, one.version) == (name, version):
+            phases.append(one.phase)
+        elif one.name in energies:
+            energy = energies[one.name] * len(one.structure)
+            phases.append(replace(one.phase, energy=energy))
+    elements = {one.name for one in builtin[: len(run.species)]}
+    if missing := sorted(elements - {phase.name for phase in phases}):
+        raise InputError(
+            f"{', '.join(missing)} did not relax with {name}: no energy above the hull can be said."
+        )
+    return phases
+
+
 def search_of(run: Run, wanted: Wanted, evaluation: Evaluation) -> Search:
     """The search of a run folder as it was left, or one that begins."""
-    system = System.of(run.species, *run.classes(), wanted.known_ternaries)
+    system = System.of(run.species, *run.classes(), competing(run, wanted.potential))
     hosts = HostSource(system, wanted.max_atoms)
     makers: dict[str, Callable[[], Source]] = {
         "random": RandomSource,
@@ -179,6 +224,7 @@ def _search(
     def clock() -> float:
         return spent + time.process_time() - started + evaluation.seconds
 
+    relax_references(run, wanted.potential, evaluation)
     search = search_of(run, wanted, evaluation)
     name, version = about_potential(wanted.potential, run.species)
     known = known_structures(run.species, known_ternaries=wanted.known_ternaries)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crystalgan.discovery.descent import advance
 from crystalgan.discovery.surrogate import Label
-from crystalgan.stability.tasks import potential_of
+from crystalgan.stability.tasks import Settings, potential_of, relax_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ase import Atoms
 
     from crystalgan.discovery.descent import Descent
     from crystalgan.jobs import Pool
+    from crystalgan.stability.tasks import Outcome, Task
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -38,6 +39,15 @@ class Evaluation:
         """Each relaxation with so many steps more."""
         return self._all(partial(_advanced, self.potential), descents)
 
+    def relaxed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """The outcome of each relaxation to its end, one after the other."""
+        work = partial(_relaxed, self.potential)
+        for outcome, seconds in (
+            map(work, tasks) if self.pool is None else self.pool.map(work, tasks)
+        ):
+            self.seconds += seconds if self.pool else 0.0
+            yield outcome
+
     def _all(
         self, work: Callable[[Sequence[Given]], tuple[list[Result], float]], given: Sequence[Given]
     ) -> list[Result]:
@@ -49,6 +59,11 @@ class Evaluation:
             out[k :: self.jobs] = results
             self.seconds += seconds
         return out
+
+
+def _relaxed(potential: str, task: Task) -> tuple[Outcome, float]:
+    started = time.process_time()
+    return relax_task(potential, Settings(), task), time.process_time() - started
 
 
 def _labels(

@@ -10,11 +10,13 @@ import torch
 
 from crystalgan.crystal.limits import learned_rule, limits_of
 from crystalgan.model.transfer import atomic_volumes
-from crystalgan.stability.references import builtin_phases
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.limits import Limits
+    from crystalgan.stability.hull import Phase
 
 Counts = tuple[int, int, int]  # atoms of the shared element and of both metals
 
@@ -31,20 +33,20 @@ class System:
 
     @classmethod
     def of(
-        cls, species: tuple[str, str, str], a: Cells, b: Cells, known_ternaries: bool = True
+        cls, species: tuple[str, str, str], a: Cells, b: Cells, phases: Sequence[Phase]
     ) -> System:
-        """The system of two classes of binaries; the built-in known ternaries compete, or not."""
+        """The system of two classes of binaries, and of what competes."""
         from pymatgen.core import Composition
 
         limits = limits_of(learned_rule(a, b), species, torch.float64)
         (shared_a, metal_a), (shared_b, metal_b) = (atomic_volumes(c).tolist() for c in (a, b))
-        phases = []
-        for phase in builtin_phases(species, known_ternaries):
+        competing = []
+        for phase in phases:
             composition = Composition(phase.formula)
             h, m, n = (int(composition[symbol]) for symbol in species)
-            phases.append(((h, m, n), phase.energy / (h + m + n)))
+            competing.append(((h, m, n), phase.energy / (h + m + n)))
         volumes = (shared_a + shared_b) / 2, metal_a, metal_b
-        return cls(species, (a, b), limits, volumes, tuple(phases))
+        return cls(species, (a, b), limits, volumes, tuple(competing))
 
     def volume(self, counts: Counts) -> float:
         """The volume of so many atoms, Å³."""
