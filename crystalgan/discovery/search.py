@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from crystalgan.discovery.surrogate import Label
     from crystalgan.discovery.system import Counts, System
 
-PROPOSALS, SCREENED, ADVANCED = 120, 32, 6  # of one round
+PROPOSALS, SCREENED, ADVANCED = 240, 32, 6  # of one round
 UNRANKED = 0.2  # share of the screened ones that are drawn, not those that the surrogate prefers
 RUNGS = (0, 8, 16, 32, 64, 150)  # steps after which a relaxation stops and is looked at again
 # eV/atom that relaxations are expected to gain on each rung, before any was seen
@@ -210,21 +210,17 @@ class Search:
             cells = source.propose(Request(system, counts, self.found), rng)
             if cells is None:
                 continue
-            cells = finished(cells, system, potential)
-            if not len(cells):
+            one = finished(cells, system, self.surrogate)
+            if one is None:
                 continue
-            if potential is None:
-                made.append((source.name, counts, atoms_of(cells[:1])))
-                continue
-            energies = self.surrogate.energies(cells)
-            k = int(energies.argmin())
-            known = self.guesses[formula]
-            if any(abs(e - energies[k]) < SAME_GUESS for e in known):
-                self.tally["repeats when proposed"] += 1
-                continue
-            known.append(float(energies[k]))
-            made.append((source.name, counts, atoms_of(cells[k : k + 1])))
-            expected.append(float(energies[k]))
+            cell, energy = one
+            if potential is not None:
+                if any(abs(e - energy) < SAME_GUESS for e in self.guesses[formula]):
+                    self.tally["repeats when proposed"] += 1
+                    continue
+                self.guesses[formula].append(energy)
+            made.append((source.name, counts, atoms_of(cell)))
+            expected.append(energy)
         if potential is not None and len(made) > SCREENED:
             above = self.hull.above([c for _, c, _ in made], expected)
             above += np.array([self.penalty(reduced(c)) for _, c, _ in made])

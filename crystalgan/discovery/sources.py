@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from crystalgan.discovery.search import Found
+    from crystalgan.discovery.surrogate import Surrogate
     from crystalgan.discovery.system import Counts, System
-    from crystalgan.model.pair_potential import PairPotential
 
 PRERELAX_STEPS = 60
 REPAIR_STEPS, REPAIR_MARGIN = 100, 0.1  # Å
@@ -69,15 +69,28 @@ class Forgetful:
         """Nothing was remembered."""
 
 
-def finished(cells: Cells, system: System, potential: PairPotential | None) -> Cells:
-    """Those of cells `[n]` (float64) that keep the limits of the system once they are finished.
+def finished(cells: Cells, system: System, surrogate: Surrogate) -> tuple[Cells, float] | None:
+    """The best of cells `[n]` (float64) that keeps the limits of the system, as one cell `[1]`.
 
-    They are relaxed in the pair potential, where there is one, and repaired.
+    They are relaxed in the surrogate, where it has learned enough, and the lowest goes first; a
+    cell that does not keep the limits is repaired. With it comes its energy in the surrogate,
+    eV/atom, NaN without one. None where no cell keeps the limits.
     """
-    if potential is not None:
-        cells = potential.prerelaxed(cells, PRERELAX_STEPS)
-    cells = repair(cells, system.limits, REPAIR_STEPS, REPAIR_MARGIN)
-    return cells[satisfies(cells, system.limits)]
+    order, energies = list(range(len(cells))), np.full(len(cells), np.nan)
+    if surrogate.potential is not None:
+        cells = surrogate.potential.prerelaxed(cells, PRERELAX_STEPS)
+        energies = surrogate.energies(cells)
+        order = energies.argsort(kind="stable").tolist()
+    for k in order:
+        one, energy = cells[k : k + 1], float(energies[k])
+        if not satisfies(one, system.limits)[0]:
+            one = repair(one, system.limits, REPAIR_STEPS, REPAIR_MARGIN)
+            if not satisfies(one, system.limits)[0]:
+                continue
+            if surrogate.potential is not None:
+                energy = float(surrogate.energies(one)[0])
+        return one, energy
+    return None
 
 
 def cell_of(atoms: Atoms, species: tuple[str, ...]) -> Cells:
