@@ -85,6 +85,8 @@ class Fillings:
         left = list(self.counts)
         chosen: list[list[WyckoffPosition]] = [[] for _ in left]
         for p, rest in zip(self.group.positions, self.tables[1:], strict=True):
+            if not any(left):
+                break
             for element, times in enumerate(self._taken(p, rest, left, rng)):
                 chosen[element] += times * [p]
                 left[element] -= times * p.multiplicity
@@ -107,7 +109,11 @@ class Fillings:
                 for way in ways
             ]
         )
-        return ways[rng.choice(len(ways), p=weights / weights.sum())]
+        if len(ways) == 1:
+            return ways[0]
+        # a tenth of the time of rng.choice
+        total = weights.cumsum()
+        return ways[int(total.searchsorted(rng.random() * total[-1], "right"))]
 
 
 @lru_cache(20_000)
