@@ -27,17 +27,22 @@ if TYPE_CHECKING:
     from crystalgan.potentials.registry import Potential
     from crystalgan.stability.relax import Relaxed
 
-    Progress = Callable[[int, int], None]  # displacements that are done, and of how many
+    Progress = Callable[[int, int], object]  # displacements that are done, and of how many
+    Hopeless = Callable[[Structure], str | None]  # of `relax`
 
 # THz (10 cm-1, 1.2 meV); an imaginary frequency below this is noise of the forces
 TOLERANCE = 0.3
 KELVIN = 300.0
 LENGTH, MOST_ATOMS = 8.0, 128  # Å, least distance of an atom from its images; of a supercell
 REPEATS = (1, 2, 4)  # none odd but 1: points halfway to the next zone are commensurate
-DISPLACEMENT = 0.02  # Å
+# Å, about the zero-point amplitude of hydrogen. CHGNet has ripples of a meV on the scale of 0.03 Å
+# where three atoms are in line (its angles' sines have a cusp there): NaCl-type LiH comes out at
+# 390i cm-1 with 0.05 Å, of 590 measured, and fluorite TiH2 at 509 with 0.02 Å, 769 with 0.1 Å.
+DISPLACEMENT = 0.1
 MESH = 40.0  # Å, of phonopy's mesh of wave vectors for thermal properties
 BAND_POINTS = 120
 FMAX, STEPS = 1e-3, 500  # eV/Å, steps, of a relaxation before forces are differentiated
+LEFT = 0.01  # eV/Å, beyond which a cell is not at rest
 EXACT, NEAR = 1e-3, 0.03  # Å, between which a symmetry may be meant or not
 FMAX_FOLLOWED = 0.01  # eV/Å
 AMPLITUDES = (0.05, 0.1, 0.2, 0.3, 0.45)  # Å, largest displacement of an atom along a mode
@@ -119,11 +124,13 @@ def _without_translations(frequencies: np.ndarray) -> np.ndarray:
     return frequencies[np.argsort(np.abs(frequencies))[3:]]
 
 
-def at_rest(structure: Structure, potential: Potential) -> Relaxed:
+def at_rest(
+    structure: Structure, potential: Potential, hopeless: Hopeless | None = None
+) -> Relaxed:
     """Relax a crystal until no force exceeds 0.001 eV/Å; return its standard primitive cell.
 
     Its symmetry is kept, so that a crystal at a saddle stays there. Where a symmetry is nearly
-    there (0.03 Å) the cell is first relaxed without any.
+    there (0.03 Å) the cell is first relaxed without any. `hopeless` is that of `relax`.
 
     >>> from crystalgan.potentials.registry import load_potential
     >>> from pymatgen.core import Lattice, Structure
@@ -132,8 +139,9 @@ def at_rest(structure: Structure, potential: Potential) -> Relaxed:
     1
     """
     if symmetry(structure, EXACT).number != symmetry(structure, NEAR).number:
-        structure = relax(structure, potential, FMAX, STEPS).structure
-    return relax(_primitive(structure, NEAR / 3), potential, FMAX, STEPS, keep_symmetry=EXACT)
+        structure = relax(structure, potential, FMAX, STEPS, hopeless).structure
+    cell = _primitive(structure, NEAR / 3)
+    return relax(cell, potential, FMAX, STEPS, hopeless, keep_symmetry=EXACT)
 
 
 def phonons(
@@ -141,12 +149,14 @@ def phonons(
     potential: Potential,
     tolerance: float = TOLERANCE,
     progress: Progress | None = None,
+    hopeless: Hopeless | None = None,
 ) -> Phonons:
     """Phonons of a crystal, which is relaxed with its symmetry first (`at_rest`).
 
     Force constants are central differences of forces in a supercell (`supercell_of`), for
-    displacements of 0.02 Å that phonopy reduces by symmetry. `progress(done, of)` is called after
-    each. Raises ValueError where a force is not finite.
+    displacements of 0.1 Å that phonopy reduces by symmetry. `progress(done, of)` is called after
+    each; `hopeless` is that of `relax`. Raises ValueError where the cell does not come to rest or a
+    force is not finite.
 
     >>> from crystalgan.potentials.registry import load_potential
     >>> from pymatgen.core import Lattice, Structure
@@ -154,7 +164,9 @@ def phonons(
     >>> phonons(fcc, load_potential("ase.calculators.emt.EMT")).stable
     True
     """
-    resting = at_rest(structure, potential)
+    resting = at_rest(structure, potential, hopeless)
+    if resting.force > LEFT:
+        raise ValueError(f"did not come to rest: {resting.force:.3f} eV/Å are left")
     cell = resting.structure
     supercell = supercell_of(cell)
     crystal, count = _with_force_constants(cell, supercell, potential, progress)
@@ -167,11 +179,19 @@ def phonons(
     if frequencies[k, band] < -tolerance:
         vector = found["eigenvectors"][k][:, band].reshape(-1, 3)
         imaginary = Mode(_triple(q_points[k]), float(frequencies[k, band]), vector)
-    thermal = (None, None) if imaginary else _thermal(crystal, len(cell))
-    bands = _bands(crystal, cell)
+    zero_point, free_energy = (None, None) if imaginary else _thermal(crystal, len(cell))
     return Phonons(
-        cell, resting.energy, supercell, q_points, frequencies, tolerance, *thermal, imaginary,
-        bands, count,
+        structure=cell,
+        energy=resting.energy,
+        supercell=supercell,
+        q_points=q_points,
+        frequencies=frequencies,
+        tolerance=tolerance,
+        zero_point=zero_point,
+        free_energy=free_energy,
+        imaginary=imaginary,
+        bands=_bands(crystal, cell),
+        displacements=count,
     )
 
 
@@ -239,6 +259,7 @@ def _with_force_constants(
         numbers=cell.atomic_numbers,
         cell=cell.lattice.matrix,
         scaled_positions=cell.frac_coords,
+        masses=_masses(cell),  # phonopy knows none of the actinides beyond U
     )
     crystal = Phonopy(atoms, supercell.T, np.eye(3), symprec=EXACT)  # phonopy's are columns
     crystal.generate_displacements(DISPLACEMENT)
@@ -247,8 +268,11 @@ def _with_force_constants(
     forces = []
     for moved in displaced:
         one: Any = Atoms(
-            numbers=moved.numbers, cell=moved.cell, scaled_positions=moved.scaled_positions,
-            pbc=True, calculator=potential.calculator,
+            numbers=moved.numbers,
+            cell=moved.cell,
+            scaled_positions=moved.scaled_positions,
+            pbc=True,
+            calculator=potential.calculator,
         )
         forces.append(one.get_forces())
         if not np.isfinite(forces[-1]).all():
@@ -261,6 +285,10 @@ def _with_force_constants(
     crystal.produce_force_constants()
     crystal.symmetrize_force_constants()
     return crystal, len(forces)
+
+
+def _masses(structure: Structure) -> np.ndarray:
+    return np.array([float(site.specie.atomic_mass) for site in structure])
 
 
 def _commensurate(supercell: np.ndarray) -> np.ndarray:
@@ -304,12 +332,19 @@ class Followed:
     spacegroup: int
     spacegroup_symbol: str
 
+    def __str__(self) -> str:
+        return (
+            f"along it {1000 * self.lower:.1f} meV/atom lower, {self.spacegroup_symbol},"
+            f" {len(self.structure)} atoms{'' if self.converged else ', not converged'}"
+        )
 
-def follow(found: Phonons, potential: Potential) -> Followed:
+
+def follow(found: Phonons, potential: Potential, hopeless: Hopeless | None = None) -> Followed:
     """Displace a crystal along its imaginary mode and relax it, cell and all, without symmetry.
 
     The supercell is the smallest that the mode fits into; of several amplitudes to both sides the
-    one of lowest energy is relaxed. Raises ValueError for phonons without an imaginary mode.
+    one of lowest energy is relaxed. `hopeless` is that of `relax`. Raises ValueError for phonons
+    without an imaginary mode.
     """
     if found.imaginary is None:
         raise ValueError("these phonons have no imaginary mode")
@@ -319,7 +354,7 @@ def follow(found: Phonons, potential: Potential) -> Followed:
         for sign in (1, -1)
     ]
     start = min(moved, key=lambda structure: single_point(structure, potential))
-    relaxed = relax(start, potential, FMAX_FOLLOWED, STEPS)
+    relaxed = relax(start, potential, FMAX_FOLLOWED, STEPS, hopeless)
     energy = relaxed.energy / len(start)
     end = _primitive(relaxed.structure, NEAR)
     kept = symmetry(end, NEAR)
@@ -337,17 +372,20 @@ def displaced(cell: Structure, mode: Mode, amplitude: float) -> Structure:
 
     q = np.array(mode.q)
     supercell = next(
-        matrix for matrix in _hermite(_order(mode.q)) if np.allclose(matrix @ q, np.rint(matrix @ q))
+        matrix
+        for matrix in _hermite(_order(mode.q))
+        if np.allclose(matrix @ q, np.rint(matrix @ q))
     )
     large = cell.copy()
     large.add_site_property("of", list(range(len(cell))))
     large = large.make_supercell(supercell, in_place=False)
     of = np.array(large.site_properties["of"])
     frac = cell.lattice.get_fractional_coords(large.cart_coords)
-    masses = np.array([float(site.specie.atomic_mass) for site in large])
     waves = mode.eigenvector[of] * np.exp(2j * np.pi * frac @ q)[:, None]
-    waves /= np.sqrt(masses)[:, None]
-    waves = waves * np.exp(-0.5j * np.angle((waves**2).sum()))  # the phase with the largest real part
+    waves /= np.sqrt(_masses(large))[:, None]
+    waves = waves * np.exp(
+        -0.5j * np.angle((waves**2).sum())
+    )  # the phase with the largest real part
     step = waves.real * amplitude / np.linalg.norm(waves.real, axis=1).max()
     return Structure(
         large.lattice, large.species, large.cart_coords + step, coords_are_cartesian=True

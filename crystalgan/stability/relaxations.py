@@ -165,13 +165,13 @@ def _relax(
     left = [task for task in tasks if (task.candidate, task.phase) not in done]
     outcomes = workers.run_tasks(partial(relax_task, potential, settings), left)
     for count, (task, outcome) in enumerate(outcomes, len(tasks) - len(left) + 1):
-        _write(run, task, replace(outcome, columns=outcome.columns | about))
+        write_relaxed(run, task, replace(outcome, columns=outcome.columns | about))
         if progress:
             said = outcome.data["reason"] or outcome.columns["state"]
             progress(count, len(tasks), f"{task.phase or task.candidate}: {said}")
 
 
-def _write(run: Run, task: Task, outcome: Outcome) -> None:
+def write_relaxed(run: Run, task: Task, outcome: Outcome) -> None:
     """Write the row of a structure and potential, in the place of an older one."""
     with (database := open_relaxed(run, make=True)):
         same = {
