@@ -1,5 +1,5 @@
-"""Commands that ask whether candidates hold together: relax, phonons, stability. Each is a few lines
-over the core."""
+"""Commands that ask whether candidates hold together: relax, phonons, stability. Each is a few
+lines over the core."""
 
 from __future__ import annotations
 

@@ -212,9 +212,10 @@ class PhononsOfCell(_Schema):
     version: Text
     settings: Text
     state: Literal["stable", "unstable", "failed"]
+    start_volume: FiniteFloat
     energy_per_atom: FiniteFloat | None = None
     zero_point: FiniteFloat | None = None
-    free_energy: FiniteFloat | None = None
+    helmholtz: FiniteFloat | None = None
 
 
 class ImaginaryMode(_Schema):

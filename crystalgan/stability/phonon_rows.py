@@ -21,6 +21,7 @@ from crystalgan.stability.hull import short
 from crystalgan.stability.hydrogen import Vibrations
 from crystalgan.stability.phonon_products import product_structures
 from crystalgan.stability.phonons import Bands, Followed, Mode, Phonons
+from crystalgan.stability.relax import TooLongError
 from crystalgan.stability.relaxations import relaxed_rows, write_relaxed
 from crystalgan.stability.selection import select_rows
 from crystalgan.stability.tasks import (
@@ -183,11 +184,10 @@ def compute_phonons(
             Task(number, "", structure)
             for number, structure in _relaxed(run, ids, name, version).items()
         ]
-        about = {"potential": name, "version": version, "settings": SETTINGS}
-        work = partial(phonon_task, potential, seconds)
-        _compute(run, tasks, workers, work, about, progress, 0)
+        way = _Way(potential, name, version, seconds)
+        _compute(run, tasks, workers, way, progress, 0)
         left = [Task(0, *one) for one in product_structures(run, name, _stable(run, ids, name))]
-        _compute(run, left, workers, work, about, progress, len(tasks))
+        _compute(run, left, workers, way, progress, len(tasks))
     rows = {row.candidate: row for row in phonon_rows(run, name)}
     return PhononResults(tuple(result_of(rows[number]) for number in ids))
 
@@ -213,38 +213,51 @@ def _stable(run: Run, ids: list[int], potential: str) -> list[int]:
     return [row.candidate for row in rows if row.candidate in ids and row.state == "stable"]
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How phonons are computed."""
+
+    load: str  # what `load_potential` takes
+    potential: str
+    version: str
+    seconds: float  # after which a cell is given up
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What every row says of it."""
+        return {"potential": self.potential, "version": self.version, "settings": SETTINGS}
+
+    def has(self, row: AtomsRow, task: Task) -> bool:
+        """Whether a row is of this task's cell, and computed like this."""
+        return (
+            (row.candidate, row.phase) == (task.candidate, task.phase)
+            and all(row.get(key) == value for key, value in self.columns.items())
+            and self.seconds <= row.get("seconds", np.inf)  # which it was given up after
+            and bool(np.isclose(row.start_volume, _volume(task), rtol=1e-6))  # relaxed anew else
+        )
+
+
+def _volume(task: Task) -> float:
+    return float(task.structure.volume / len(task.structure))
+
+
 def _compute(
     run: Run,
     tasks: list[Task],
     workers: Workers,
-    work: Callable[[Task], Outcome],
-    about: dict[str, str],
+    way: _Way,
     progress: Progress | None,
     before: int,
 ) -> None:
-    """Compute what is not done; `about` are the columns of every row, `before` are done already."""
-    done = {
-        (row.candidate, row.phase)
-        for row in phonon_rows(run, about["potential"])
-        if row.state != "failed"
-        and all(row.get(key) == value for key, value in about.items())
-        and not _has_moved(row, tasks)
-    }
-    left = [task for task in tasks if (task.candidate, task.phase) not in done]
+    """Compute what is not done; `before` other cells are done already."""
+    rows, work = phonon_rows(run, way.potential), partial(phonon_task, way.load, way.seconds)
+    left = [task for task in tasks if not any(way.has(row, task) for row in rows)]
     of = before + len(tasks)
     for count, (task, outcome) in enumerate(workers.run_tasks(work, left), of - len(left) + 1):
-        _write(run, task, outcome, about)
+        _write(run, task, outcome, way.columns)
         if progress:
             said = outcome.data["reason"] or outcome.columns["state"]
             progress(count, of, f"{task.phase or task.candidate}: {said}")
-
-
-def _has_moved(row: AtomsRow, tasks: list[Task]) -> bool:
-    """Whether the candidate of a row was relaxed to another cell since."""
-    start = next((t for t in tasks if (t.candidate, t.phase) == (row.candidate, row.phase)), None)
-    return start is not None and not np.isclose(
-        row.get("start_volume", 0.0), start.structure.volume / len(start.structure), rtol=1e-6
-    )
 
 
 def _write(run: Run, task: Task, outcome: Outcome, about: dict[str, str]) -> None:
@@ -269,7 +282,7 @@ def _write(run: Run, task: Task, outcome: Outcome, about: dict[str, str]) -> Non
         old = next((row.id for row in database.select(include_data=False, **same)), None)
         database.write(
             outcome.structure.to_ase_atoms(),
-            key_value_pairs=outcome.columns | about | same,
+            key_value_pairs=outcome.columns | about | same | {"start_volume": _volume(task)},
             data=outcome.data,
             id=old,
         )
@@ -290,6 +303,8 @@ def phonon_task(potential: str, seconds: float, task: Task) -> Outcome:
         force_field = loaded_potential(potential)
         found = phonons.phonons(task.structure, force_field, progress=in_time, hopeless=in_time)
         end = None if found.stable else phonons.follow(found, force_field, in_time)
+    except TooLongError as error:
+        return failed_outcome(task, str(error), seconds=seconds)
     # a potential may fail in its own way on one cell and not on the next
     except Exception as error:  # noqa: BLE001
         return failed_outcome(task, str(error) or type(error).__name__)
@@ -297,10 +312,9 @@ def phonon_task(potential: str, seconds: float, task: Task) -> Outcome:
         "state": "stable" if found.stable else "unstable",
         "energy_per_atom": found.energy / len(found.structure),
         "lowest": found.lowest,  # THz
-        "start_volume": task.structure.volume / len(task.structure),  # Å³/atom
     }
     if found.zero_point is not None and found.free_energy is not None:
-        columns |= {"zero_point": found.zero_point, "free_energy": found.free_energy}
+        columns |= {"zero_point": found.zero_point, "helmholtz": found.free_energy}
     return Outcome(found.structure, columns, _data_of(found, end))
 
 
@@ -359,7 +373,7 @@ def result_of(row: AtomsRow) -> CandidatePhonons:
         data["frequencies"],
         data["tolerance"],
         row.get("zero_point"),
-        row.get("free_energy"),
+        row.get("helmholtz"),
         mode,
         Bands(data["band_distance"], data["band_frequencies"], labels),
         data["displacements"],
@@ -382,4 +396,4 @@ def vibrations_of(run: Run, potential: str) -> dict[str, Vibrations]:
     """
     rows = [row for row in phonon_rows(run, potential) if row.state == "stable"]
     rows.sort(key=lambda row: -row.energy_per_atom)
-    return {short(row.formula): Vibrations(row.zero_point, row.free_energy) for row in rows}
+    return {short(row.formula): Vibrations(row.zero_point, row.helmholtz) for row in rows}

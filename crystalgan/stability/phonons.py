@@ -41,8 +41,10 @@ REPEATS = (1, 2, 4)  # none odd but 1: points halfway to the next zone are comme
 DISPLACEMENT = 0.1
 MESH = 40.0  # Å, of phonopy's mesh of wave vectors for thermal properties
 BAND_POINTS = 120
-FMAX, STEPS = 1e-3, 500  # eV/Å, steps, of a relaxation before forces are differentiated
-LEFT = 0.01  # eV/Å, beyond which a cell is not at rest
+FMAX, STEPS = 1e-3, 300  # eV/Å, steps, of a relaxation before forces are differentiated
+# eV/Å, beyond which a cell is not at rest; CHGNet's cusps keep some from less, and central
+# differences bear a constant force
+LEFT = 0.03
 EXACT, NEAR = 1e-3, 0.03  # Å, between which a symmetry may be meant or not
 FMAX_FOLLOWED = 0.01  # eV/Å
 AMPLITUDES = (0.05, 0.1, 0.2, 0.3, 0.45)  # Å, largest displacement of an atom along a mode
@@ -127,7 +129,7 @@ def _without_translations(frequencies: np.ndarray) -> np.ndarray:
 def at_rest(
     structure: Structure, potential: Potential, hopeless: Hopeless | None = None
 ) -> Relaxed:
-    """Relax a crystal until no force exceeds 0.001 eV/Å; return its standard primitive cell.
+    """Relax a crystal to 0.001 eV/Å, or near it, and return its standard primitive cell.
 
     Its symmetry is kept, so that a crystal at a saddle stays there. Where a symmetry is nearly
     there (0.03 Å) the cell is first relaxed without any. `hopeless` is that of `relax`.
@@ -139,9 +141,17 @@ def at_rest(
     1
     """
     if symmetry(structure, EXACT).number != symmetry(structure, NEAR).number:
-        structure = relax(structure, potential, FMAX, STEPS, hopeless).structure
-    cell = _primitive(structure, NEAR / 3)
-    return relax(cell, potential, FMAX, STEPS, hopeless, keep_symmetry=EXACT)
+        structure = _downhill(structure, potential, hopeless, None).structure
+    return _downhill(_primitive(structure, NEAR / 3), potential, hopeless, EXACT)
+
+
+def _downhill(
+    structure: Structure, potential: Potential, hopeless: Hopeless | None, keep: float | None
+) -> Relaxed:
+    """Relaxed by L-BFGS, which is enough from where a relaxation has ended; by FIRE where not."""
+    arguments = structure, potential, FMAX, STEPS, hopeless
+    first = relax(*arguments, second_try=False, keep_symmetry=keep)
+    return first if first.force <= LEFT else relax(*arguments, keep_symmetry=keep)
 
 
 def phonons(
