@@ -263,7 +263,8 @@ def _compute(
 def _write(run: Run, task: Task, outcome: Outcome, about: dict[str, str]) -> None:
     """Write the row of a cell and potential in the place of an older one, and the cell at the end
     of its imaginary mode as a phase."""
-    if end := outcome.data.get("followed"):
+    end = outcome.data.get("followed")
+    if end and _end_of(end).leads:
         of = f"candidate {task.candidate}" if task.candidate else task.phase
         phase = Task(0, f"{of}, imaginary mode followed", _end_of(end).structure)
         columns = {
@@ -293,9 +294,9 @@ def phonon_task(potential: str, seconds: float, task: Task) -> Outcome:
 
     Raises nothing: what goes wrong is the outcome's `data["reason"]`.
 
-    >>> from pymatgen.core import Lattice, Structure
-    >>> fcc = Structure.from_spacegroup(225, Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
-    >>> phonon_task("ase.calculators.emt.EMT", 600, Task(1, "", fcc)).columns["state"]
+    >>> from crystalgan import load_candidate, shipped
+    >>> task = Task(1, "", load_candidate(shipped(), 1))
+    >>> phonon_task("chgnet", 600, task).columns["state"]  # doctest: +SKIP
     'stable'
     """
     in_time = time_limit(seconds)

@@ -47,7 +47,10 @@ FMAX, STEPS = 1e-3, 300  # eV/Å, steps, of a relaxation before forces are diffe
 LEFT = 0.03
 EXACT, NEAR = 1e-3, 0.03  # Å, between which a symmetry may be meant or not
 FMAX_FOLLOWED = 0.01  # eV/Å
-AMPLITUDES = (0.05, 0.1, 0.2, 0.3, 0.45)  # Å, largest displacement of an atom along a mode
+# Å, largest displacement of an atom along a mode: from near a saddle L-BFGS may go back to it (bcc
+# Cu of EMT does from 0.1 Å, and becomes fcc from 0.3 Å)
+AMPLITUDES = (0.1, 0.3)
+SAME_ENERGY = 0.001  # eV/atom
 EV = 96.485  # kJ/mol
 
 
@@ -136,13 +139,14 @@ def at_rest(
 
     >>> from crystalgan.potentials.registry import load_potential
     >>> from pymatgen.core import Lattice, Structure
-    >>> fcc = Structure.from_spacegroup(225, Lattice.cubic(3.7), ["Cu"], [[0, 0, 0]])
+    >>> sites = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    >>> fcc = Structure(Lattice.cubic(3.7), ["Cu"] * 4, sites)
     >>> len(at_rest(fcc, load_potential("ase.calculators.emt.EMT")).structure)
     1
     """
     if symmetry(structure, EXACT).number != symmetry(structure, NEAR).number:
         structure = _downhill(structure, potential, hopeless, None).structure
-    return _downhill(_primitive(structure, NEAR / 3), potential, hopeless, EXACT)
+    return _downhill(standard(structure, NEAR / 3), potential, hopeless, EXACT)
 
 
 def _downhill(
@@ -168,11 +172,10 @@ def phonons(
     each; `hopeless` is that of `relax`. Raises ValueError where the cell does not come to rest or a
     force is not finite.
 
+    >>> from crystalgan import load_candidate, shipped
     >>> from crystalgan.potentials.registry import load_potential
-    >>> from pymatgen.core import Lattice, Structure
-    >>> fcc = Structure.from_spacegroup(225, Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
-    >>> phonons(fcc, load_potential("ase.calculators.emt.EMT")).stable
-    True
+    >>> phonons(load_candidate(shipped(), 1), load_potential("chgnet"))  # doctest: +SKIP
+    Phonons(Ni2HPd, 8 atoms: stable, from 1.13 to 29.61 THz, zero-point energy 0.054 eV/atom)
     """
     resting = at_rest(structure, potential, hopeless)
     if resting.force > LEFT:
@@ -217,7 +220,8 @@ def supercell_of(cell: Structure) -> np.ndarray:
     [[2, 0, 0], [0, 2, 0], [0, 0, 4]]
     """
     conventional = np.rint(
-        symmetry(cell, EXACT).symmetrized.lattice.matrix @ np.linalg.inv(_standard(cell))
+        symmetry(cell, EXACT).symmetrized.lattice.matrix
+        @ np.linalg.inv(standard(cell).lattice.matrix)
     ).astype(int)
     options = []
     for start, repeats in product((np.eye(3, dtype=int), conventional), product(REPEATS, repeat=3)):
@@ -231,20 +235,22 @@ def supercell_of(cell: Structure) -> np.ndarray:
     return min(few, key=lambda option: (-option[2], option[1]))[3]
 
 
-def _standard(cell: Structure) -> np.ndarray:
-    """Lattice of the primitive cell in the orientation of spglib's conventional one."""
-    return _primitive(cell, EXACT).lattice.matrix
-
-
 def _shortest(lattice: np.ndarray) -> float:
     """The shortest lattice vector, Å."""
-    from ase.geometry import minkowski_reduce
+    from pymatgen.core import Lattice
 
-    return float(np.linalg.norm(minkowski_reduce(lattice)[0], axis=1).min())
+    short = Lattice(lattice).get_lll_reduced_lattice().matrix
+    steps = np.array([step for step in product((-1, 0, 1), repeat=3) if any(step)])
+    return float(np.linalg.norm(steps @ short, axis=1).min())
 
 
-def _primitive(structure: Structure, tolerance: float) -> Structure:
-    """spglib's standard primitive cell, atoms on their sites."""
+def standard(structure: Structure, tolerance: float = EXACT) -> Structure:
+    """spglib's standard primitive cell, atoms on the sites that they are on within `tolerance` (Å).
+
+    >>> from pymatgen.core import Lattice, Structure
+    >>> len(standard(Structure(Lattice.cubic(2.9), ["Cu", "Cu"], [[0, 0, 0], [0.5, 0.5, 0.5]])))
+    1
+    """
     import spglib
     from pymatgen.core import Structure
 
@@ -342,7 +348,14 @@ class Followed:
     spacegroup: int
     spacegroup_symbol: str
 
+    @property
+    def leads(self) -> bool:
+        """Whether it is lower by more than relaxations tell apart; else the mode is but soft."""
+        return self.lower > SAME_ENERGY
+
     def __str__(self) -> str:
+        if not self.leads:
+            return f"yet nothing lower lies along it ({1000 * self.lower:+.1f} meV/atom)"
         return (
             f"along it {1000 * self.lower:.1f} meV/atom lower, {self.spacegroup_symbol},"
             f" {len(self.structure)} atoms{'' if self.converged else ', not converged'}"
@@ -352,21 +365,20 @@ class Followed:
 def follow(found: Phonons, potential: Potential, hopeless: Hopeless | None = None) -> Followed:
     """Displace a crystal along its imaginary mode and relax it, cell and all, without symmetry.
 
-    The supercell is the smallest that the mode fits into; of several amplitudes to both sides the
-    one of lowest energy is relaxed. `hopeless` is that of `relax`. Raises ValueError for phonons
-    without an imaginary mode.
+    The supercell is the smallest that the mode fits into. It is relaxed from two amplitudes, each
+    to the side of lower energy, and the lower end counts. `hopeless` is that of `relax`. Raises
+    ValueError for phonons without an imaginary mode.
     """
     if found.imaginary is None:
         raise ValueError("these phonons have no imaginary mode")
-    moved = [
-        displaced(found.structure, found.imaginary, sign * amplitude)
-        for amplitude in AMPLITUDES
-        for sign in (1, -1)
-    ]
-    start = min(moved, key=lambda structure: single_point(structure, potential))
-    relaxed = relax(start, potential, FMAX_FOLLOWED, STEPS, hopeless)
-    energy = relaxed.energy / len(start)
-    end = _primitive(relaxed.structure, NEAR)
+    ends = []
+    for amplitude in AMPLITUDES:
+        sides = [displaced(found.structure, found.imaginary, x) for x in (amplitude, -amplitude)]
+        start = min(sides, key=lambda structure: single_point(structure, potential))
+        ends.append(relax(start, potential, FMAX_FOLLOWED, STEPS, hopeless))
+    relaxed = min(ends, key=lambda end: end.energy)
+    energy = relaxed.energy / len(relaxed.structure)
+    end = standard(relaxed.structure, NEAR)
     kept = symmetry(end, NEAR)
     lower = found.energy / len(found.structure) - energy
     return Followed(end, energy, lower, relaxed.converged, kept.number, kept.symbol)
