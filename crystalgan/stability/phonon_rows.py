@@ -178,6 +178,7 @@ def compute_phonons(
             f"{run.folder}: no candidate is selected by {select!r}; generate some, or select"
             " otherwise."
         )
+    open_phonons(run)  # says whether it is damaged, before the work
     with run.hold("relax"), Workers(jobs) as workers:
         name, version = workers.call(about_potential, potential, run.species)
         tasks = [
