@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crystalgan.stability.phonons import Phonons
 
 WAVENUMBER = 33.35641  # cm-1 in a THz
+SAME_PLACE = 1e-9  # 1/Å
 GREEK = {"G": "Γ"}
 
 
@@ -30,8 +31,10 @@ def bands_figure(phonons: Phonons) -> go.Figure:
     import plotly.graph_objects as go
 
     bands, end = phonons.bands, float(phonons.bands.distance[-1])
-    x = np.append(bands.distance, np.nan)  # one line of all bands, with gaps
-    y = np.hstack([bands.frequencies.T, np.full((bands.frequencies.shape[1], 1), np.nan)])
+    # one line of all bands, with gaps between them and where the path jumps
+    gaps = [*(np.flatnonzero(np.diff(bands.distance) < SAME_PLACE) + 1), len(bands.distance)]
+    x = np.insert(bands.distance, gaps, np.nan)
+    y = np.insert(bands.frequencies.T, gaps, np.nan, axis=1)
     figure = go.Figure(
         go.Scatter(
             x=np.tile(x, len(y)).tolist(),

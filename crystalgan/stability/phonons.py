@@ -344,7 +344,7 @@ class Followed:
     structure: Structure  # primitive cell
     energy_per_atom: float  # eV
     lower: float  # eV/atom below the crystal that the mode is of
-    converged: bool
+    converged: bool  # to 0.03 eV/Å, as candidates are
     spacegroup: int
     spacegroup_symbol: str
 
@@ -381,7 +381,7 @@ def follow(found: Phonons, potential: Potential, hopeless: Hopeless | None = Non
     end = standard(relaxed.structure, NEAR)
     kept = symmetry(end, NEAR)
     lower = found.energy / len(found.structure) - energy
-    return Followed(end, energy, lower, relaxed.converged, kept.number, kept.symbol)
+    return Followed(end, energy, lower, relaxed.force <= LEFT, kept.number, kept.symbol)
 
 
 def displaced(cell: Structure, mode: Mode, amplitude: float) -> Structure:
