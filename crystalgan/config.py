@@ -163,6 +163,11 @@ class Config:
         least=0,
     )
     checkpoint_every: int = _setting(100, "between two checkpoints", "epochs", least=1)
+    known_ternaries: bool = _setting(
+        True,
+        "the built-in known ternaries of the two metals count as known and compete on the hull; no"
+        " training sees them",
+    )
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

@@ -79,7 +79,7 @@ def show_verdicts(run: Run, row: pd.Series, structure: Structure, verdicts: dict
     elif pd.notna(row.get("new")):
         st.caption(
             f":material/{'new_releases' if known.ternaries(run) != 0 else 'help'}:"
-            f" {known.novelty(run)}"
+            f" {known.novelty(run)}{known.of_type(row)}"
         )
 
 

@@ -84,8 +84,8 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
             key="relax_references",
             help=(
                 "Compounds of the two metals in 18 structure types, once for each run, half a"
-                " minute; with another potential than CHGNet also the elements and binaries, some"
-                " minutes."
+                " minute; with another potential than CHGNet also the elements, binaries and"
+                " built-in known ternaries, some minutes."
             ),
         )
         tolerance = st.selectbox(
@@ -104,7 +104,7 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
             accept_multiple_files=True,
             key="relax_phases",
             help=(
-                "Known ternaries or intermetallics of these elements: CIF, POSCAR (named *.vasp),"
+                "More known ternaries or intermetallics of these elements: CIF, POSCAR (*.vasp),"
                 " extended XYZ, or a zip. They are relaxed with the same potential and join the"
                 " hull."
             ),

@@ -3,12 +3,10 @@ page share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import streamlit as st
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHOW = ["All", "Keep rule", "Undecided", "Kept", "Rejected"]
 # Streamlit sorts a table in the browser and tells nobody; here a click on a header comes to
@@ -80,7 +78,7 @@ def filters(table: pd.DataFrame, rule: str) -> pd.DataFrame:
 def sort_columns(table: pd.DataFrame) -> dict[str, str]:
     """What candidates may be sorted by: in words, and as a column."""
     more = [c for c in table if c.startswith(("shortest ", "energy", "e_"))]
-    more += [c for c in ("decision", "unique", "new", "note") if c in table]
+    more += [c for c in ("decision", "unique", "new", "type", "note") if c in table]
     rules = {f"rule {c[7:]}": c for c in table if c.startswith("passed_")}
     return SORTED | {c: c for c in more} | rules
 
@@ -138,6 +136,11 @@ def show(shown: pd.DataFrame) -> list[int]:
                 " beside the cell."
             ),
         ),
+        "type": st.column_config.TextColumn(
+            "type",
+            width=110,
+            help="The known ternary of other metals whose structure type the cell takes.",
+        ),
         "note": st.column_config.TextColumn("note"),
     }
     config |= {
@@ -168,6 +171,7 @@ def show(shown: pd.DataFrame) -> list[int]:
         *shortest,
         "unique",
         *(["new"] if "new" in shown else []),
+        *(["type"] if shown.get("type", pd.Series(dtype=str)).astype(bool).any() else []),
         "note",
     ]
     st.html(NO_SORTING_BY_ITSELF)

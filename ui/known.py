@@ -1,6 +1,6 @@
 """Known structures that a run's candidates are compared with.
 
-They are the built-in classes, one's own files and the answers of databases.
+They are the built-in classes and known ternaries, one's own files and the answers of databases.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from crystalgan.data.known_ternaries import ternaries_of
 from crystalgan.errors import InputError
 from crystalgan.runs.database import compared_with, identity
 from crystalgan.runs.folder import Run
@@ -41,6 +42,14 @@ def compare(run: Run, table: pd.DataFrame, place: Any) -> None:
             f"Compared with the built-in cells of {a}-{shared} and {b}-{shared}" + added(run)
         )
         show_compared(run)
+        if missing := not_compared_yet(run):
+            st.button(
+                f"Compare with {_built_in(missing)} too",
+                key="compare_builtin",
+                on_click=work.start_comparing,
+                args=(run,),
+                width="stretch",
+            )
         files = st.file_uploader(
             "Your own known structures",
             [kind for kind in FILE_TYPES if kind != "mat"],
@@ -97,15 +106,41 @@ def ternaries(run: Run) -> int | None:
     return None if any(known_folder(run).glob("*")) else 0
 
 
+def built_in(run: Run) -> int:
+    """How many known ternaries of its system are built in, and not left out by its settings."""
+    return len(ternaries_of(frozenset(run.species))) if run.config.known_ternaries else 0
+
+
+def not_compared_yet(run: Run) -> int:
+    """How many built-in known ternaries came after the run's candidates were compared."""
+    noted = _noted(run)
+    return built_in(run) - (noted.builtin_ternary if noted else 0)
+
+
+def _built_in(count: int) -> str:
+    return f"{count} built-in known ternar{'y' if count == 1 else 'ies'}"
+
+
 def novelty(run: Run) -> str:
-    """What it means that a candidate matches nothing: the built-in cells are all binaries."""
+    """What it means that a candidate matches nothing: what it was compared with."""
     known, system = ternaries(run), "-".join([*run.species[1:], run.species[0]])
     if known == 0:
-        return f"Not compared with known ternaries of {system} yet; it matches none of the binaries"
+        there = built_in(run)
+        which = _built_in(there) if there else "known ternaries"
+        none = "" if there else ", and none is built in"
+        return f"Not compared with {which} of {system} yet{none}; it matches none of the binaries"
     if known is None:
         return "New: matches no structure that it was compared with, your own known ones among them"
     several = f"none of {known} known ternaries" if known > 1 else "not the one known ternary"
-    return f"New: matches {several} of {system} that it was compared with"
+    noted = _noted(run)
+    parts = f" ({noted.builtin_ternary} built in, {noted.own_ternary} of yours)" if noted else ""
+    return f"New: matches {several} of {system} that it was compared with{parts}"
+
+
+def of_type(row: pd.Series) -> str:
+    """The known ternary of other elements that has a candidate's structure type, in words."""
+    name = str(row.get("type") or "").replace("`", "")
+    return f"; the type of `{name}`" if name and name != "nan" else ""
 
 
 def show_compared(run: Run) -> None:
@@ -113,13 +148,15 @@ def show_compared(run: Run) -> None:
     noted = _noted(run)
     if ternaries(run) == 0:
         st.caption(
-            ":material/warning: No known ternary is among them: bring some, or ask a database,"
-            " before you call a cell new."
+            ":material/warning: No known ternary is among them"
+            + ("" if built_in(run) else ", and none of this system is built in")
+            + ": bring some, or ask a database, before you call a cell new."
         )
     if noted is None:
         return
     st.caption(
-        f"{noted.structures} known structures were compared, {noted.ternary} of them ternaries."
+        f"{noted.structures} known structures were compared, {noted.ternary} of them ternaries"
+        f" ({noted.builtin_ternary} built in, {noted.own_ternary} of yours)."
     )
     if missing := noted.not_compared:
         with st.expander(f"{len(missing)} could not be compared"):

@@ -211,3 +211,45 @@ def build_classes(
     ]
     data = {metal: asdict(built) for metal, built in classes.items()}
     show({"classes": data} | warnings, lines, as_json)
+
+
+@app.command("build-known")
+def build_known(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            parser=path_of,
+            help="Published ternary hydrides, each with its id: pymatgen JSON, extended XYZ, ...",
+        ),
+    ],
+    source: Annotated[str, typer.Option(help="Who published them.")] = "Materials Project",
+    licence: Annotated[str, typer.Option(help="Under which licence.")] = "CC BY 4.0",
+    jobs: Annotated[int, typer.Option(help="Processes that relax at once.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.extxyz",
+            parser=path_of,
+            help="The file to write; by default that of the built-in known ternaries.",
+        ),
+    ] = None,
+    work: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE.jsonl",
+            parser=path_of,
+            help="Finished cells are kept here, so that a stopped build goes on.",
+        ),
+    ] = Path("build/known-ternaries.jsonl"),
+    as_json: Json = False,
+) -> None:
+    """Relax known ternary hydrides with CHGNet and write them as the built-in ones."""
+    from crystalgan.studies import builtin_ternaries as build
+
+    kept = "finished cells are kept; the same command goes on with the rest."
+    with bar("cells", kept=lambda: kept) as shown:
+        built = build.build_ternaries(file, out, work, jobs, source, licence, shown.to)
+    lines = [f"{built.kept} known ternaries kept, {len(built.dropped)} left out"]
+    lines += [f"{name}: {reason}" for name, reason in built.dropped.items()]
+    show(asdict(built), lines, as_json)

@@ -39,6 +39,14 @@ KnownFiles = Annotated[
     ),
 ]
 
+WithoutKnown = Annotated[
+    bool,
+    typer.Option(
+        "--without-known",
+        help="Leave the built-in known ternaries of the two metals out of novelty and hull.",
+    ),
+]
+
 
 @app.command()
 def train(
@@ -71,6 +79,7 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")
     ] = None,
+    without_known: WithoutKnown = False,
     runs: Annotated[
         Path, typer.Option(metavar="FOLDER", parser=path_of, help="Where the run folder is made.")
     ] = Path("runs"),
@@ -86,7 +95,14 @@ def train(
 
     started = time.monotonic()
     config = config_of(
-        preset, settings or [], method=method, epochs1=epochs, epochs2=epochs, seed=seed, rule=rule
+        preset,
+        settings or [],
+        method=method,
+        epochs1=epochs,
+        epochs2=epochs,
+        seed=seed,
+        rule=rule,
+        known_ternaries=False if without_known else None,
     )
     both = [
         load_class(str(path or metal), metal, config.shared, skip_bad)
@@ -211,7 +227,7 @@ def symmetrize(
 
     with keeping(lambda: AS_THEY_WERE):
         run = Run.open(run_folder)
-        compared = known_structures(run.species, known or [])
+        compared = known_structures(run.species, known or [], run.config.known_ternaries)
         new = symmetrizing.symmetrize(run, number, tolerance, compared)
     lines = [f"candidate {new} is the symmetrized cell of candidate {number} at {tolerance} Å"]
     show(

@@ -61,8 +61,8 @@ def relax(
         bool,
         typer.Option(
             "--references",
-            help="What competes too: compounds of the two metals; elements and binaries, which"
-            " CHGNet has built in.",
+            help="What competes too: compounds of the two metals; elements, binaries and known"
+            " ternaries, which CHGNet has built in.",
         ),
     ] = False,
     phases: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -48,25 +48,33 @@ def niggli(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _change(matrix: np.ndarray) -> np.ndarray | None:
     """The integer matrix, determinant 1 or -1, that makes a lattice (rows) reduced and
     right-handed; None for a flat one."""
-    import spglib
-
     # or not a number
     if not abs(np.linalg.det(matrix)) > FLAT * np.linalg.norm(matrix, axis=1).prod():
         return None
     # Where lengths or angles are equal but for rounding, the algorithm may go round in circles at
     # one tolerance, not at the next.
     for tolerance in (NIGGLI, *OTHERS):
-        reduced = spglib.niggli_reduce(matrix, tolerance)
+        reduced = _niggli_reduced(matrix, tolerance)
         if reduced is None:
             continue
         # exact, where the reduced lattice is rounded
         change = np.rint(reduced @ np.linalg.inv(matrix))
         # from here it may end with the first one; so what is reduced once more stays as it is
         if tolerance != NIGGLI:
-            again = spglib.niggli_reduce(change @ matrix, NIGGLI)
+            again = _niggli_reduced(change @ matrix, NIGGLI)
             change = change if again is None else np.rint(again @ np.linalg.inv(matrix))
         return np.asarray(-change if np.linalg.det(change @ matrix) < 0 else change)
     return None
+
+
+def _niggli_reduced(matrix: np.ndarray, tolerance: float) -> np.ndarray | None:
+    """The reduced lattice, or None where the algorithm goes round in circles."""
+    import spglib
+
+    try:
+        return cast("np.ndarray | None", spglib.niggli_reduce(matrix, tolerance))
+    except spglib.SpglibError:  # in place of None as soon as phonopy is imported
+        return None
 
 
 def wrapped(frac: np.ndarray) -> np.ndarray:

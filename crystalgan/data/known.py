@@ -1,7 +1,8 @@
-"""Known structures: the built-in elements and binaries, and those of a user's files.
+"""Known structures: built-in elements, binaries and ternaries, and those of a user's files.
 
-Candidates are compared with them, they compete on the hull, and a benchmark swaps their metals: all
-that is known comes through `builtin_elements`, `builtin_binaries` and `read_known`.
+Candidates are compared with them, they compete on the hull, and a benchmark swaps the metals of a
+user's: all that is known comes through `builtin_elements`, `builtin_binaries`, `read_known` and
+`known_ternaries.ternaries_of`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.crystal.matching import StructureIndex
 from crystalgan.data.classes import BinaryClass, builtin_classes, load_class
+from crystalgan.data.known_ternaries import (
+    TernaryTypes,
+    builtin_ternaries,
+    ternaries_of,
+    title,
+)
 from crystalgan.data.prototypes import ELEMENTS
 from crystalgan.data.readers import Cell, LeftOut, read_entries
 from crystalgan.errors import InputError
 from crystalgan.resources import resource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pymatgen.core import Structure
 
@@ -114,20 +121,28 @@ def read_known(
 class Compared:
     """What candidates were compared with.
 
-    `structures` counts it, `ternary` those that hold all elements; `files` are the names of a
-    user's files; `not_compared` are places in them, each with the reason.
+    `structures` counts it, `ternary` those that hold all elements, `builtin_ternary` the built-in
+    ones of these; `files` are the names of a user's files; `not_compared` are places in them, each
+    with the reason.
     """
 
     structures: int
     ternary: int
     files: tuple[str, ...] = ()
     not_compared: tuple[tuple[str, str], ...] = ()
+    builtin_ternary: int = 0
 
     @classmethod
     def of(cls, noted: Mapping[str, Any]) -> Compared:
-        """What `as_dict` noted."""
+        """What `as_dict` noted; version 0.2 had no built-in known ternaries."""
         not_compared = tuple((where, reason) for where, reason in noted["not_compared"])
-        return cls(noted["structures"], noted["ternary"], tuple(noted["files"]), not_compared)
+        files, builtin = tuple(noted["files"]), noted.get("builtin_ternary", 0)
+        return cls(noted["structures"], noted["ternary"], files, not_compared, builtin)
+
+    @property
+    def own_ternary(self) -> int:
+        """How many of a user's structures hold all elements."""
+        return self.ternary - self.builtin_ternary
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON."""
@@ -138,7 +153,7 @@ class Compared:
         """The same in words, a line each."""
         first = (
             f"compared with {self.structures:,} known structures, {self.ternary:,} of them of all"
-            " elements"
+            f" elements: {self.builtin_ternary:,} built in, {self.own_ternary:,} of yours"
         )
         return [first] + [
             f"not compared: {where + ': ' if where else ''}{reason}"
@@ -152,15 +167,28 @@ class Compared:
         return "<br>".join(map(escape, self.lines()))
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """What a cell repeats.
+
+    `match` is the known structure that it is, None for a new cell. `type` is the known ternary of
+    other elements that has the structure type of a new cell, empty where there is none.
+    """
+
+    match: str | None = None
+    type: str = ""
+
+
 class KnownStructures(StructureIndex[str]):
     """Known structures of one system under their names, to find what a candidate repeats."""
 
-    def __init__(self, species: Iterable[str]) -> None:
+    def __init__(self, species: Iterable[str], types: Sequence[Cell] = ()) -> None:
         super().__init__()
         self.species = frozenset(species)
-        self.structures = self.ternary = 0
+        self.structures = self.ternary = self.builtin_ternary = 0
         self.files: list[str] = []
         self.not_compared: list[tuple[str, str]] = []
+        self.types = TernaryTypes(self.species, types)
 
     def __repr__(self) -> str:
         return f"{self.structures} known structures of {'-'.join(sorted(self.species))}"
@@ -170,6 +198,22 @@ class KnownStructures(StructureIndex[str]):
         super().add(structure, label)
         self.structures += 1
         self.ternary += structure.symbol_set == tuple(sorted(self.species))
+
+    def compare(self, structure: Structure) -> Likeness:
+        """What a cell repeats: a known structure, or a known structure type."""
+        if match := self.find(structure):
+            return Likeness(match)
+        return Likeness(None, self.types.find(structure))
+
+    def add_ternaries(self, cells: Sequence[Cell], left_out: bool = False) -> None:
+        """Remember built-in known ternaries, or note that they are not compared."""
+        if left_out and cells:
+            words = f"the {len(cells)} built-in known ternaries of its system are left out"
+            self.not_compared.append(("known_ternaries=False", words))
+            return
+        for cell in cells:
+            self.add(cell.structure, f"built-in {title(cell)}")
+        self.builtin_ternary += len(cells)
 
     def add_file(self, file: KnownFile) -> None:
         """Remember the cells of a file, and note what of it is not compared."""
@@ -199,15 +243,18 @@ class KnownStructures(StructureIndex[str]):
         told = self.not_compared[:MOST_TOLD]
         if more := len(self.not_compared) - len(told):
             told = [*told, ("", f"{more} more were not compared")]
-        return Compared(self.structures, self.ternary, tuple(self.files), tuple(told))
+        files = tuple(self.files)
+        return Compared(self.structures, self.ternary, files, tuple(told), self.builtin_ternary)
 
 
-def known_structures(species: Iterable[str], paths: Iterable[Path | str] = ()) -> KnownStructures:
-    """The known structures of the system of these elements: built-in binaries and a user's files.
+def known_structures(
+    species: Iterable[str], paths: Iterable[Path | str] = (), known_ternaries: bool = True
+) -> KnownStructures:
+    """The known structures of the system of these elements: built-in ones and a user's files.
 
     `paths` are files, folders or zips in any format that a class may have. Cells with other
-    elements are not compared. Raises InputError for a path that does not exist or holds no cell at
-    all.
+    elements are not compared. Without `known_ternaries` the built-in known ternaries of the system
+    are left out. Raises InputError for a path that does not exist or holds no cell at all.
 
     >>> known = known_structures(("H", "Pd", "Ni"))
     >>> known
@@ -215,13 +262,20 @@ def known_structures(species: Iterable[str], paths: Iterable[Path | str] = ()) -
     >>> from crystalgan import load_class
     >>> known.find(load_class("Pd").structures[0])
     'built-in Pd-H, M4H_tI10'
+    >>> known_structures(("H", "Mg", "Ba")).builtin_ternary
+    3
     """
-    known = KnownStructures(species)
-    for c in builtin_binaries(sorted(known.species)):
+    elements = frozenset(species)
+    own = ternaries_of(elements)
+    known = KnownStructures(
+        elements, [c for c in builtin_ternaries() if known_ternaries or c not in own]
+    )
+    for c in builtin_binaries(sorted(elements)):
         for entry in c.entries:
             known.add(entry.structure, f"built-in {c.metal}-{c.shared}, {entry.info['prototype']}")
+    known.add_ternaries(own, left_out=not known_ternaries)
     for path in paths:
-        file = read_known(path, lambda structure: set(structure.symbol_set) <= known.species)
+        file = read_known(path, lambda structure: set(structure.symbol_set) <= elements)
         if not (file.cells or file.others or file.is_empty):
             why = f" ({file.left_out[0]})" if file.left_out else ""
             raise InputError(f"{file.path}: holds no structure that can be read{why}.")

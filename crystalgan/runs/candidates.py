@@ -20,7 +20,7 @@ from crystalgan.runs.checking import candidate_of, rules_of, verdicts_of
 from crystalgan.runs.database import (
     compared_with,
     note_compared,
-    note_matches,
+    note_likenesses,
     open_database,
     structure_of,
     timed,
@@ -131,8 +131,8 @@ def generate(
     """Have `n` candidates of this seed in the run's database; those that are missing are sampled.
 
     A draw that repeats an earlier candidate is skipped, unless nearly all do. A candidate is new
-    when it matches neither a built-in cell nor one in the files `known`. `progress(done, n)` is
-    called after each candidate.
+    when it matches neither a built-in structure nor one in the files `known`. `progress(done, n)`
+    is called after each candidate.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if not 1 <= n <= MOST_CANDIDATES:
@@ -143,7 +143,7 @@ def generate(
             f"{run.folder}: not trained to the end yet; run `crystalgan resume {run.folder}` first."
         )
     with run.hold("generate"), timed(run):
-        reference = known_structures(run.species, known)
+        reference = known_structures(run.species, known, run.config.known_ternaries)
         _note_compared(run, n, seed, reference.report())
         _extend(run, n, seed, reference, progress)
     return summary(run, n, seed, reference.report())
@@ -159,16 +159,16 @@ def compare_with_known(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     with run.hold("generate"):
-        reference = known_structures(run.species, known)
-        matches, rows = {}, list(open_database(run).select(include_data=False))
+        reference = known_structures(run.species, known, run.config.known_ternaries)
+        found, rows = {}, list(open_database(run).select(include_data=False))
         for row in rows:
-            matches[row.id] = reference.find(structure_of(row))
+            found[row.id] = reference.compare(structure_of(row))
             if progress:
-                progress(len(matches), len(rows))
-        note_matches(run, matches)
+                progress(len(found), len(rows))
+        note_likenesses(run, found)
         note_compared(run, reference.report())
-    new = sum(match is None for match in matches.values())
-    return Novelty(len(matches), new, reference.report())
+    new = sum(likeness.match is None for likeness in found.values())
+    return Novelty(len(found), new, reference.report())
 
 
 def _note_compared(run: Run, n: int, seed: int, known: Compared) -> None:
@@ -225,7 +225,7 @@ def _extend(run: Run, n: int, seed: int, known: KnownStructures, progress: Progr
                 continue
             candidate = candidate_of(batch, row, structure, verdicts[row])
             candidate.place(seed, number, draw - 1)
-            candidate.compare(twin, known.find(structure))
+            candidate.compare(twin, known.compare(structure))
             found.append(candidate)
             number += 1
             if progress:

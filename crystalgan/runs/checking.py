@@ -10,7 +10,7 @@ from crystalgan.crystal.lattice import reduced
 from crystalgan.crystal.limits import learned_rule
 from crystalgan.crystal.repair import check
 from crystalgan.crystal.rules import paper_rule
-from crystalgan.runs.database import DECISIONS
+from crystalgan.runs.database import DECISIONS, details_of
 from crystalgan.runs.table import passed_key
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from crystalgan.crystal.cells import Cells
     from crystalgan.crystal.rules import Rule, Verdict
+    from crystalgan.data.known import Likeness
     from crystalgan.model.model import Batch
     from crystalgan.runs.filedb import RunDatabase
 
@@ -41,14 +42,14 @@ class Candidate:
         """Note that this is candidate `number` of a seed, found in this draw."""
         self.columns |= {"seed": seed, "number": number, "draw": draw}
 
-    def compare(self, duplicate_of: int | None, match: str | None) -> None:
-        """Note the candidate that this one repeats, and the known structure that it matches."""
+    def compare(self, duplicate_of: int | None, likeness: Likeness) -> None:
+        """Note the candidate that this one repeats, and the known structure or type."""
         self.columns |= {
             "unique": duplicate_of is None,
             "duplicate_of": -1 if duplicate_of is None else duplicate_of,
-            "new": match is None,
+            "new": likeness.match is None,
         }
-        self.data["matches"] = match or ""
+        self.data |= details_of(likeness)
 
     def write(self, database: RunDatabase) -> int:
         """Add the row to a database; returns its id."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ase.db.row import AtomsRow
     from pymatgen.core import Structure
 
+    from crystalgan.data.known import Likeness
+
 DECISIONS = ("undecided", "kept", "rejected")
 VET_LOCK, LOCK_SECONDS = ".vet.lock", 20
 LARGEST_ID = 2**63 - 1  # that SQLite can hold
@@ -275,15 +277,22 @@ def identity(run: Run) -> str:
         return ""
 
 
-def note_matches(run: Run, matches: dict[int, str | None]) -> None:
-    """Write which known structure each candidate matches, by id; None says that it is new."""
+def note_likenesses(run: Run, likenesses: dict[int, Likeness]) -> None:
+    """Write which known structure or type each candidate repeats, by id."""
     with _vetting(run) as database:
-        for number, match in matches.items():
-            database.update(
-                number,
-                new=match is None,
-                data=_row(run, database, number).data | {"matches": match or ""},
-            )
+        for number, likeness in likenesses.items():
+            data = _row(run, database, number).data | details_of(likeness)
+            database.update(number, new=likeness.match is None, data=data)
+
+
+def details_of(likeness: Likeness) -> dict[str, str]:
+    """What the data of a candidate's row say of its likeness.
+
+    >>> from crystalgan.data.known import Likeness
+    >>> details_of(Likeness(None, "Ca2OsH6 (mp-1207196)"))
+    {'matches': '', 'type': 'Ca2OsH6 (mp-1207196)'}
+    """
+    return {"matches": likeness.match or "", "type": likeness.type}
 
 
 @contextmanager

@@ -173,6 +173,7 @@ class CandidateDetails(_Schema):
     note: Text
     verdicts: dict[str, VerdictOfRule]
     matches: Text = ""
+    type: Text = ""
     history: list[EntryOfHistory] = []
 
 
@@ -278,6 +279,7 @@ class KnownOfRun(_Schema):
     ternary: NonNegativeInt
     files: list[Text] = []
     not_compared: list[Annotated[list[Text], Field(min_length=2, max_length=2)]] = []
+    builtin_ternary: NonNegativeInt = 0
 
 
 class Metadata(_Schema):

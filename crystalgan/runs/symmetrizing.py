@@ -50,14 +50,15 @@ def symmetrize(
     run = run if isinstance(run, Run) else Run.open(run)
     check_tolerance(tolerance)
     source = get_row(run, number)
-    known = known if isinstance(known, KnownStructures) else known_structures(run.species, known)
+    if not isinstance(known, KnownStructures):
+        known = known_structures(run.species, known, run.config.known_ternaries)
     original = structure_of(source)
     new = _symmetrized(run, source, original, tolerance)
     with run.hold("generate"), (database := open_database(run)):
         _refuse_repeated(database, new, number, tolerance)
         new.place(NOT_DRAWN, database.count(seed=NOT_DRAWN), NOT_DRAWN)
         same = StructureMatcher().fit(original, new.structure)
-        new.compare(source.number if same else None, known.find(new.structure))
+        new.compare(source.number if same else None, known.compare(new.structure))
         new.columns |= {"refined_from": number, "refined_at": tolerance}
         return new.write(database)
 

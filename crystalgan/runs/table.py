@@ -77,7 +77,11 @@ def _as_row(
             raise TypeError(f"{name} of candidate {number} is neither true nor false")
     columns = {"id": number, "formula": _formula(numbers), "atoms": atoms, "volume": volume / atoms}
     columns |= said | {f"shortest {pair}": d for pair, d in details["shortest"].items()}
-    return columns | {"note": details["note"], "matches": details.get("matches", "")}
+    return (
+        columns
+        | {"note": details["note"], "matches": details.get("matches", "")}
+        | {"type": details.get("type", "")}
+    )
 
 
 @lru_cache(maxsize=10_000)

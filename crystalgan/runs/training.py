@@ -129,6 +129,8 @@ def new_step2(source: Run, config: Config, runs: Path | str = "runs") -> Run:
         )
     tensors, header = source.load(step_file(1))
     config = replace(config, **{name: getattr(source.config, name) for name in STEP1_FIELDS})
+    if not source.config.known_ternaries:
+        config = replace(config, known_ternaries=False)
     cells = source.classes()
     sources = source.about["classes"] | {"step1": {"run": source.folder.name}}
     lines = [json.dumps(line) + "\n" for line in source.metrics() if line["step"] == 1]

@@ -168,6 +168,7 @@ FIRST = (
     "duplicate_of",
     "new",
     "matches",
+    "type",
 )
 LAST = (
     "decision",
@@ -239,6 +240,7 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str], cells: list[Setting])
                 "atoms": row.natoms,
                 "volume_A3": f"{row.volume:.4f}",
                 "matches": row.data.get("matches", ""),
+                "type": row.data.get("type", ""),
                 "note": row.data["note"],
                 "run": run.folder.name,
                 "refined_at_A": row.get("refined_at"),

@@ -1,4 +1,7 @@
-"""Structures that compete with candidates: built-in ones, compounds of the metals, a user's own."""
+"""Structures that compete with candidates: built-in ones, compounds of the metals, a user's own.
+
+Of the built-in ones are elements, binaries and known ternaries.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from crystalgan.data.known import builtin_binaries, builtin_elements, read_known
+from crystalgan.data.known_ternaries import ternaries_of
 from crystalgan.errors import InputError
 from crystalgan.stability.hull import Phase, short
 
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference:
-    """A built-in element or binary, and the energy that it came with."""
+    """A built-in element, binary or known ternary, and the energy that it came with."""
 
     name: str
     structure: Structure
@@ -32,7 +36,7 @@ class Reference:
     def of(cls, name: str, structure: Structure, info: dict[str, Any]) -> Reference:
         """A reference with what its file says of it."""
         about = info["energy_per_atom"], info["potential"], info["version"]
-        return cls(f"{name} {info['prototype']}", structure, *about)
+        return cls(f"{name} {info.get('prototype') or info['id']}", structure, *about)
 
     @property
     def phase(self) -> Phase:
@@ -42,14 +46,18 @@ class Reference:
 
 
 @cache
-def builtin_references(species: tuple[str, ...]) -> tuple[Reference, ...]:
-    """Return the built-in elements and binaries of these elements, the elements first.
+def builtin_references(
+    species: tuple[str, ...], known_ternaries: bool = True
+) -> tuple[Reference, ...]:
+    """Return the built-in elements, binaries and known ternaries of a system, in this order.
 
-    `species` begins with the shared element. Raises InputError for an element without a built-in
-    cell.
+    `species` begins with the shared element. Known ternaries are left out where that is asked for.
+    Raises InputError for an element without a built-in cell.
 
     >>> [reference.name for reference in builtin_references(("H", "Pd", "Ni"))][:3]
     ['H H2_hcp', 'Pd fcc', 'Ni fcc']
+    >>> builtin_references(("H", "Ca", "Os"))[-1].name
+    'Ca2OsH6 mp-1207196'
     """
     elements = builtin_elements()
     if missing := [symbol for symbol in species if symbol not in elements]:
@@ -61,32 +69,34 @@ def builtin_references(species: tuple[str, ...]) -> tuple[Reference, ...]:
     for c in builtin_binaries(species):
         name = f"{c.metal}-{c.shared}"
         out += [Reference.of(name, cell.structure, cell.info) for cell in c.entries]
+    ternaries = ternaries_of(frozenset(species)) if known_ternaries else ()
+    out += [Reference.of(c.info["formula"], c.structure, c.info) for c in ternaries]
     return tuple(out)
 
 
-def builtin_phases(species: tuple[str, ...]) -> list[Phase]:
+def builtin_phases(species: tuple[str, ...], known_ternaries: bool = True) -> list[Phase]:
     """Return `builtin_references` as phases, with the energies that they came with.
 
     >>> builtin_phases(("H", "Pd", "Ni"))[1].name
     'Pd fcc'
     """
-    return [reference.phase for reference in builtin_references(species)]
+    return [reference.phase for reference in builtin_references(species, known_ternaries)]
 
 
 def reference_structures(
-    species: tuple[str, ...], potential: str, version: str
+    species: tuple[str, ...], potential: str, version: str, known_ternaries: bool = True
 ) -> dict[str, Structure]:
     """Return the structures that compete and have no energy of this potential yet, by name.
 
-    These are the built-in elements and binaries, where their energies are of another potential, and
-    compounds of the two metals (`data.prototypes.compounds_of`), which have no built-in energies.
-    Raises InputError for an element without a built-in cell.
+    These are the built-in elements, binaries and known ternaries, where their energies are of
+    another potential, and compounds of the two metals (`data.prototypes.compounds_of`), which have
+    no built-in energies. Raises InputError for an element without a built-in cell.
     """
     from crystalgan.data.prototypes import compounds_of
 
     known = {
         reference.name: reference.structure
-        for reference in builtin_references(species)
+        for reference in builtin_references(species, known_ternaries)
         if (reference.potential, reference.version) != (potential, version)
     }
     return known | compounds_of(*species[1:])

@@ -108,7 +108,8 @@ def relax_candidates(
     Those that are relaxed with these settings already are left. `select` is that of `select_rows`,
     `potential` that of `load_potential`; `jobs` is the number of processes, which relax one
     structure each. `references` relaxes what competes as well: compounds of the two metals and, for
-    another potential than CHGNet, the elements and binaries, whose CHGNet energies are built in.
+    another potential than CHGNet, the elements, binaries and known ternaries, whose CHGNet energies
+    are built in.
     `phases` are files of further phases; `left_out` is called with a sentence for each part of them
     that is not used. With `raise_symmetry` (Å) a higher symmetry of what converged is looked for
     within this tolerance. `progress(done, of, what)` is called after each structure. Raises
@@ -133,7 +134,8 @@ def relax_candidates(
     with run.hold("relax"), Workers(jobs) as workers:
         name, version = workers.call(about_potential, potential, run.species)
         if references:
-            wanted = reference_structures(run.species, name, version)
+            known = run.config.known_ternaries
+            wanted = reference_structures(run.species, name, version, known)
             tasks += [Task(0, phase, structure) for phase, structure in wanted.items()]
         about = {"potential": name, "version": version, "settings": str(settings)}
         _relax(run, tasks, workers, potential, settings, about, progress)

@@ -24,7 +24,8 @@ AGREE = 0.05  # eV/atom; how far apart the formation energies of potentials that
 def phases_of(run: Run, potential: str) -> list[Phase]:
     """Return all that a potential gave an energy for.
 
-    These are elements, binaries, compounds, a user's phases and the run's converged candidates.
+    These are elements, binaries, known ternaries (unless the run leaves them out), compounds, a
+    user's phases and the run's converged candidates.
     `potential` is the name that relaxed cells carry. Raises InputError where nothing was relaxed
     with this potential, or the elements were not.
     """
@@ -46,7 +47,7 @@ def phases_of(run: Run, potential: str) -> list[Phase]:
         )
         for r in rows
     ]
-    builtin = references.builtin_references(run.species)
+    builtin = references.builtin_references(run.species, run.config.known_ternaries)
     named = {phase.name for phase in own}
     known = [
         one.phase

@@ -247,7 +247,7 @@ def median_above_hull(structures: Sequence[Structure], species: tuple[str, ...])
     from crystalgan.stability.references import builtin_phases
     from crystalgan.stability.relax import single_point
 
-    diagram, potential = diagram_of(builtin_phases(species)), load_chgnet()
+    diagram, potential = diagram_of(builtin_phases(species, known_ternaries=False)), load_chgnet()
     above = []
     for structure in structures:
         # whose neighbours could fill any memory

@@ -135,9 +135,10 @@ def benchmark(
     """Give each source of candidates the same CPU minutes a seed, and count what it found.
 
     The run is trained once, with `config`; seeds are those of cells. `types` are known ternary
-    structures, whose metals are swapped as well. The hull is of elements, binaries and compounds of
-    the two metals. What was done before in this `root` is kept, and the result is written into a
-    file that `results` finds. `progress` hears of each trial.
+    structures, whose metals are swapped as well. The hull is of elements, binaries, built-in
+    known ternaries (`config.known_ternaries`) and compounds of the two metals. What was done before
+    in this `root` is kept, and the result is written into a file that `results` finds. `progress`
+    hears of each trial.
     """
     check_minutes(minutes)
     at_least_one(seeds, "seeds")
@@ -161,7 +162,8 @@ def benchmark(
         }
         with trial_pool(processes) as pool:
             pool.submit(about_potential, POTENTIAL, run.species).result()  # may refuse
-            phases = builtin_phases(run.species) + compounds(run, folder, pool)
+            phases = builtin_phases(run.species, run.config.known_ternaries)
+            phases += compounds(run, folder, pool)
             counts |= _counts(tasks, run, phases, pool, progress)
     result = BenchmarkResult(
         f"{a.metal}-{b.metal}",

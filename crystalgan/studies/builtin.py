@@ -61,7 +61,7 @@ class Built:
 
 def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> Record:
     """Relax one structure type of a metal: kept with its numbers, or left out with its reason."""
-    from crystalgan.stability.relax import HopelessError, relax, scan_volume
+    from crystalgan.stability.relax import relax, scan_volume
 
     record = Record(metal, prototype.name)
     structure = prototype.structure(metal)
@@ -70,15 +70,30 @@ def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> R
         reason = f"{largest} atoms of one kind, more than {MAX_ATOMS_PER_KIND}"
         return replace(record, dropped=reason)
     hopeless = _molecular if prototype.is_hydride else None
-    try:
+
+    def relaxed() -> Relaxed:
         scanned = scan_volume(structure, potential, SCAN)
-        result = finer(relax(scanned, potential, FMAX, MAX_STEPS, hopeless), potential)
+        return finer(relax(scanned, potential, FMAX, MAX_STEPS, hopeless), potential)
+
+    return recorded(record, relaxed, potential, FINE_FMAX if prototype.is_hydride else FMAX)
+
+
+def recorded(
+    record: Record, relaxed: Callable[[], Relaxed], potential: Potential, fmax: float
+) -> Record:
+    """The record with what a relaxation gives, or with the reason why nothing is kept.
+
+    A force above `fmax` (eV/Å) that is left is such a reason.
+    """
+    from crystalgan.stability.relax import HopelessError
+
+    try:
+        result = relaxed()
     except HopelessError as error:
         return replace(record, dropped=str(error))
     except (ValueError, RuntimeError, ArithmeticError) as error:
         # a potential may fail on one cell and not on the next
         return replace(record, dropped=f"{type(error).__name__}: {error}")
-    most = FINE_FMAX if prototype.is_hydride else FMAX
     unfinished = f"not converged: {result.force:.3f} eV/Å left after {result.steps} steps"
     return replace(
         record,
@@ -89,7 +104,7 @@ def relax_prototype(prototype: Prototype, metal: str, potential: Potential) -> R
         potential=potential.name,
         version=potential.version,
         spacegroup=space_group(result.structure, 0.01)[0],
-        dropped=unfinished if result.force > most else "",
+        dropped=unfinished if result.force > fmax else "",
     )
 
 
@@ -161,7 +176,7 @@ class _Build:
             symbol: element_types(symbol) + (hydrides if symbol != "H" else [])
             for symbol in ("H", *metals)
         }
-        self.records = {symbol: _finished(work / f"{symbol}.jsonl") for symbol in self.types}
+        self.records = {symbol: finished_records(work / f"{symbol}.jsonl") for symbol in self.types}
         done = {(symbol, r.prototype) for symbol in self.types for r in self.records[symbol]}
         self.tasks = [
             (prototype, symbol)
@@ -203,7 +218,7 @@ class _Build:
         return [record for record in self.records[symbol] if record.prototype in names]
 
 
-def _finished(path: Path) -> list[Record]:
+def finished_records(path: Path) -> list[Record]:
     """Records of an earlier build.
 
     A last line cut by a kill is dropped from the file, so that the next one starts clean.
@@ -218,7 +233,7 @@ def _finished(path: Path) -> list[Record]:
 
 
 @cache
-def _potential() -> Potential:
+def chgnet() -> Potential:
     """CHGNet, loaded once for each process that relaxes."""
     from crystalgan.potentials.registry import load_chgnet
 
@@ -226,4 +241,4 @@ def _potential() -> Potential:
 
 
 def _relax(prototype: Prototype, metal: str) -> Record:
-    return relax_prototype(prototype, metal, _potential())
+    return relax_prototype(prototype, metal, chgnet())

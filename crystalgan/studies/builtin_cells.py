@@ -26,6 +26,7 @@ ANOTHER = "choose another folder with --out"
 class Record:
     """One prototype of one metal after its relaxation: its numbers, or why it was left out.
 
+    A known ternary has both its metals as `metal`, such as Mg-Fe, and its id as `prototype`.
     `energy_per_atom` is in eV, `fmax` (the largest force left) in eV/Å. `dropped` is empty for a
     cell that is kept.
     """
@@ -120,7 +121,7 @@ def write_class(
     energies are taken. The lowest energy comes first.
     """
     path = folder / f"{metal}.extxyz"
-    _write(path, [_image(record, references) for record in records if not record.dropped])
+    write_frames(path, [image_of(record, references) for record in records if not record.dropped])
     dropped = {record.prototype: record.dropped for record in records if record.dropped}
     write_whole(folder / f"{metal}.dropped.json", json.dumps(dropped, indent=1) + "\n", ANOTHER)
     return path
@@ -146,12 +147,12 @@ def write_elements(phases: Mapping[str, Sequence[Record]], folder: Path) -> dict
             )
         best = min(whole, key=lambda record: record.energy_per_atom)
         energies[symbol] = best.energy_per_atom
-        images[symbol] = _image(best, energies)
-    _write(path, [images[symbol] for symbol in sorted(images)])
+        images[symbol] = image_of(best, energies)
+    write_frames(path, [images[symbol] for symbol in sorted(images)])
     return energies
 
 
-def _write(path: Path, images: Sequence[Atoms]) -> None:
+def write_frames(path: Path, images: Sequence[Atoms]) -> None:
     """Replace a file of cells, which others may be reading, whole."""
     from ase.io import write
 
@@ -162,7 +163,7 @@ def _write(path: Path, images: Sequence[Atoms]) -> None:
     write_whole(path, text.getvalue(), ANOTHER)
 
 
-def _image(record: Record, references: Mapping[str, float]) -> Atoms:
+def image_of(record: Record, references: Mapping[str, float]) -> Atoms:
     """The cell of a record as a frame of extended XYZ, with its numbers."""
     structure = record.cell.get_sorted_structure()
     of_elements = sum(references[site.specie.symbol] for site in structure) / len(structure)

@@ -188,11 +188,11 @@ def rediscover(
 ) -> RediscoveryResult:
     """Look for each known structure among cells of its composition, in the same CPU minutes.
 
-    What was done before in this `root` is kept. `progress` hears of each structure that was looked
-    for.
+    The built-in known ternaries of its system are left out of everything. What was done before in
+    this `root` is kept. `progress` hears of each structure that was looked for.
     """
     check_minutes(minutes)
-    base = replace(config, method="crystalgan", seed=0)
+    base = replace(config, method="crystalgan", seed=0, known_ternaries=False)
     found = []
     with trial_pool(processes) as pool:
         for one in known:

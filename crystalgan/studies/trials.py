@@ -167,7 +167,8 @@ def count_trial(trial: Trial, run: Run, phases: Sequence[Phase]) -> TrialCounts:
     made = [cell.made for cell in trial.cells]
     valid = sum(check(encode([cell], run.species), rule)[0].passed for cell in made)
     converged = [cell for cell in trial.cells if cell.state == "converged"]
-    seen, known = StructureIndex[int](), known_structures(run.species)
+    seen = StructureIndex[int]()
+    known = known_structures(run.species, (), run.config.known_ternaries)
     unique = [c for k, c in enumerate(converged) if seen.find_or_add(c.relaxed, k) is None]
     new = [
         cell

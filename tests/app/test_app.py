@@ -18,9 +18,16 @@ from streamlit.testing.v1 import AppTest
 from test_sources import BINARIES, LEFT_OUT, OTHERS, Server, entry
 
 from crystalgan import Config
+from crystalgan.data.known import Likeness
 from crystalgan.errors import InputError
 from crystalgan.progress import Progress, ProgressFile
-from crystalgan.runs.database import decide, get_row, load_candidate, open_database
+from crystalgan.runs.database import (
+    decide,
+    get_row,
+    load_candidate,
+    note_likenesses,
+    open_database,
+)
 from crystalgan.runs.folder import SHIPPED, Run
 from crystalgan.runs.listing import list_runs
 from crystalgan.runs.run_zip import known_folder
@@ -661,16 +668,46 @@ def test_messages_name_no_folder_of_the_server(monkeypatch, tmp_path, words, sai
 def test_new_says_what_was_compared(tmp_path, finished):
     run = Run(copied(finished, tmp_path))
     assert known.novelty(run).startswith("Not compared with known ternaries of Pd-Ni-H yet")
+    assert "none is built in" in known.novelty(run)
     database = open_database(run)
-    for ternary, words in (
-        (0, "Not compared with known ternaries"),
-        (1, "not the one known"),
-        (7, "none of 7 known ternaries"),
+    for ternary, built_in, words in (
+        (0, 0, "Not compared with known ternaries"),
+        (1, 0, "not the one known"),
+        (7, 0, "none of 7 known ternaries"),
+        (7, 0, "(0 built in, 7 of yours)"),
+        (7, 2, "(2 built in, 5 of yours)"),
     ):
         database.metadata = database.metadata | {
-            "known": {"structures": 90, "ternary": ternary, "files": [], "not_compared": []}
+            "known": {
+                "structures": 90,
+                "ternary": ternary,
+                "files": [],
+                "not_compared": [],
+                "builtin_ternary": built_in,
+            }
         }
         assert words in known.novelty(run)
+
+
+def test_a_run_from_before_is_offered_the_built_in_known_ternaries(tmp_path, finished, monkeypatch):
+    run = Run(copied(finished, tmp_path))
+    assert known.not_compared_yet(run) == 0  # of Pd-Ni-H none is built in
+    monkeypatch.setattr(known, "ternaries_of", lambda species: [*species])
+    assert known.not_compared_yet(run) == 3
+    assert "Not compared with 3 built-in known ternaries of Pd-Ni-H" in known.novelty(run)
+    app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name)
+    assert app.button(key="compare_builtin").label == "Compare with 3 built-in known ternaries too"
+
+
+def test_the_type_of_a_known_ternary_stands_beside_the_cell_and_in_the_table(
+    tmp_path, finished, monkeypatch
+):
+    run = Run(copied(finished, tmp_path))
+    number = int(cached.table(run)["id"].iloc[1])
+    note_likenesses(run, {number: Likeness(None, "SrPdH3 (mp-1207079)")})
+    app = open_page(monkeypatch, tmp_path, "explore", run=run.folder.name, candidate=str(number))
+    assert any("; the type of `SrPdH3 (mp-1207079)`" in text.value for text in app.caption)
+    assert set(app.dataframe[0].value["type"]) == {"", "SrPdH3 (mp-1207079)"}
 
 
 def test_known_files_are_given_one_by_one_where_a_zip_is_among_them(tmp_path, finished):

@@ -58,6 +58,7 @@ def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nicke
         "ternary": 0,
         "files": [],
         "not_compared": [],
+        "builtin_ternary": 0,
     }
     assert built_in == len(palladium) + len(nickel)
     assert compared_with(run) == counts.known
@@ -68,6 +69,7 @@ def test_candidates_that_match_a_users_file_say_which(tmp_path, palladium, nicke
         "ternary": 1,
         "files": ["known.extxyz"],
         "not_compared": [],
+        "builtin_ternary": 0,
     }
     assert compared_with(run) == compared.known
     table = candidates_table(run).set_index("id")

@@ -519,3 +519,21 @@ def test_the_command_exports_the_cell_that_is_asked_for(crystalgan, tmp_path):
         assert code == 2
         assert err.startswith(f"crystalgan: The {option[2:]} {value!r} is not one of ")
         assert len(err.splitlines()) == 1
+
+
+def test_a_reduction_in_circles_is_tried_otherwise_where_spglib_raises(
+    monkeypatch,
+):
+    """Phonopy has spglib raise, where it returned nothing before."""
+    nearly_hexagonal = [
+        [4.000000225166901, 3.6104777501149116e-07, 7.720381514293578e-07],
+        [-1.9999998167562225, 3.46410200633732, 1.2140438074880613e-07],
+        [3.9815452248057525e-07, -6.290517974370661e-07, 6.499999628779827],
+    ]
+    structure = Structure(Lattice(nearly_hexagonal), ["Pd"], [[0, 0, 0]])
+    before = lattice.reduced(structure)
+    monkeypatch.setattr(spglib.error, "OLD_ERROR_HANDLING", False)
+    with pytest.raises(spglib.SpglibError):
+        spglib.niggli_reduce(nearly_hexagonal, 1e-5)
+    assert lattice.reduced(structure) == before
+    assert before.lattice.parameters == pytest.approx((4, 4, 6.5, 90, 90, 120), abs=1e-4)

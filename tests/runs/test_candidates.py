@@ -78,7 +78,8 @@ def test_table_is_what_ase_reads(small_run):
             "atoms": row.natoms,
             "volume": pytest.approx(row.volume / row.natoms),
         }
-        theirs |= row.key_value_pairs | {"note": row.data["note"], "matches": row.data["matches"]}
+        theirs |= row.key_value_pairs
+        theirs |= {name: row.data[name] for name in ("note", "matches", "type")}
         theirs |= {f"shortest {pair}": distance for pair, distance in row.data["shortest"].items()}
         absent = ours.keys() - theirs.keys()
         assert {name: ours[name] for name in theirs} == theirs

@@ -323,7 +323,7 @@ def test_other_phases_compete_and_what_is_missing_is_said(relaxed_run, tmp_path,
         str(other), "poscar"
     )
     elements = references.builtin_references(simple_run.species)[:3]
-    monkeypatch.setattr(references, "builtin_references", lambda _: elements)
+    monkeypatch.setattr(references, "builtin_references", lambda *_: elements)
     relax_candidates(simple_run, "1,2", EMT_NAME, references=True, phases=[other])
     phases = phases_of(simple_run, "EMT")
     assert {phase.name for phase in phases} >= {
@@ -365,7 +365,7 @@ def test_other_phases_compete_and_what_is_missing_is_said(relaxed_run, tmp_path,
 def test_potentials_that_do_not_agree_are_marked(relaxed_run, monkeypatch):
     simple_run = relaxed_run
     elements = references.builtin_references(simple_run.species)[:3]
-    monkeypatch.setattr(references, "builtin_references", lambda _: elements)
+    monkeypatch.setattr(references, "builtin_references", lambda *_: elements)
     monkeypatch.setattr("crystalgan.data.prototypes.compounds_of", lambda *_: {})
     relax_candidates(simple_run, "1,2", EMT_NAME, references=True)
     assert "apart" not in stability_of(simple_run, "EMT")[1]
