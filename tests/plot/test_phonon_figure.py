@@ -10,7 +10,9 @@ from crystalgan.stability.phonons import Bands, Mode, Phonons
 
 def test_every_band_and_every_commensurate_frequency_is_drawn():
     frequencies = np.array([[0.0, 0, 0], [-2.0, 3, 4]])
-    bands = Bands(np.array([0, 1, 1]), np.arange(9.0).reshape(3, 3), ((0, "G"), (1, "X"), (1, "K")))
+    bands = Bands(
+        np.array([0.0, 1, 1]), np.arange(9.0).reshape(3, 3), ((0, "G"), (1, "X"), (1, "K"))
+    )
     vector = np.array([[1, 0, 0]]) + 0j
     phonons = Phonons(
         structure=Structure(Lattice.cubic(3), ["Cu"], [[0, 0, 0]]),
