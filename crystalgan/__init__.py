@@ -74,6 +74,7 @@ EXPORTED = {
     "symmetry": "crystal.describe",
     # stability
     "relax_candidates": "api.run",
+    "compute_phonons": "api.run",
     "hull": "api.run",
     # studies
     "table2": "api.studies",
@@ -90,6 +91,7 @@ EXPORTED = {
     "hull_figure": "plot.stability",
     "storage_figure": "plot.stability",
     "relaxation_figure": "plot.stability",
+    "bands_figure": "plot.phonons",
     "table2_figure": "plot.studies",
     "ablation_figure": "plot.studies",
     "validity_figure": "plot.studies",

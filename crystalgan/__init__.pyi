@@ -1,5 +1,6 @@
 from crystalgan.api.run import Run as Run
 from crystalgan.api.run import compare_with_known as compare_with_known
+from crystalgan.api.run import compute_phonons as compute_phonons
 from crystalgan.api.run import fetch as fetch
 from crystalgan.api.run import generate as generate
 from crystalgan.api.run import hull as hull
@@ -33,6 +34,7 @@ from crystalgan.errors import Interrupted as Interrupted
 from crystalgan.plot.classes import class_figure as class_figure
 from crystalgan.plot.classes import distance_figure as distance_figure
 from crystalgan.plot.classes import pattern_figure as pattern_figure
+from crystalgan.plot.phonons import bands_figure as bands_figure
 from crystalgan.plot.stability import hull_figure as hull_figure
 from crystalgan.plot.stability import relaxation_figure as relaxation_figure
 from crystalgan.plot.stability import storage_figure as storage_figure

@@ -123,6 +123,7 @@ def _start(initializer: Callable[..., object] | None, initargs: tuple[Any, ...])
 def one_thread() -> None:
     """Have this process use one thread for tensors: the matrices are small, and more only wait."""
     os.environ["OMP_NUM_THREADS"] = "1"  # which torch reads when it is imported
+    os.environ["RAYON_NUM_THREADS"] = "1"  # phonopy's
     if "torch" in sys.modules:
         import torch
 

@@ -14,7 +14,7 @@ from crystalgan.plot.stability import hull_figure, storage_figure
 from crystalgan.potentials.registry import untrained
 from crystalgan.stability.hull import lacks_compounds
 from crystalgan.stability.references import other_structures
-from ui import cached, relaxed, state, vet, work
+from ui import cached, relaxed, state, vet, vibrations, work
 from ui.classes import FILE_TYPES
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ def show_progress(run: Run) -> None:
     if not work.is_relaxing(run):
         st.rerun()
     relaxed = work.counted(run, work.RELAX_LOG)
-    words = f"{relaxed.done} of {relaxed.of} relaxed" if relaxed.of else "Loading the potential ..."
+    what = relaxed.what or "relaxed"
+    words = f"{relaxed.done} of {relaxed.of} {what}" if relaxed.of else "Loading the potential ..."
     left, right = st.columns([5, 1], vertical_alignment="center")
     left.progress(relaxed.share, words)
     if right.button(
@@ -256,13 +257,14 @@ def show_relaxed(run: Run, potential: str) -> None:
         if row.state != "failed":
             relaxed.outcome(row)
             relaxed.trust(table, current)
-        view = st.segmented_control(
-            "Show", ["Way", "Hydrogen"], default="Way", key="relaxed_show", required=True
-        )
+        views = ["Way", "Hydrogen", "Phonons"]
+        view = st.segmented_control("Show", views, default="Way", key="relaxed_show", required=True)
         if view == "Way" or row.state == "failed":
             relaxed.way(run, row, before)
-        else:
+        elif view == "Hydrogen":
             relaxed.storage(run, row, diagram)
+        else:
+            vibrations.show(run, row, POTENTIALS.get(potential))
 
 
 @work.saying_errors()

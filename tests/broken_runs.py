@@ -197,8 +197,14 @@ OF_OTHERS = [  # file, damage, command; the run can be opened, and the command s
         lambda path: shutil.copy(path.with_name("candidates.db"), path),
         ("export", "--out", "OUT"),
     ),
+    (
+        "phonons.db",
+        "no database",
+        text(b"no database" * 100),
+        ("phonons", "--select", "1", "--potential", "ase.calculators.emt.EMT"),
+    ),
 ]
-# of 26 + 5 + 32 folders
+# of 26 + 5 + 33 folders
 FOLDERS = [
     *(
         (f"config.json {name}", "config.json", damage, ("metrics",))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from crystalgan.crystal.describe import FoundSymmetry
     from crystalgan.runs.metrics import Measured
+    from crystalgan.stability.hydrogen import Vibrations
+    from crystalgan.stability.phonon_rows import CandidatePhonons
 
 MANY_CELLS = 300  # of a run, that a histogram is made of
 _reading = threading.Lock()
@@ -325,6 +327,37 @@ def relaxed_stamp(run: Run) -> float:
     """When something was relaxed last, seconds; 0 while nothing was."""
     path = run.folder / "relaxed.db"
     return path.stat().st_mtime if path.exists() else 0.0
+
+
+def _phonon_stamp(run: Run) -> float:
+    """When phonons were computed last, seconds; 0 while none were."""
+    path = run.folder / "phonons.db"
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def phonons(run: Run, potential: str, number: int) -> CandidatePhonons | None:
+    """The phonons of a candidate in a potential; None where they were not computed."""
+    return _phonons(str(run.folder), potential, number, _phonon_stamp(run))
+
+
+@st.cache_resource(show_spinner=False, max_entries=100)  # drawn, never changed
+def _phonons(folder: str, potential: str, number: int, changed: float) -> CandidatePhonons | None:
+    from crystalgan.stability.phonon_rows import phonon_rows, result_of
+
+    rows = phonon_rows(Run.open(folder), potential, number) if changed else []
+    return result_of(rows[0]) if rows else None
+
+
+def vibrations(run: Run, potential: str) -> dict[str, Vibrations]:
+    """Vibrational energies of a run's stable cells by reduced formula."""
+    return _vibrations(str(run.folder), potential, _phonon_stamp(run))
+
+
+@st.cache_resource(show_spinner=False, max_entries=20)
+def _vibrations(folder: str, potential: str, changed: float) -> dict[str, Vibrations]:
+    from crystalgan.stability.phonon_rows import vibrations_of
+
+    return vibrations_of(Run.open(folder), potential) if changed else {}
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)  # drawn, never changed

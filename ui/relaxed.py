@@ -14,7 +14,7 @@ from crystalgan.stability import hydrogen
 from crystalgan.stability.hull import in_words, products, short
 from crystalgan.stability.relaxations import frame_of, symmetric_of
 from crystalgan.stability.table import agree, trust_in_words
-from ui import cell
+from ui import cached, cell
 
 if TYPE_CHECKING:
     from ase.db.row import AtomsRow
@@ -63,7 +63,7 @@ def way(run: Run, row: AtomsRow, structure: Structure) -> None:
     st.plotly_chart(
         relaxation_figure(list(row.data["energies"]), step), key="relaxation", config=PLAIN
     )
-    _download(
+    download(
         structure_of(row),
         f"{name}_{number}_relaxed",
         "Download the relaxed cell (POSCAR)",
@@ -115,10 +115,11 @@ def higher_symmetry(run: Run, row: AtomsRow) -> None:
             height=300,
             name=name,
         )
-    _download(structure, name, "Download the symmetric cell (POSCAR)", "take_symmetric")
+    download(structure, name, "Download the symmetric cell (POSCAR)", "take_symmetric")
 
 
-def _download(structure: Structure, name: str, label: str, key: str) -> None:
+def download(structure: Structure, name: str, label: str, key: str) -> None:
+    """A button that downloads a cell as POSCAR."""
     from pymatgen.io.vasp import Poscar
 
     st.download_button(
@@ -154,11 +155,29 @@ def storage(run: Run, row: AtomsRow, diagram: PhaseDiagram | None) -> None:
             left = f"{in_words(release.products)} and {release.hydrogen:.3g} H2"
             st.markdown(f"**{title}**: {release.enthalpy:.0f} kJ/mol H2, leaves {left}")
             st.caption(heat(release.enthalpy))
+        if release and release is made.whole:
+            known = cached.vibrations(run, row.potential)
+            warm = hydrogen.with_vibrations(release, short(row.formula), known)
+            st.caption(with_phonons(warm))
     mass, volume = hydrogen.TARGETS["2025"]
     st.caption(
         f"Measured: {', '.join(_known(h) for h in hydrogen.KNOWN)}. {hydrogen.TARGET_NOTE} (2025:"
         f" {mass} wt%, {volume:.0f} g/L). The potential has no zero-point motion, and phases of the"
         " two metals with each other compete only where you gave them."
+    )
+
+
+def with_phonons(warm: hydrogen.WarmRelease | None) -> str:
+    """What vibrations make of a release, where they are known of all that takes part."""
+    if warm is None:
+        return (
+            "Without zero-point energies; phonons of the cell (view *Phonons*), where they are"
+            " stable, add them."
+        )
+    return (
+        f"With zero-point energies {warm.enthalpy:.0f} kJ/mol H2; free energy of the release at"
+        f" 300 K and 1 bar {warm.free_energy:+.0f} kJ/mol H2 (phonons of the crystals; H2 measured:"
+        " Irikura 2007, JANAF)."
     )
 
 

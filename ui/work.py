@@ -278,6 +278,13 @@ def start_relaxing(run: Run, ids: Sequence[int], options: Sequence[str]) -> None
     )
 
 
+def start_phonons(run: Run, number: int, potential: str) -> None:
+    """Compute the phonons of a candidate, unless a process relaxes candidates; it is shown and
+    stopped as that is."""
+    words = ["--select", str(number), "--potential", potential]
+    _start(run, ["phonons", str(run.folder), *words], RELAX_LOG)
+
+
 def stop_relaxing(run: Run) -> None:
     """End the process that relaxes; what is done is kept, and the rest is taken up when it is asked
     for again."""

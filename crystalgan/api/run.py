@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from crystalgan.data.fetch import Fetched
     from crystalgan.runs.candidates import Generated, Novelty
     from crystalgan.runs.metrics import Measured
+    from crystalgan.stability.phonon_rows import PhononResults
     from crystalgan.stability.relaxations import Relaxations
     from crystalgan.stability.tasks import Settings
 
@@ -68,6 +69,10 @@ class Run(folder.Run):
     def relax(self, select: str = "good", progress: Progress = False, **how: Any) -> Relaxations:
         """Relax candidates with a machine-learned potential; see `crystalgan.relax_candidates`."""
         return relax_candidates(self, select, progress=progress, **how)
+
+    def phonons(self, select: str, progress: Progress = False, **how: Any) -> PhononResults:
+        """Phonons of relaxed candidates; see `crystalgan.compute_phonons`."""
+        return compute_phonons(self, select, progress=progress, **how)
 
     def hull(self, potential: str = "CHGNet") -> pd.DataFrame:
         """Energies above the hull of the relaxed candidates; see `crystalgan.hull`."""
@@ -220,6 +225,25 @@ def relax_candidates(
 
     how |= {"potential": potential, "settings": settings}
     return relax(run, select, progress=reporting(progress, "relaxed"), **how)
+
+
+def compute_phonons(
+    run: folder.Run | Path | str,
+    select: str,
+    potential: str = "chgnet",
+    progress: Progress = False,
+    **how: Any,
+) -> PhononResults:
+    """Phonons of the relaxed candidates that `select` names: stable, or where a mode leads to.
+
+    `how` goes to `stability.phonon_rows.compute_phonons`: `jobs`, `seconds`.
+
+    >>> compute_phonons("runs/my_run", "3,17", progress=True)[17].phonons  # doctest: +SKIP
+    Phonons(MgH2, 6 atoms: stable, from 1.62 to 44.68 THz, zero-point energy 0.104 eV/atom)
+    """
+    from crystalgan.stability.phonon_rows import compute_phonons as compute
+
+    return compute(run, select, potential, progress=reporting(progress, "phonons"), **how)
 
 
 def hull(run: folder.Run | Path | str, potential: str = "CHGNet") -> pd.DataFrame:

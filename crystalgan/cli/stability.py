@@ -1,11 +1,12 @@
-"""Commands that ask whether candidates hold together: relax, stability. Each is a few lines over
-the core."""
+"""Commands that ask whether candidates hold together: relax, phonons, stability. Each is a few
+lines over the core."""
 
 from __future__ import annotations
 
 import sys
+from html import escape
 from pathlib import Path  # noqa: TC003 - Typer reads it
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +22,11 @@ from crystalgan.cli.common import (
     warn,
 )
 
+if TYPE_CHECKING:
+    from crystalgan.stability.phonon_rows import PhononResults
+
 app = typer.Typer()
+ANOTHER_FIGURE = "give another path with --figure"
 
 Potential = Annotated[
     str, typer.Option(help="chgnet, sevennet, or an ASE calculator as package.module.Class.")
@@ -106,6 +111,61 @@ def relax(
             say_left_out,
         )
     show(done.as_dict() | warnings, [str(done)], as_json)
+
+
+@app.command()
+def phonons(
+    run_folder: RunFolder,
+    select: Annotated[
+        str, typer.Option(help="Relaxed candidates: ids such as 3,17, or good, kept, all.")
+    ],
+    potential: Potential = "chgnet",
+    jobs: Annotated[
+        int, typer.Option(help="Processes, each at the phonons of one cell, one thread each.")
+    ] = 1,
+    seconds: Annotated[float, typer.Option(help="Seconds after which one cell is given up.")] = 600,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=path_of, help="Draw the bands of all of them into this HTML."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Phonons of relaxed candidates: does each hold together, or where does its imaginary mode
+    lead."""
+    from crystalgan.potentials.registry import untrained
+    from crystalgan.runs.folder import Run
+    from crystalgan.stability.phonon_rows import compute_phonons
+    from crystalgan.storage import check_target
+
+    if figure:
+        check_target(figure, ANOTHER_FIGURE)
+    warnings: dict[str, Any] = {}
+    warn(untrained(potential, Run.open(run_folder).species), warnings)
+    kept = "what was computed is kept; the same command goes on with the rest."
+    with bar("phonons", kept=lambda: kept) as shown:
+        found = compute_phonons(run_folder, select, potential, jobs, seconds, shown.to)
+    if figure:
+        _draw(found, figure)
+    lines = [f"{one.candidate:5} {one.formula:12} {one}" for one in found]
+    show(found.as_dict() | warnings, [*lines, str(found)], as_json)
+
+
+def _draw(found: PhononResults, path: Path) -> None:
+    """Write the bands of candidates into one HTML page."""
+    from crystalgan.plot.phonons import bands_figure
+    from crystalgan.storage import write_whole
+
+    scripted = False  # plotly itself goes in once
+    parts = ["<!doctype html><meta charset='utf-8'><title>Phonons</title>"]
+    for one in found:
+        parts.append(f"<h3>{one.candidate}: {one.formula}</h3><p>{escape(str(one))}</p>")
+        if one.phonons:
+            drawn = bands_figure(one.phonons)
+            parts.append(drawn.to_html(full_html=False, include_plotlyjs=not scripted))
+            scripted = True
+    write_whole(path, "\n".join(parts), ANOTHER_FIGURE)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crystalgan.discovery.descent import advance
 from crystalgan.discovery.surrogate import Label
-from crystalgan.stability.tasks import Settings, potential_of, relax_task
+from crystalgan.stability.tasks import Settings, loaded_potential, relax_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +69,7 @@ def _relaxed(potential: str, task: Task) -> tuple[Outcome, float]:
 def _labels(
     potential: str, derivatives: bool, crystals: Sequence[Atoms]
 ) -> tuple[list[Label], float]:
-    started, calculator = time.process_time(), potential_of(potential).calculator
+    started, calculator = time.process_time(), loaded_potential(potential).calculator
     return [_label(crystal, calculator, derivatives) for crystal in crystals], (
         time.process_time() - started
     )
@@ -91,6 +91,6 @@ def _label(crystal: Atoms, calculator: Any, derivatives: bool) -> Label:
 def _advanced(
     potential: str, descents: Sequence[tuple[Descent, int]]
 ) -> tuple[list[Descent], float]:
-    started, calculator = time.process_time(), potential_of(potential).calculator
+    started, calculator = time.process_time(), loaded_potential(potential).calculator
     out = [advance(descent, calculator, steps) for descent, steps in descents]
     return out, time.process_time() - started

@@ -10,6 +10,7 @@
 `checkpoint.safetensors`  networks, Adam's moments and random state of the step under way, in one
 `candidates.db`           ASE database of candidates (`crystalgan.runs.candidates`)
 `relaxed.db`              ASE database of relaxed candidates and of competing phases
+`phonons.db`              ASE database of cells at rest with their phonons
 `known/`                  known structures that candidates were compared with
 ========================  =========================================================================
 """
@@ -67,6 +68,7 @@ FILES = (
     "checkpoint.safetensors",
     "candidates.db",
     "relaxed.db",
+    "phonons.db",
     "worker.log",
 )
 TRAIN_AGAIN = "train the pair again"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST_ATOMS = 1000  # of one cell
 LARGEST_ELEMENT = 118
+PHONON_ARRAYS = ("supercell", "q_points", "frequencies", "band_distance", "band_frequencies")
 SMALLEST_VOLUME = 1e-6  # Å³, of a cell that is none
 # whatever ASE and its own JSON raise for bytes that they did not write
 OF_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError)
@@ -201,6 +202,69 @@ class RelaxedDetails(_Schema):
     refined: dict[str, Any] | None = None
 
 
+class PhononsOfCell(_Schema):
+    """The columns of a cell whose phonons were computed, in `phonons.db`."""
+
+    __pydantic_extra__: dict[str, bool | int | float | str]
+
+    candidate: NonNegativeInt
+    phase: Annotated[str, Field(max_length=1000)]
+    potential: Name
+    version: Text
+    settings: Text
+    state: Literal["stable", "unstable", "failed"]
+    start_volume: FiniteFloat
+    energy_per_atom: FiniteFloat | None = None
+    zero_point: FiniteFloat | None = None
+    helmholtz: FiniteFloat | None = None
+
+
+class ImaginaryMode(_Schema):
+    """The lowest phonon of a cell that is not stable."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    q: np.ndarray
+    frequency: FiniteFloat
+    real: np.ndarray
+    imaginary: np.ndarray
+
+
+class FollowedMode(_Schema):
+    """The cell that an imaginary mode leads to."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    lattice: np.ndarray
+    frac: np.ndarray
+    numbers: np.ndarray
+    energy_per_atom: FiniteFloat
+    lower: FiniteFloat
+    converged: bool
+    spacegroup: Annotated[int, Field(ge=1, le=230)]
+    spacegroup_symbol: Name
+
+
+class PhononDetails(_Schema):
+    """The data of a cell whose phonons were computed; all but the reason is missing where it
+    failed."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    reason: Text
+    supercell: np.ndarray | None = None
+    q_points: np.ndarray | None = None
+    frequencies: np.ndarray | None = None
+    tolerance: FiniteFloat = 0.0
+    displacements: NonNegativeInt = 0
+    band_distance: np.ndarray | None = None
+    band_frequencies: np.ndarray | None = None
+    band_places: list[FiniteFloat] = []
+    band_labels: list[Annotated[str, Field(max_length=50)]] = []
+    mode: ImaginaryMode | None = None
+    followed: FollowedMode | None = None
+
+
 class Making(_Schema):
     """How long candidates took to be made."""
 
@@ -258,11 +322,14 @@ def check_row(
         details.model_validate(data)
         if details is RelaxedDetails:
             _check_frames(row)
+        if details is PhononDetails:
+            _check_phonons(row)
 
 
 SCHEMAS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "candidates.db": (Candidate, CandidateDetails),
     "relaxed.db": (Relaxed, RelaxedDetails),
+    "phonons.db": (PhononsOfCell, PhononDetails),
 }
 
 
@@ -310,3 +377,31 @@ def _check_frames(row: AtomsRow) -> None:
     if refined and "lattice" in refined:
         lattice, frac = np.asarray(refined["lattice"]), np.asarray(refined["frac"])
         check_crystal(np.asarray(refined["numbers"]), frac @ lattice, lattice)
+
+
+def _check_phonons(row: AtomsRow) -> None:
+    """ValueError for phonons of another number of atoms, or a cell at their end that is none."""
+    data: Mapping[str, Any] = row.data
+    if row.state == "failed":
+        return
+    atoms, shapes = len(row.numbers), {name: np.shape(data[name]) for name in PHONON_ARRAYS}
+    points, along = len(data["q_points"]), len(data["band_distance"])
+    if points < 1 or shapes != {
+        "supercell": (3, 3),
+        "q_points": (points, 3),
+        "frequencies": (points, 3 * atoms),
+        "band_distance": (along,),
+        "band_frequencies": (along, 3 * atoms),
+    }:
+        raise ValueError("phonons of another number of atoms")
+    if len(data["band_places"]) != len(data["band_labels"]):
+        raise ValueError("names of other points than there are")
+    mode = data.get("mode")
+    if (row.state == "unstable") != (mode is not None):
+        raise ValueError("an imaginary mode of a stable cell, or none of another")
+    if mode and {mode["real"].shape, mode["imaginary"].shape} != {(atoms, 3)}:
+        raise ValueError("a mode of another number of atoms")
+    if mode and mode["q"].shape != (3,):
+        raise ValueError("a wave vector that is none")
+    if end := data.get("followed"):
+        check_crystal(end["numbers"], end["frac"] @ end["lattice"], end["lattice"])

@@ -17,6 +17,8 @@ from crystalgan.crystal.describe import shortest_distance
 from crystalgan.stability.hull import products
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
 
@@ -27,6 +29,11 @@ ROOM = 298.15  # K
 ENTROPY, ENTROPIES = 0.120, (0.105, 0.135)
 # Å; in hydrides H-H is rarely shorter (A. C. Switendick, Z. Phys. Chem. 117, 89 (1979))
 SWITENDICK = 2.1
+# eV per H2: K. K. Irikura, J. Phys. Chem. Ref. Data 36, 389 (2007), 2179.3 cm-1
+MOLECULE_ZERO_POINT = 0.2702
+# kJ/mol H2 at 300 K and 1 bar, against the gas at 0 K: -39.204 + 8.467, M. W. Chase, NIST-JANAF
+# Thermochemical Tables, 4th ed. (1998)
+MOLECULE_FREE_ENERGY = -30.737
 FARTHEST = 5.0  # Å, the longest H-H distance that a card names
 # wt%, g/L: U.S. DRIVE, targets for onboard storage systems (2017)
 TARGETS = {"2025": (5.5, 40.0), "ultimate": (6.5, 50.0)}
@@ -60,6 +67,22 @@ class Release:
     enthalpy: float  # kJ/mol H2; positive takes heat
     products: list[tuple[str, float]]  # what is left of one reduced formula unit
     hydrogen: float  # mol H2 for one reduced formula unit
+
+
+@dataclass(frozen=True)
+class Vibrations:
+    """Vibrational energies of a crystal by its phonons, eV/atom."""
+
+    zero_point: float
+    free_energy: float  # Helmholtz, at 300 K
+
+
+@dataclass(frozen=True)
+class WarmRelease:
+    """A release of hydrogen with the vibrations of all that takes part."""
+
+    enthalpy: float  # kJ/mol H2 at 0 K, zero-point energies included
+    free_energy: float  # kJ/mol H2 at 300 K and 1 bar; below 0 hydrogen goes by itself
 
 
 @dataclass(frozen=True)
@@ -164,6 +187,37 @@ def release_first(diagram: PhaseDiagram, formula: str, shared: str = "H") -> Rel
         _release(diagram, formula, energy, shared, x) for x in left if x < whole[shared] - 1e-6
     ]
     return min((step for step in steps if step), key=lambda step: step.enthalpy, default=None)
+
+
+def with_vibrations(
+    release: Release, formula: str, vibrations: Mapping[str, Vibrations]
+) -> WarmRelease | None:
+    """Return a release of all hydrogen with zero-point energies, and its free energy at 300 K.
+
+    `vibrations` are those of crystals by reduced formula (`hull.short`), the cell and its products
+    among them; None where one is missing. Those of gaseous H2 are measured ones: no potential of
+    crystals knows the molecule.
+
+    >>> release = Release(63.7, [("Mg", 1.0)], 1.0)
+    >>> known = {"MgH2": Vibrations(0.13, 0.11), "Mg": Vibrations(0.02, -0.06)}
+    >>> round(with_vibrations(release, "MgH2", known).enthalpy, 1)
+    54.1
+    """
+    from pymatgen.core import Composition
+
+    if any(name not in vibrations for name in (formula, *(name for name, _ in release.products))):
+        return None
+    own, before = vibrations[formula], Composition(formula).num_atoms
+    zero, warm = -before * own.zero_point, -before * own.free_energy
+    for name, amount in release.products:
+        atoms = amount * Composition(name).num_atoms
+        zero += atoms * vibrations[name].zero_point
+        warm += atoms * vibrations[name].free_energy
+    gas = EV * MOLECULE_ZERO_POINT
+    return WarmRelease(
+        release.enthalpy + EV * zero / release.hydrogen + gas,
+        release.enthalpy + EV * warm / release.hydrogen + gas + MOLECULE_FREE_ENERGY,
+    )
 
 
 def _others(composition: object, shared: str) -> float:

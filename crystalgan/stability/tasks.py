@@ -103,7 +103,7 @@ def relax_task(potential: str, settings: Settings, task: Task) -> Outcome:
     """
     frames: list[Frame] = []
     try:
-        result = _relaxed(task, potential_of(potential), settings, frames)
+        result = _relaxed(task, loaded_potential(potential), settings, frames)
     except TooLongError as error:
         return failed_outcome(task, str(error), seconds=settings.seconds)
     except HopelessError as error:
@@ -138,7 +138,7 @@ def symmetrize_task(potential: str, tolerance: float, seconds: float, task: Task
     try:
         cell = found.symmetrized.get_primitive_structure()
         check = _limits(cell, seconds)
-        result = relax(cell, potential_of(potential), FMAX, STEPS, check, keep_symmetry=TIGHT)
+        result = relax(cell, loaded_potential(potential), FMAX, STEPS, check, keep_symmetry=TIGHT)
     except Exception as error:  # noqa: BLE001 - as above
         return failed_outcome(task, f"{found.symbol} within {tolerance} Å did not relax ({error})")
     if not result.converged:
@@ -183,12 +183,22 @@ def _relaxed(task: Task, potential: Potential, settings: Settings, frames: list[
 
 def _limits(start: Structure, seconds: float) -> Callable[[Structure], str | None]:
     """`runaway` from `start`, which raises TooLongError when so many seconds from now are over."""
-    end = time.monotonic() + seconds
+    in_time = time_limit(seconds)
 
     def check(structure: Structure) -> str | None:
+        in_time()
+        return runaway(start, structure)
+
+    return check
+
+
+def time_limit(seconds: float) -> Callable[..., None]:
+    """Return a function that raises TooLongError when so many seconds from now are over."""
+    end = time.monotonic() + seconds
+
+    def check(*_: object) -> None:
         if time.monotonic() > end:
             raise TooLongError(f"took longer than {seconds:g} s")
-        return runaway(start, structure)
 
     return check
 
@@ -245,8 +255,8 @@ def _trajectory(frames: Sequence[Frame]) -> dict[str, Any]:
 
 
 @cache
-def potential_of(name: str) -> Potential:
-    """The potential, loaded once in each process."""
+def loaded_potential(name: str) -> Potential:
+    """Return the potential of this name, loaded once in each process."""
     return load_potential(name)
 
 
@@ -258,7 +268,7 @@ def about_potential(potential: str, species: Sequence[str]) -> tuple[str, str]:
     >>> about_potential("ase.calculators.emt.EMT", ["Pd", "Ni"])[0]
     'EMT'
     """
-    loaded = potential_of(potential)
+    loaded = loaded_potential(potential)
     if unknown := unknown_elements(loaded, species):
         raise InputError(
             f"{loaded.name} gives no energy for {', '.join(unknown)}; choose another potential."

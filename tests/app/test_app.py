@@ -916,6 +916,31 @@ def test_relaxed_candidates_are_shown_with_their_way(monkeypatch, relaxed_root):
     assert any("could not be relaxed" in text and "not finite" in text for text in said(app))
 
 
+def test_phonons_are_offered_and_shown_where_they_are_known(monkeypatch, tmp_path):
+    from crystalgan.stability.phonon_rows import compute_phonons
+    from crystalgan.stability.relaxations import relax_candidates
+
+    run = Run(shutil.copytree(SHIPPED / "Pd-Ni-H_shipped", tmp_path / "Pd-Ni-H_shipped"))
+    places = [[0, 0, 0], [0.5] * 3]
+    put_in(run, 1, Structure(Lattice.tetragonal(2.65, 3.75), ["Pd", "Ni"], places))
+    put_in(run, 2, Structure(Lattice.cubic(2.9), ["Pd", "Ni"], places))
+    relax_candidates(run, "1,2", "ase.calculators.emt.EMT")
+    app = open_page(monkeypatch, tmp_path, "stability", candidate="2")
+    app.segmented_control(key="relaxed_show").set_value("Phonons").run()
+    assert any("Phonons say whether the cell holds together" in box.value for box in app.caption)
+    compute_phonons(run, "1,2", "ase.calculators.emt.EMT")
+    app.run()
+    assert not app.exception
+    assert any(
+        "**Unstable**" in text.value and "i THz at q =" in text.value for text in app.markdown
+    )
+    assert app.get("plotly_chart")
+    app = open_page(monkeypatch, tmp_path, "stability", candidate="1")
+    app.segmented_control(key="relaxed_show").set_value("Phonons").run()
+    assert any("**Stable**" in text.value for text in app.markdown)
+    assert any("Zero-point energy" in box.value for box in app.caption)
+
+
 def test_relaxing_says_how_far_it_is_and_what_went_wrong(monkeypatch, tmp_path):
     app = open_page(monkeypatch, tmp_path, "stability")
     run = Run(tmp_path / "Pd-Ni-H_shipped")

@@ -9,6 +9,8 @@ from crystalgan.stability.hull import Phase, diagram_of, products
 from crystalgan.stability.hydrogen import (
     EV,
     KNOWN,
+    Release,
+    Vibrations,
     card,
     grams_per_litre,
     pressure,
@@ -16,6 +18,7 @@ from crystalgan.stability.hydrogen import (
     release_first,
     temperature,
     weight_percent,
+    with_vibrations,
 )
 
 # wt% as handbooks give them (G. Sandrock, J. Alloys Compd. 293, 877 (1999); L. Schlapbach, A.
@@ -117,3 +120,19 @@ def test_products_keep_the_atoms(magnesium_nickel):
         ("Mg2Ni", pytest.approx(1.0)),
         ("Ni", pytest.approx(1.0)),
     ]
+
+
+def test_a_release_with_vibrations_is_that_of_arithmetic():
+    """2 Mg2NiH4 -> 2 Mg2Ni + 4 H2, with 1 bar of H2 at 300 K from its measured entropy."""
+    known = {"Mg2NiH4": Vibrations(0.150, 0.120), "Mg2Ni": Vibrations(0.030, -0.040)}
+    warm = with_vibrations(Release(64.0, [("Mg2Ni", 1.0)], 2.0), "Mg2NiH4", known)
+    of_molecule = 2179.3 / 2.0 * 2 / 8065.544  # cm-1 to eV
+    assert warm.enthalpy == pytest.approx(
+        64 + EV * ((3 * 0.030 - 7 * 0.150) / 2 + of_molecule), abs=0.01
+    )
+    # NIST-JANAF at 298.15 K: H - H(0 K) 8.467 kJ/mol, S 130.68 J/(mol K); Cp 28.8 J/(mol K)
+    gas = 8.467 + 0.0288 * 1.85 - 300 * (0.13068 + 0.0288 * math.log(300 / 298.15))
+    assert warm.free_energy == pytest.approx(
+        64 + EV * ((3 * -0.040 - 7 * 0.120) / 2 + of_molecule) + gas, abs=0.05
+    )
+    assert with_vibrations(Release(64.0, [("Mg", 2.0)], 2.0), "Mg2NiH4", known) is None
