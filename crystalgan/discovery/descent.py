@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from crystalgan.discovery.surrogate import Label
 
@@ -58,7 +60,8 @@ def advance(descent: Descent, calculator: Calculator, steps: int) -> Descent:
     from ase.filters import UnitCellFilter
 
     atoms: Any = descent.atoms.copy()
-    atoms.calc = calculator
+    # the first forces of a rung are the last of the one before
+    atoms.calc = _remembered(descent) or calculator
     filtered = UnitCellFilter(atoms, orig_cell=descent.start)
     volume = abs(np.linalg.det(descent.start))
     moves, turns = list(descent.moves), list(descent.turns)
@@ -84,6 +87,7 @@ def advance(descent: Descent, calculator: Calculator, steps: int) -> Descent:
             turns.append(g - gradient)
         if force < FMAX or done == steps:
             break
+        atoms.calc = calculator
         step = -_inverse_hessian(g, moves, turns)
         longest = np.linalg.norm(step.reshape(-1, 3), axis=1).max()
         step *= min(1.0, LONGEST_STEP / longest)
@@ -103,6 +107,18 @@ def advance(descent: Descent, calculator: Calculator, steps: int) -> Descent:
         path=tuple(path),
         moves=_rows(moves),
         turns=_rows(turns),
+    )
+
+
+def _remembered(descent: Descent) -> Calculator | None:
+    """What the potential said of the crystal at the end of the last rung."""
+    if not descent.path or not descent.moves.size:
+        return None
+    last = descent.path[-1]
+    assert last.forces is not None and last.virial is not None  # noqa: PT018
+    stress = full_3x3_to_voigt_6_stress(last.virial / descent.atoms.get_volume())
+    return SinglePointCalculator(
+        descent.atoms.copy(), energy=last.energy, forces=last.forces, stress=stress
     )
 
 
