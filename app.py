@@ -32,6 +32,7 @@ if (!window.crystalganHistory) {
 <style>.st-key-unseen { position: absolute; height: 0; overflow: hidden; }</style>"""
 PAGES = {
     "pair": ("Pair", ":material/grid_view:"),
+    "discover": ("Discover", ":material/travel_explore:"),
     "train": ("Train", ":material/model_training:"),
     "explore": ("Explore", ":material/view_in_ar:"),
     "stability": ("Stability", ":material/landscape:"),

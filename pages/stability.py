@@ -3,7 +3,6 @@ hydrogen they store."""
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
     from crystalgan.runs.folder import Run
 
-POTENTIALS = {"CHGNet": "chgnet"} | (
-    {"SevenNet": "sevennet"} if importlib.util.find_spec("sevenn") else {}
-)
 PLAIN = {"displaylogo": False}
 SECONDS = 2  # that a candidate takes to relax, about
 
@@ -64,7 +60,7 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
         left, right = st.columns(2)
         potential = left.selectbox(
             "Potential",
-            list(POTENTIALS),
+            list(cached.POTENTIALS),
             key="relax_potential",
             help="It gives every energy on this page.",
         )
@@ -121,7 +117,7 @@ def relax_form(run: Run, table: pd.DataFrame, place: Any) -> None:
             options = [
                 *options,
                 "--potential",
-                POTENTIALS[potential],
+                cached.POTENTIALS[potential],
                 *(["--references"] if references else []),
             ]
             options += ["--raise-symmetry", str(tolerance)] if tolerance else []
@@ -264,7 +260,7 @@ def show_relaxed(run: Run, potential: str) -> None:
         elif view == "Hydrogen":
             relaxed.storage(run, row, diagram)
         else:
-            vibrations.show(run, row, POTENTIALS.get(potential))
+            vibrations.show(run, row, cached.POTENTIALS.get(potential))
 
 
 @work.saying_errors()

@@ -3,6 +3,7 @@ it is never stale."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sqlite3
 import threading
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from crystalgan.crystal.describe import FoundSymmetry
+    from crystalgan.discovery.phases import Phases
     from crystalgan.runs.metrics import Measured
     from crystalgan.stability.hydrogen import Vibrations
     from crystalgan.stability.phonon_rows import CandidatePhonons
 
+POTENTIALS = {"CHGNet": "chgnet"} | (
+    {"SevenNet": "sevennet"} if importlib.util.find_spec("sevenn") else {}
+)
 MANY_CELLS = 300  # of a run, that a histogram is made of
 _reading = threading.Lock()
 
@@ -321,6 +326,18 @@ def with_energies(run: Run, table: pd.DataFrame) -> pd.DataFrame:
     name = "e_above_hull" + (f" ({words})" if (words := untrained(names[0], run.species)) else "")
     energies = found[["id", "above_hull"]].rename(columns={"above_hull": name})
     return table.merge(energies, how="left", on="id")
+
+
+def discovered(run: Run) -> Phases:
+    """The phases that a run's search has found so far."""
+    return _discovered(str(run.folder), relaxed_stamp(run))
+
+
+@st.cache_resource(show_spinner=False, max_entries=20)  # drawn, never changed
+def _discovered(folder: str, changed: float) -> Phases:
+    from crystalgan.discovery.phases import phases_of_run
+
+    return phases_of_run(Run.open(folder))
 
 
 def relaxed_stamp(run: Run) -> float:

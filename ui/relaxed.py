@@ -40,7 +40,7 @@ def way(run: Run, row: AtomsRow, structure: Structure) -> None:
         return
     frames = [int(k) for k in row.data["frames"]]
     step = frames[-1]
-    if len(frames) > 1:
+    if len(set(frames)) > 1:
         step = st.select_slider(
             "Step",
             frames,
@@ -60,9 +60,11 @@ def way(run: Run, row: AtomsRow, structure: Structure) -> None:
         name=f"{name}_{number}_step{step}",
         rule=run.rule,
     )
-    st.plotly_chart(
-        relaxation_figure(list(row.data["energies"]), step), key="relaxation", config=PLAIN
-    )
+    energies = list(row.data["energies"])
+    steps = [int(k) for k in row.data.get("steps", range(len(energies)))]
+    if step in steps:
+        figure = relaxation_figure(energies, step, steps)
+        st.plotly_chart(figure, key="relaxation", config=PLAIN)
     download(
         structure_of(row),
         f"{name}_{number}_relaxed",

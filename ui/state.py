@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from crystalgan.discovery.record import is_search, read_record
 from crystalgan.errors import InputError
 from crystalgan.runs.listing import find_runs
 from ui import cached, work
@@ -159,7 +160,8 @@ def class_problem(which: str, shared: str) -> str:
 def run_name(run: Run) -> str:
     """A run in a few words, which no other run of the same folder has: those of its own folder."""
     shared, a, b = run.species
-    method, seed, name = run.config.method, run.config.seed, run.folder.name
+    method = "discovery" if is_search(run) else run.config.method
+    seed, name = run.config.seed, run.folder.name
     system = f"{a}-{b}-{shared}"
     words = f"{system}{'' if method == 'crystalgan' else f' {method}'}, seed {seed}"
     usual, _, number = name.rpartition("_")
@@ -172,10 +174,24 @@ def run_name(run: Run) -> str:
 
 def run_label(run: Run) -> str:
     """A run by its name and what else tells it from others: rule, epochs, number of cells, day."""
-    epochs = run.status().epochs or (run.config.epochs1, run.config.epochs2)
     cells, made = cached.count(run), cached.day(run)
+    if is_search(run):
+        parts = [_search_label(run), f"{cells} phases", made]
+        return f"{run_name(run)} · {', '.join(filter(None, parts))}"
+    epochs = run.status().epochs or (run.config.epochs1, run.config.epochs2)
     parts = [run.rule.name, f"{' + '.join(map(str, epochs))} epochs", f"{cells} cells", made]
     return f"{run_name(run)} · {', '.join(filter(None, parts))}"
+
+
+def _search_label(run: Run) -> str:
+    """What a search was asked for, and how far it is."""
+    try:
+        record = read_record(run)
+    except InputError:
+        return "a damaged discovery.json"
+    wanted = record.wanted
+    what = f"{wanted.formula}, " if wanted.formula else ""
+    return f"{what}at most {wanted.max_atoms} atoms, {record.cpu_seconds / 60:.1f} CPU min"
 
 
 # a Streamlit container
@@ -186,7 +202,7 @@ def choose_run(runs: list[Run], place: Any = st, label: str = "visible") -> Run 
     InputError where the run that was shown is gone: another one is the visitor's to choose.
     """
     by_name = {run.folder.name: run for run in runs}
-    _go_to_address(by_name)
+    go_to_address(by_name)
     if st.session_state.get("run") is None and runs:
         st.session_state["run"] = _first(runs).folder.name
     wanted = st.session_state.get("run")
@@ -217,7 +233,7 @@ def choose_run(runs: list[Run], place: Any = st, label: str = "visible") -> Run 
     return by_name[str(wanted)]
 
 
-def _go_to_address(by_name: dict[str, Run]) -> None:
+def go_to_address(by_name: dict[str, Run]) -> None:
     """Show the run and the candidate that the address names, when a visitor has just come by it: by
     a link, Back or Forward.
 

@@ -22,7 +22,7 @@ import streamlit as st
 from crystalgan.errors import InputError
 from crystalgan.progress import VARIABLE, Progress, read_progress
 from crystalgan.runs.run_zip import known_folder
-from crystalgan.storage import appear, hidden_folder, saying, write_whole
+from crystalgan.storage import appear, hidden_folder, is_locked, saying, write_whole
 from crystalgan.storage import problem as refused
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from crystalgan.runs.folder import Run
 
 LOG, RELAX_LOG = "generate.log", "relax.log"  # what the two kinds of work on candidates say
+DISCOVER_LOG = "discover.log"
 PROGRESS = "progress.json"
 STOPPED = (-signal.SIGTERM, 130)  # before a command could say so itself, and afterwards
 COMMAND = [sys.executable, "-m", "crystalgan"]
@@ -85,6 +86,28 @@ def _processes() -> dict[str, subprocess.Popen[bytes]]:
 def start_training(arguments: Sequence[str], root: Path) -> Path:
     """Run `crystalgan train` or `step2` in a process of its own; returns the run folder as soon as
     it is there."""
+    return _start_new(arguments, root, "worker.log")[0]
+
+
+def start_discovery(arguments: Sequence[str], root: Path) -> Path:
+    """Run `crystalgan discover` in a process of its own; returns the run folder as soon as it is
+    there. One that has a search of these wishes already is gone on with."""
+    folder, process = _start_new(["discover", *arguments, "--json"], root, DISCOVER_LOG)
+    _processes()[str(folder / DISCOVER_LOG)] = process
+    return folder
+
+
+def go_on_discovering(run: Run, minutes: float, jobs: int = 1) -> None:
+    """Go on with the search of a run until so many CPU minutes are spent, those before included."""
+    words = ["--minutes", str(minutes), "--jobs", str(jobs)]
+    _start(run, ["discover", str(run.folder), *words], DISCOVER_LOG)
+
+
+def _start_new(
+    arguments: Sequence[str], root: Path, log_name: str
+) -> tuple[Path, subprocess.Popen[bytes]]:
+    """Run a command that names the run folder which it works in; returns that folder, which then
+    holds what the command says, and the process."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         log = root / f".{uuid.uuid4().hex}.log"
@@ -102,14 +125,14 @@ def start_training(arguments: Sequence[str], root: Path) -> Path:
     while True:
         ended = process.poll() is not None
         if folder := _announced(log.read_text(errors="replace")):
-            log.rename(folder / "worker.log")
-            return folder
+            log.rename(folder / log_name)
+            return folder, process
         if ended:
             said = log.read_text(errors="replace")
             log.unlink()
             raise InputError(
                 _last_sentence(said)
-                or f"The training did not start (exit code {process.returncode})."
+                or f"crystalgan {arguments[0]} did not start (exit code {process.returncode})."
             )
         time.sleep(0.1)
 
@@ -283,6 +306,23 @@ def start_phonons(run: Run, number: int, potential: str) -> None:
     stopped as that is."""
     words = ["--select", str(number), "--potential", potential]
     _start(run, ["phonons", str(run.folder), *words], RELAX_LOG)
+
+
+def stop_discovering(run: Run) -> None:
+    """End the search; what was relaxed is kept."""
+    _processes()[str(run.folder / DISCOVER_LOG)].terminate()
+
+
+def is_discovering(run: Run) -> bool:
+    """Whether a process that this app started searches in the run now."""
+    return _is_at_work(run, DISCOVER_LOG)
+
+
+def is_held(run: Run) -> bool:
+    """Whether any process makes candidates of the run and relaxes them now, as a search does."""
+    return is_discovering(run) or all(
+        is_locked(run.folder / f".{name}.lock") for name in ("generate", "relax")
+    )
 
 
 def stop_relaxing(run: Run) -> None:

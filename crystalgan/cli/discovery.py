@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crystalgan.cli.common import Json, bar, path_of, show, warn
+from crystalgan.errors import InputError
 
 if TYPE_CHECKING:
-    from crystalgan.discovery.discover import Step
+    from crystalgan.discovery.record import Step
+    from crystalgan.runs.folder import Run
 
 app = typer.Typer()
 
 
 @app.command()
 def discover(
-    a: Annotated[str, typer.Argument(metavar="A", help="The first metal, such as Pd.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The second metal, such as Ni.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="The first metal, such as Pd; or a run folder, to go on with alone."
+        ),
+    ],
+    b: Annotated[str, typer.Argument(metavar="[B]", help="The second metal, such as Ni.")] = "",
     minutes: Annotated[
         float, typer.Option(help="CPU minutes, those of earlier sittings included.")
     ] = 10.0,
@@ -61,14 +69,26 @@ def discover(
     """Search for ternary hydrides of two metals: propose cells, relax the most promising, rank them
     by their energy above the hull. The same command goes on where it was."""
     from crystalgan.data.classes import load_class
-    from crystalgan.discovery.discover import Wanted
     from crystalgan.discovery.discover import discover as search
+    from crystalgan.discovery.discover import go_on
+    from crystalgan.discovery.record import MOST_ATOMS, SOURCES, Wanted, read_record
     from crystalgan.potentials.registry import untrained
+    from crystalgan.runs.folder import Run
 
-    both = [load_class(str(path or metal), metal) for metal, path in ((a, a_path), (b, b_path))]
     names = tuple(name.strip() for name in sources.split(",") if name.strip())
-    wanted = Wanted(formula, max_atoms, potential, seed, names, not without_known)
-    warn(untrained(potential, ("H", a, b)))
+    if not b:
+        run = Run.open(path_of(a))
+        wishes = formula, max_atoms, potential, seed, names, without_known, a_path, b_path, new
+        if wishes != ("", MOST_ATOMS, "chgnet", 0, SOURCES, False, None, None, False):
+            raise InputError(
+                f"{a}: a run goes on as it was begun; give --minutes and --jobs, or two metals."
+            )
+        species, potential = run.species, read_record(run).wanted.potential
+    else:
+        both = [load_class(str(path or m), m) for m, path in ((a, a_path), (b, b_path))]
+        wanted = Wanted(formula, max_atoms, potential, seed, names, not without_known)
+        species = (both[0].shared, a, b)
+    warn(untrained(potential, species))
     kept = "what was relaxed is kept; the same command goes on from there."
     with bar("discover", 100, "%", kept=lambda: kept) as shown:
 
@@ -76,6 +96,14 @@ def discover(
             done = min(100, int(100 * step.minutes / minutes))
             shown.to(done, words=f"{step.found} phases, {step.best}" if step.best else "")
 
-        phases = search(both[0], both[1], minutes, wanted, runs, jobs, new, progress)
+        if b:
+            phases = search(both[0], both[1], minutes, wanted, runs, jobs, new, progress, _name)
+        else:
+            phases = go_on(run, minutes, jobs, progress, _name)
         shown.to(100)
     show(phases.as_dict(), phases.lines(), as_json)
+
+
+def _name(run: Run) -> None:
+    """Name the folder of a search to whoever looks at what the command says."""
+    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)

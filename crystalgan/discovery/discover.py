@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystalgan.config import Config
 from crystalgan.data.known import known_structures
 from crystalgan.discovery.checkpoint import FILE, packed, restore
-from crystalgan.discovery.compositions import check_size, one_composition, small_compositions
+from crystalgan.discovery.compositions import one_composition, small_compositions
 from crystalgan.discovery.evaluation import Evaluation
 from crystalgan.discovery.hosts import HostSource
 from crystalgan.discovery.mutation import MutationSource
 from crystalgan.discovery.phases import Phases, phases_of_run
+from crystalgan.discovery.record import BEGIN_AFRESH, Record, Step, Wanted, is_search, read_record
 from crystalgan.discovery.rows import Writer
 from crystalgan.discovery.search import Search
 from crystalgan.discovery.sources import RandomSource
@@ -24,11 +25,12 @@ from crystalgan.discovery.transfers import TransferSource
 from crystalgan.errors import InputError
 from crystalgan.jobs import Pool, at_least_one
 from crystalgan.runs.listing import list_runs
+from crystalgan.runs.schema import OF_DAMAGE, reason
 from crystalgan.runs.training import new_run
+from crystalgan.stability.hull import short
 from crystalgan.stability.references import builtin_references
 from crystalgan.stability.relaxations import relaxed_rows, write_relaxed
 from crystalgan.stability.tasks import Settings, Task, about_potential
-from crystalgan.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,42 +40,7 @@ if TYPE_CHECKING:
     from crystalgan.runs.folder import Run
     from crystalgan.stability.hull import Phase
 
-SETTINGS = "discovery.json"
-MINUTES, MOST_ATOMS = 10.0, 24
-SOURCES = ("random", "transfer", "hosts", "heredity")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a search is asked for; a folder is one search's, with these."""
-
-    formula: str = ""  # empty: all compositions
-    max_atoms: int = MOST_ATOMS
-    potential: str = "chgnet"
-    seed: int = 0
-    sources: tuple[str, ...] = SOURCES
-    known_ternaries: bool = True  # whether the built-in ones compete, and count as known
-
-    def __post_init__(self) -> None:
-        check_size(self.max_atoms)
-        if unknown := sorted(set(self.sources) - set(SOURCES)):
-            raise InputError(
-                f"`sources` names {', '.join(unknown)}; there are {', '.join(SOURCES)}."
-            )
-        if not self.sources:
-            raise InputError(f"`sources` names none; there are {', '.join(SOURCES)}.")
-
-
-@dataclass(frozen=True)
-class Step:
-    """How far a search is after a round."""
-
-    minutes: float  # of CPU time, all sittings together
-    rounds: int
-    screened: int
-    found: int
-    best: str  # the lowest ternary phase, in words
-    sources: dict[str, int] = field(default_factory=dict)  # found by each
+MINUTES = 10.0
 
 
 def discover(
@@ -85,49 +52,74 @@ def discover(
     jobs: int = 1,
     new: bool = False,
     progress: Callable[[Step], None] | None = None,
+    begun: Callable[[Run], None] | None = None,
 ) -> Phases:
     """Search for ternary phases of two classes until so many CPU minutes are spent.
 
     A search of these classes with the same wishes that is in `root` already goes on, unless `new`:
     `minutes` are those of all sittings together. The seed and the wishes alone say what is found
-    one after the other; `jobs` processes find it sooner. `progress` is called after each round.
-    Raises InputError for what cannot be used.
+    one after the other; `jobs` processes find it sooner. `begun` is called with the run folder,
+    `progress` after each round. Raises InputError for what cannot be used.
 
     >>> from crystalgan import load_class
     >>> discover(load_class("Pd"), load_class("Ni"), minutes=5)  # doctest: +SKIP
     """
     wanted = wanted or Wanted()
-    if not minutes > 0:
-        raise InputError(f"{minutes:g} CPU minutes were asked for; ask for more than none.")
-    at_least_one(jobs, "processes")
+    _check(minutes, jobs)
     species = (a.shared, a.metal, b.metal)
     if wanted.formula:
         one_composition(wanted.formula, species, wanted.max_atoms)
     run = None if new else find_search(a, b, wanted, root)
     run = run or _begun(a, b, wanted, Path(root))
+    return go_on(run, minutes, jobs, progress, begun)
+
+
+def go_on(
+    run: Run,
+    minutes: float = MINUTES,
+    jobs: int = 1,
+    progress: Callable[[Step], None] | None = None,
+    begun: Callable[[Run], None] | None = None,
+) -> Phases:
+    """Go on with the search of a run folder until so many CPU minutes are spent, those before
+    included.
+
+    The arguments are those of `discover`. Raises InputError where the run is none of a search.
+
+    >>> go_on(open_run("runs/Pd-Ni-H_discovery_seed0_001"), minutes=20)  # doctest: +SKIP
+    """
+    _check(minutes, jobs)
+    record = read_record(run)
     with ExitStack() as stack:
         stack.enter_context(run.hold("generate"))
         stack.enter_context(run.hold("relax"))
+        if begun:
+            begun(run)
         pool = stack.enter_context(Pool(jobs)) if jobs > 1 else None
-        _search(run, wanted, minutes, Evaluation(wanted.potential, pool, jobs), progress)
+        _search(run, minutes, Evaluation(record.wanted.potential, pool, jobs), progress)
     return phases_of_run(run)
+
+
+def _check(minutes: float, jobs: int) -> None:
+    if not minutes > 0:
+        raise InputError(f"{minutes:g} CPU minutes were asked for; ask for more than none.")
+    at_least_one(jobs, "processes")
 
 
 def find_search(
     a: BinaryClass, b: BinaryClass, wanted: Wanted, root: Path | str = "runs"
 ) -> Run | None:
     """The latest run in `root` that searches these classes with these wishes, or None."""
-    settings = _settings(a, b, wanted)
+    settings = Record(wanted, _provenance(a, b)).settings
     for run in sorted(list_runs(Path(root)), key=lambda r: str(r.folder), reverse=True):
-        path = run.folder / SETTINGS
-        if path.exists() and read_json(path).get("settings") == settings:
-            return run
+        with suppress(InputError):  # a damaged one keeps no other from going on
+            if is_search(run) and read_record(run).settings == settings:
+                return run
     return None
 
 
-def _settings(a: BinaryClass, b: BinaryClass, wanted: Wanted) -> dict[str, Any]:
-    classes = [c.provenance().as_dict() for c in (a, b)]
-    return {"classes": classes} | asdict(wanted) | {"sources": list(wanted.sources)}
+def _provenance(a: BinaryClass, b: BinaryClass) -> tuple[dict[str, Any], ...]:
+    return a.provenance().as_dict(), b.provenance().as_dict()
 
 
 def _begun(a: BinaryClass, b: BinaryClass, wanted: Wanted, root: Path) -> Run:
@@ -136,9 +128,8 @@ def _begun(a: BinaryClass, b: BinaryClass, wanted: Wanted, root: Path) -> Run:
     config = Config.of(
         {"shared": a.shared, "seed": wanted.seed, "known_ternaries": wanted.known_ternaries}
     )
-    run = new_run(a, b, config, root)
-    write_json(run.folder / SETTINGS, {"settings": _settings(a, b, wanted), "cpu_seconds": 0.0})
-    return run
+    record = Record(wanted, _provenance(a, b))
+    return new_run(a, b, config, root, record.write, "discovery")
 
 
 def relax_references(run: Run, potential: str, evaluation: Evaluation) -> None:
@@ -203,21 +194,27 @@ def search_of(run: Run, wanted: Wanted, evaluation: Evaluation) -> Search:
     sources = [makers[name]() for name in wanted.sources]
     search = Search(system, sources, evaluation, compositions, starts, wanted.seed)
     if (run.folder / FILE).exists():
-        restore(search, *run.load(FILE))
+        tensors, header = run.load(FILE)
+        try:
+            restore(search, tensors, header)
+        except (IndexError, *OF_DAMAGE) as error:
+            path = run.folder / FILE
+            raise InputError(f"{path}: damaged ({reason(error)}); {BEGIN_AFRESH}.") from None
     return search
 
 
 def _search(
     run: Run,
-    wanted: Wanted,
     minutes: float,
     evaluation: Evaluation,
     progress: Callable[[Step], None] | None,
 ) -> None:
-    settings = read_json(run.folder / SETTINGS)
-    spent = float(settings["cpu_seconds"])
+    record = read_record(run)
+    wanted, spent = record.wanted, record.cpu_seconds
     if spent >= 60 * minutes:
         return
+    record = replace(record, asked=minutes)
+    record.write(run)
     # 1 thread a process, since CPU time is counted
     started = time.process_time()
 
@@ -233,9 +230,10 @@ def _search(
         new = search.step()
         writer.write(search, new)
         run.save(FILE, *packed(search))
-        write_json(run.folder / SETTINGS, settings | {"cpu_seconds": clock()})
+        step = _step(search, clock() / 60, wanted)
+        replace(record, cpu_seconds=clock(), step=step).write(run)
         if progress:
-            progress(_step(search, clock() / 60, wanted))
+            progress(step)
 
 
 def _step(search: Search, minutes: float, wanted: Wanted) -> Step:
@@ -244,7 +242,9 @@ def _step(search: Search, minutes: float, wanted: Wanted) -> Step:
     best = ""
     if len(above):
         k = int(above.argmin())
-        formula = ternary[k].structure.composition.reduced_formula
-        best = f"{formula} {1000 * above[k]:.0f} meV/atom above the hull"
+        formula = short(ternary[k].structure.formula)
+        best = f"{formula} {1000 * max(above[k], 0.0):.0f} meV/atom above the hull"
     by = {name: sum(f.source == name for f in ternary) for name in wanted.sources}
-    return Step(minutes, search.rounds, search.proposed, len(ternary), best, by)
+    ends = sum(search.tally[name] for name in ("found", "lost", "repeats when relaxed"))
+    spent = {name: search.spent[name] / 1000 for name in wanted.sources}
+    return Step(minutes, search.rounds, search.proposed, len(ternary), best, by, ends, spent)

@@ -6,15 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crystalgan.errors import InputError
+from crystalgan.discovery.record import read_record
 from crystalgan.runs.database import candidates_table
 from crystalgan.stability.hydrogen import temperature
 from crystalgan.stability.relaxations import potentials_of
 from crystalgan.stability.table import stability_of
-from crystalgan.storage import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pymatgen.analysis.phase_diagram import PhaseDiagram
 
     from crystalgan.runs.folder import Run
 
@@ -44,6 +44,8 @@ class Phases:
     cpu_minutes: float
     table: pd.DataFrame
     sources: dict[str, int]  # how many each source found
+    diagram: PhaseDiagram | None = None  # None before there is one
+    potential: str = ""  # as relaxed cells carry it
 
     def __repr__(self) -> str:
         return f"{len(self.table)} ternary phases in {self.cpu_minutes:.1f} CPU minutes"
@@ -103,14 +105,11 @@ def phases_of_run(run: Run) -> Phases:
     """
     import pandas as pd
 
-    path = run.folder / "discovery.json"
-    if not path.exists():
-        raise InputError(f"{run.folder}: no search was made in this run; `crystalgan discover`.")
-    minutes = float(read_json(path)["cpu_seconds"]) / 60
+    minutes = read_record(run).cpu_seconds / 60
     names = potentials_of(run)
     if not names:
         return Phases(run, minutes, pd.DataFrame(), {})
-    _, table, problem = stability_of(run, names[0])
+    diagram, table, problem = stability_of(run, names[0])
     if problem or table.empty:
         return Phases(run, minutes, pd.DataFrame(), {})
     candidates = candidates_table(run).set_index("id")
@@ -122,4 +121,4 @@ def phases_of_run(run: Run) -> Phases:
     kelvin = [None if e is None or e <= 0 else temperature(e) for e in heat]
     table["temperature"] = pd.Series(kelvin, table.index, dtype=object)
     sources = dict(Counter(table["source"]).most_common())
-    return Phases(run, minutes, table.reset_index(drop=True), sources)
+    return Phases(run, minutes, table.reset_index(drop=True), sources, diagram, names[0])

@@ -10,7 +10,7 @@ import numpy as np
 from crystalgan.crystal.cells import decode, encode
 from crystalgan.crystal.describe import symmetry
 from crystalgan.crystal.lattice import reduced as reduced_cell
-from crystalgan.discovery.search import structure_of
+from crystalgan.discovery.search import RUNGS, structure_of
 from crystalgan.runs.checking import SYMPREC, Candidate, rules_of, verdicts_of
 from crystalgan.runs.database import DECISIONS, note_compared, open_database
 from crystalgan.runs.table import passed_key
@@ -119,6 +119,7 @@ class Writer:
         data = {
             "reason": "",
             "energies": np.array([proposal.start_energy, *proposal.energies]),
+            "steps": np.array([*RUNGS[: len(proposal.energies)], end.steps]),  # of the energies
             "frames": np.array([0, end.steps]),
             "lattices": np.array([before.cell.array, after.cell.array]),
             "positions": np.array([before.positions, after.positions], dtype=np.float32),

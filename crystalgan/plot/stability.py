@@ -138,19 +138,23 @@ def hull_figure(
     return figure
 
 
-def relaxation_figure(energies: Sequence[float], step: int) -> go.Figure:
+def relaxation_figure(
+    energies: Sequence[float], step: int, steps: Sequence[int] | None = None
+) -> go.Figure:
     """Energy along a relaxation against where it ended (meV/atom); the step shown is marked.
 
-    `energies`: of each step, eV/atom.
+    `energies`: of each step, or of these `steps`, eV/atom.
 
     >>> relaxation_figure([-3.0, -3.1, -3.12], step=1).data[0].type
     'scatter'
     """
     import plotly.graph_objects as go
 
+    steps = range(len(energies)) if steps is None else steps
     last = [1000 * (energy - energies[-1]) for energy in energies]
     figure = go.Figure(
         go.Scatter(
+            x=list(steps),
             y=last,
             mode="lines",
             line={"color": OKABE_ITO[0], "width": 2},
@@ -160,7 +164,7 @@ def relaxation_figure(energies: Sequence[float], step: int) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=[step],
-            y=[last[step]],
+            y=[last[list(steps).index(step)]],
             mode="markers",
             marker={"size": 11, "color": OKABE_ITO[1]},
             hoverinfo="skip",
@@ -236,5 +240,108 @@ def storage_figure(table: pd.DataFrame, current: int | None) -> go.Figure:
         height=380,
         margin={"l": 60, "r": 10, "t": 10, "b": 40},
         legend={"orientation": "h", "y": 1.12},
+    )
+    return figure
+
+
+def composition_figure(
+    table: pd.DataFrame, species: Sequence[str], current: int | None
+) -> go.Figure:
+    """Energy above the hull (meV/atom) against the share of the shared element (at.%), coloured by
+    the share of metal B among the metals.
+
+    `table` is that of `stability.table.table_of`; `customdata` of a point begins with the id, a
+    ring is the current one.
+
+    >>> composition_figure(hull("runs/my_run"), ("H", "Pd", "Ni"), None)  # doctest: +SKIP
+    """
+    import plotly.graph_objects as go
+    from pymatgen.core import Composition
+
+    shared, a, b = species
+    shown = table[table[ABOVE].notna()].sort_values(ABOVE, ascending=False)  # the lowest on top
+    compositions = [Composition(formula) for formula in shown["formula"]]
+    x = [100 * c.get_atomic_fraction(shared) for c in compositions]
+    metal = [100 * c[b] / (c[a] + c[b]) for c in compositions]
+    y = (1000 * shown[ABOVE]).tolist()
+    figure = go.Figure(
+        go.Scatter(
+            x=x,
+            y=y,
+            customdata=shown[["id", "formula"]].to_numpy().tolist(),
+            mode="markers",
+            marker={
+                "size": 10,
+                "color": metal,
+                "colorscale": "Viridis",
+                "cmin": 0,
+                "cmax": 100,
+                "colorbar": {"title": f"{b} / % of metals", "thickness": 12, "len": 0.8},
+                "line": {"width": 1, "color": "#ffffff"},
+            },
+            hovertemplate=(
+                "%{customdata[0]}: %{customdata[1]}, %{y:.0f} meV/atom above the hull"
+                "<extra></extra>"
+            ),
+        )
+    )
+    here = [k for k, number in enumerate(shown["id"]) if number == current]
+    figure.add_trace(
+        go.Scatter(
+            x=[x[k] for k in here],
+            y=[y[k] for k in here],
+            mode="markers",
+            marker={
+                "symbol": "circle-open",
+                "size": 20,
+                "color": OKABE_ITO[3],
+                "line": {"width": 3},
+            },
+            hoverinfo="skip",
+        )
+    )
+    figure.update_xaxes(title=f"{shared} / at.%", range=(0, 100))
+    figure.update_yaxes(title="above the hull / (meV/atom)", rangemode="tozero")
+    figure.update_layout(
+        height=380,
+        margin={"l": 60, "r": 10, "t": 10, "b": 40},
+        showlegend=False,
+        clickmode="event+select",
+    )
+    return figure
+
+
+def sources_figure(found: dict[str, int], spent: dict[str, float]) -> go.Figure:
+    """What each source of a search found (phases) and took (seconds of one usual core).
+
+    >>> len(sources_figure({"hosts": 3, "random": 1}, {"hosts": 12.0, "random": 8.0}).data)
+    2
+    """
+    from plotly.subplots import make_subplots
+
+    names = sorted(found, key=lambda name: found[name])
+    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.06)
+    counts = [float(found[name]) for name in names]
+    seconds = [spent.get(name, 0.0) for name in names]
+    bars = (
+        (counts, OKABE_ITO[0], "phases found", "%{y}: %{x} phases"),
+        (seconds, OKABE_ITO[5], "work / s of one usual core", "%{y}: %{x:.0f} s"),
+    )
+    for column, (values, colour, title, hover) in enumerate(bars, 1):
+        figure.add_bar(
+            x=values,
+            y=names,
+            orientation="h",
+            marker={"color": colour},
+            text=[f"{value:.0f}" for value in values],
+            hovertemplate=f"{hover}<extra></extra>",
+            row=1,
+            col=column,
+        )
+        figure.update_xaxes(title=title, rangemode="tozero", row=1, col=column)
+    figure.update_layout(
+        height=110 + 40 * len(names),
+        margin={"l": 80, "r": 10, "t": 10, "b": 45},
+        showlegend=False,
     )
     return figure

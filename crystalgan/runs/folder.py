@@ -11,6 +11,8 @@
 `candidates.db`           ASE database of candidates (`crystalgan.runs.candidates`)
 `relaxed.db`              ASE database of relaxed candidates and of competing phases
 `phonons.db`              ASE database of cells at rest with their phonons
+`discovery.json`          what a search was asked for and how far it is (`crystalgan.discovery`)
+`discovery.safetensors`   the search under way, to go on from
 `known/`                  known structures that candidates were compared with
 ========================  =========================================================================
 """
@@ -69,6 +71,8 @@ FILES = (
     "candidates.db",
     "relaxed.db",
     "phonons.db",
+    "discovery.json",
+    "discovery.safetensors",
     "worker.log",
 )
 TRAIN_AGAIN = "train the pair again"
@@ -92,9 +96,10 @@ class Run:
         rule: Rule,
         sources: dict[str, Any],
         add: Callable[[Run], None] | None = None,
+        name: str = "",
     ) -> Run:
-        """A new folder below `root`, named after pair, method and seed, with all that training
-        needs, and what `add` puts there.
+        """A new folder below `root`, named after pair, method (or `name`) and seed, with all that
+        training needs, and what `add` puts there.
 
         It is seen by others when all of that is in it.
         """
@@ -122,9 +127,8 @@ class Run:
             run.set_status("created")
             if add:
                 add(run)
-            return cls(
-                numbered(folder, f"{metal_a}-{metal_b}-{shared}_{config.method}_seed{config.seed}")
-            )
+            name = name or config.method
+            return cls(numbered(folder, f"{metal_a}-{metal_b}-{shared}_{name}_seed{config.seed}"))
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:

@@ -17,7 +17,8 @@ from crystalgan.runs.arrays import CLASSES, check_classes, read_arrays
 from crystalgan.runs.database import open_database
 from crystalgan.runs.database_copy import copy_database
 from crystalgan.runs.folder import FILES, Run, numbered
-from crystalgan.storage import COPY, hidden_folder, read_regular, saying
+from crystalgan.runs.schema import DiscoveryFile, checked
+from crystalgan.storage import COPY, hidden_folder, read_json, read_regular, saying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +103,8 @@ def check_files(run: Run) -> None:
     run.status()
     run.metrics()
     run.candidates()
+    if (path := run.folder / "discovery.json").exists():
+        checked(DiscoveryFile, read_json(path), path, "pack the run again")
     for path in sorted(run.folder.glob("*.safetensors")):
         arrays = read_arrays(path)
         if path.name == CLASSES:

@@ -73,6 +73,7 @@ Element = Annotated[str, AfterValidator(_element)]
 Time = Annotated[str, AfterValidator(_time)]
 Text = Annotated[str, Field(max_length=100_000)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Amount = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
 Limits = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_limits)]
 
 
@@ -118,7 +119,7 @@ class StatusFile(_Schema):
     epochs: Annotated[list[NonNegativeInt], Field(min_length=1, max_length=2)] | None = None
     step: Annotated[int, Field(ge=0, le=2)] | None = None
     epoch: NonNegativeInt | None = None
-    seconds: Annotated[NonNegativeFloat, Field(allow_inf_nan=False)] | None = None
+    seconds: Amount | None = None
 
 
 class MetricsLine(_Schema):
@@ -128,6 +129,44 @@ class MetricsLine(_Schema):
 
     step: Annotated[int, Field(ge=1, le=2)]
     epoch: Annotated[int, Field(ge=1)]
+
+
+class WishesOfSearch(BaseModel):
+    """What a search was asked for."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    classes: Annotated[list[dict[str, Any]], Field(min_length=2, max_length=2)]
+    formula: Annotated[str, Field(max_length=100)]
+    max_atoms: NonNegativeInt
+    potential: Name
+    seed: NonNegativeInt
+    sources: list[Name]
+    known_ternaries: bool
+
+
+class StepOfSearch(BaseModel):
+    """How far a search is."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    minutes: Amount
+    rounds: NonNegativeInt
+    screened: NonNegativeInt
+    found: NonNegativeInt
+    best: Annotated[str, Field(max_length=1000)]
+    sources: dict[Name, NonNegativeInt]
+    relaxed: NonNegativeInt = 0
+    spent: dict[Name, Amount] = {}
+
+
+class DiscoveryFile(_Schema):
+    """`discovery.json`."""
+
+    settings: WishesOfSearch
+    cpu_seconds: Amount
+    asked: Amount = 0.0
+    step: StepOfSearch | None = None
 
 
 class Candidate(_Schema):
@@ -268,7 +307,7 @@ class PhononDetails(_Schema):
 class Making(_Schema):
     """How long candidates took to be made."""
 
-    seconds: Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
+    seconds: Amount
     candidates: NonNegativeInt
 
 

@@ -95,9 +95,15 @@ def resume_stack(runs: Sequence[Run], progress: Progress | None = None) -> None:
 
 
 def new_run(
-    a: BinaryClass | str, b: BinaryClass | str, config: Config, runs: Path | str = "runs"
+    a: BinaryClass | str,
+    b: BinaryClass | str,
+    config: Config,
+    runs: Path | str = "runs",
+    add: Callable[[Run], None] | None = None,
+    name: str = "",
 ) -> Run:
-    """The folder of a run that has not been trained yet."""
+    """The folder of a run that has not been trained yet, with what `add` puts there; its name has
+    `name` in place of the method."""
     from crystalgan.data.classes import load_class
 
     a, b = (load_class(c, shared=config.shared) if isinstance(c, str) else c for c in (a, b))
@@ -110,7 +116,8 @@ def new_run(
         )
     cells = a.cells(), b.cells()
     sources = {name: c.provenance().as_dict() for name, c in (("a", a), ("b", b))}
-    return Run.create(Path(runs), config, *cells, resolve_rule(config.rule, *cells), sources)
+    rule = resolve_rule(config.rule, *cells)
+    return Run.create(Path(runs), config, *cells, rule, sources, add, name)
 
 
 def new_step2(source: Run, config: Config, runs: Path | str = "runs") -> Run:
