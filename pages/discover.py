@@ -9,18 +9,17 @@ from ui import discovery, state, work
 
 @work.saying_errors()
 def page() -> None:
-    state.header(
-        "Discover",
-        "Which ternary hydrides could two metals make? Cells are proposed, screened and relaxed;"
-        " the lowest above the convex hull come first.",
-    )
-    discovery.form()
-    place = st.container()
-    run = discovery.choose_search(state.open_runs(), place)
+    left, right = st.columns([5, 6], gap="medium", vertical_alignment="bottom")
+    with left:
+        state.header("Discover", "Which ternary hydrides could two metals make?")
+    runs = state.open_runs()
+    run = discovery.choose_search(runs, right)
+    discovery.form(run)
     if run is None:
         st.info(
-            "No search yet. Choose two metals and press Go: the first phases appear within a"
-            " minute, and the table grows until the CPU minutes are spent."
+            "No search yet. Choose two metals and press Go: cells are proposed, screened and"
+            " relaxed, and the phases found, those nearest to the convex hull first, appear here"
+            " from the first minute on."
         )
         return
     every = 2 if work.is_held(run) else None

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from crystalgan.discovery.record import is_search
 from crystalgan.errors import InputError
 from crystalgan.runs.database import identity
-from ui import cached, candidate_table, cell, details, known, state, vet, work
+from ui import cached, candidate_table, cell, details, discovery, known, state, vet, work
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -84,6 +85,11 @@ def show_verdicts(run: Run, row: pd.Series, structure: Structure, verdicts: dict
 
 
 def explore(run: Run, table: pd.DataFrame) -> None:
+    if is_search(run):
+        st.caption(
+            "A search: each cell as it was proposed. Relaxed they are on the pages Discover and"
+            " Stability, and *new* is said of the relaxed cell."
+        )
     left, right = st.columns([5, 6], gap="medium")
     with left:
         shown = candidate_table.filters(table, run.rule.name)
@@ -197,6 +203,8 @@ def page() -> None:
         st.fragment(show_generating, run_every=1)(run)
     if not table.empty:
         explore(run, table)
+    elif is_search(run):
+        discovery.say_search(run, "This search has found no phases yet.")
     elif trained and not work.is_generating(run):
         st.info(
             "This run is trained and holds no candidates yet. Press Generate for new cells, checked"

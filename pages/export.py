@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from crystalgan.crystal.lattice import TOLERANCE
+from crystalgan.discovery.record import is_search
 from crystalgan.errors import InputError
 from crystalgan.runs.run_zip import known_files, known_folder, pack_run
 from crystalgan.stability.vasp import FAMILY, FOLDER
@@ -201,6 +202,11 @@ def page() -> None:
                 query_params={"run": run.folder.name},
             )
         else:
+            if is_search(run):
+                st.caption(
+                    "Of a search: each cell as it was proposed, its energies in candidates.csv. The"
+                    " relaxed cell of a phase is downloaded on the page Discover or Stability."
+                )
             export_form(run, table)
     with right:
         whole_run(run)

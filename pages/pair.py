@@ -178,6 +178,14 @@ def page() -> None:
                 key="train_pair",
             ):
                 st.switch_page("pages/train.py")
+            if st.button(
+                "Discover phases",
+                icon=":material/travel_explore:",
+                disabled=not ready,
+                key="discover_pair",
+                help="Search for ternary hydrides of these metals; nothing needs to be trained.",
+            ):
+                st.switch_page("pages/discover.py")
             st.button(
                 "Clear",
                 on_click=state.set_pair,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from crystalgan.discovery.record import is_search
 from crystalgan.errors import InputError
 from crystalgan.plot.stability import hull_figure, storage_figure
 from crystalgan.potentials.registry import untrained
@@ -286,12 +287,18 @@ def page() -> None:
     except InputError as error:
         st.error(work.in_app(error))
     if table.empty:
-        st.info("This run holds no candidates to relax. Generate some on the page Explore.")
+        st.info(
+            "This search has found no phases yet; it can be gone on with on the page Discover."
+            if is_search(run)
+            else "This run holds no candidates to relax. Generate some on the page Explore."
+        )
         return
     if problem := work.problem(run, work.RELAX_LOG):
         st.error(problem)
     if work.is_relaxing(run):
         st.fragment(show_progress, run_every=1)(run)
+    elif is_search(run) and work.is_held(run):
+        st.info("The search of this run is under way; the page Discover shows and stops it.")
     else:
         relax_form(run, table, place)
     potentials = cached.potentials(str(run.folder), cached.relaxed_stamp(run))

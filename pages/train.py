@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from crystalgan.discovery.record import is_search
 from crystalgan.errors import InputError
 from crystalgan.potentials.registry import untrained
 from crystalgan.runs.process import start, stop
 from crystalgan.runs.run_zip import unpack_run
-from ui import cached, components, settings, state, work
+from ui import cached, components, discovery, settings, state, work
 from ui.classes import SHARED
 
 if TYPE_CHECKING:
@@ -301,7 +302,13 @@ def page() -> None:
         if run is None:
             st.info("No run yet. Choose the settings and press Train; its losses appear here.")
             return
-        running = run.status().is_training
+        status = run.status()
+        if is_search(run) and status.state == "created":
+            discovery.say_search(
+                run, "This run is a search for phases: it has no networks, and none to train."
+            )
+            return
+        running = status.is_training
         st.fragment(show_training, run_every=1 if running else None)(run)
 
 

@@ -14,7 +14,7 @@ from crystalgan.plot.stability import composition_figure, hull_figure, sources_f
 from crystalgan.potentials.registry import untrained
 from crystalgan.runs.database import structure_of
 from crystalgan.stability.hull import lacks_compounds
-from ui import cached, cell, relaxed, state, vet, work
+from ui import cached, cell, known, relaxed, state, vet, work
 from ui.classes import SHARED
 
 if TYPE_CHECKING:
@@ -29,10 +29,13 @@ MINUTES, MOST_MINUTES = 5.0, 10_000.0  # CPU minutes
 VIEWS = ["Hull", "Energy", "Sources"]
 
 
-def form() -> None:
-    """What to look for, in one row, and the button that begins."""
+def form(shown: Run | None) -> None:
+    """What to look for, in one row, and the button that begins; where no metals are chosen, those
+    of the search that is shown."""
     columns = st.columns([2, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
     a, b = state.get_pair()
+    if shown and not (a or b) and set(shown.species[1:]) <= cached.class_sizes().keys():
+        state.set_pair(*shown.species[1:])
     for which, column in zip("ab", columns, strict=False):
         choose_metal(which, column)
     a, b = st.session_state["a"], st.session_state["b"]
@@ -127,7 +130,7 @@ def further_options() -> tuple[list[str], str]:
     seed = st.number_input(
         "Seed", 0, 10**6, key="discover_seed", help="Another seed goes another way."
     )
-    known = st.toggle(
+    compete = st.toggle(
         "Known ternaries compete",
         value=True,
         key="discover_known",
@@ -135,7 +138,7 @@ def further_options() -> tuple[list[str], str]:
         " the search finds them.",
     )
     options = ["--potential", cached.POTENTIALS[potential], "--jobs", str(jobs)]
-    options += ["--seed", str(seed), *([] if known else ["--without-known"])]
+    options += ["--seed", str(seed), *([] if compete else ["--without-known"])]
     return options, potential
 
 
@@ -158,6 +161,17 @@ def begin(a: str, b: str, formula: str, most_atoms: int, options: list[str]) -> 
     st.session_state["search"] = folder.name
     state.show_run(folder.name)
     st.rerun()
+
+
+def say_search(run: Run, words: str) -> None:
+    """Say on another page what a search is or lacks, with the way to this page."""
+    st.info(words)
+    st.page_link(
+        "pages/discover.py",
+        label="To the page Discover",
+        icon=":material/travel_explore:",
+        query_params={"run": run.folder.name},
+    )
 
 
 def choose_search(runs: list[Run], place: Any) -> Run | None:
@@ -261,7 +275,10 @@ def show_search(run: Run) -> None:
     record = read_record(run)
     said, buttons = st.columns([5, 3], vertical_alignment="center")
     share, words = progress(record, running)
-    said.progress(share, words)
+    if share or running:
+        said.progress(share, words)
+    else:
+        said.markdown(words)
     row = buttons.container(horizontal=True, vertical_alignment="center")
     controls(run, record, running, row)
     if problem := work.problem(run, work.DISCOVER_LOG):
@@ -405,11 +422,13 @@ def show_phase(run: Run, found: Phases, number: int) -> None:
     title = f"{about['formula']}_{number}"
     cell.show(structure_of(row), identity, "discover_cell", height=345, name=title, rule=run.rule)
     words = [f"**{1000 * about['above_hull']:.0f} meV/atom** above the hull"]
-    if about["products"]:
+    if about["above_hull"] > 0 and about["products"]:
         words.append(f"decomposes into {about['products']}")
     words.append(f"proposed by {about['source']}")
-    words.append(f"known: {about['known']}" if about["known"] else "new among what is known here")
     st.markdown(" · ".join(words))
+    matches = str(about["known"]).replace("`", "")
+    novelty = f":material/menu_book: Known: matches `{matches}`" if matches else known.novelty(run)
+    st.caption(novelty)
     if about["enthalpy"] is not None:
         st.caption(
             f"{about['weight_percent']:.2f} wt% H; release of all hydrogen"

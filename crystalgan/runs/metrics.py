@@ -307,11 +307,11 @@ def wasserstein(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 def training_seconds(run: Run) -> float | None:
     """Wall time of all steps of a run, from the headers of its networks; None where one does not
-    tell."""
+    tell or nothing is trained."""
     from safetensors import SafetensorError, safe_open
 
-    seconds = 0.0
-    for path in sorted(run.folder.glob("step?.safetensors")):
+    seconds, paths = 0.0, sorted(run.folder.glob("step?.safetensors"))
+    for path in paths:
         try:
             with safe_open(path, "np") as file:
                 header = file.metadata() or {}
@@ -323,7 +323,7 @@ def training_seconds(run: Run) -> float | None:
                 f"{path}: damaged ({error}); delete this file and resume the run, or train the pair"
                 " again."
             ) from None
-    return seconds
+    return seconds if paths else None
 
 
 def making_seconds(run: Run, good: float) -> float | None:
