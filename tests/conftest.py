@@ -101,6 +101,30 @@ def default_folder(made_once, palladium, nickel):
     return folder.parent
 
 
+class EnoughError(Exception):
+    """A search that a test ends after a round, whatever its CPU time."""
+
+
+@pytest.fixture(scope="session")
+def searched_folder(made_once, palladium, nickel):
+    """The folder of a search of PdNiH by random cells of 3 atoms, ended with two phases, made once;
+    tests take copies."""
+    from crystalgan.discovery.discover import discover
+    from crystalgan.discovery.record import Wanted
+
+    def progress(step):
+        if step.found >= 2:
+            raise EnoughError
+
+    def make(folder):
+        wanted = Wanted("PdNiH", 3, sources=("random",))
+        with pytest.raises(EnoughError):
+            discover(palladium, nickel, 600, wanted, folder, progress=progress)
+
+    (folder,) = made_once("searched", make).glob("*/config.json")
+    return folder.parent
+
+
 @pytest.fixture(scope="module")
 def small_run(trained_folder, tmp_path_factory):
     """A run of 3 + 3 epochs with 40 candidates, a copy for each module."""

@@ -38,7 +38,7 @@ from ui import cached, databases, known, state, work
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = str(ROOT / "app.py")
-PAGES = ("pair", "train", "explore", "stability", "compare", "export")
+PAGES = ("pair", "discover", "train", "explore", "stability", "compare", "export")
 WAIT = 300  # seconds that anything may take on a loaded machine
 
 

@@ -11,7 +11,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
-PAGES = ("pair", "train", "explore", "stability", "compare", "export")
+PAGES = ("pair", "discover", "train", "explore", "stability", "compare", "export")
 NOT_OPENED = sum(case[1] in ("config.json", "status.json") for case in FOLDERS)
 
 
