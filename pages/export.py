@@ -204,7 +204,7 @@ def page() -> None:
         else:
             if is_search(run):
                 st.caption(
-                    "Of a search: each cell as it was proposed, its energies in candidates.csv. The"
+                    "A search: each cell as it was proposed, its energies in candidates.csv. The"
                     " relaxed cell of a phase is downloaded on the page Discover or Stability."
                 )
             export_form(run, table)

@@ -106,4 +106,7 @@ def discover(
 
 def _name(run: Run) -> None:
     """Name the folder of a search to whoever looks at what the command says."""
-    print(f"run folder: {run.folder}", file=sys.stderr, flush=True)
+    from tqdm import tqdm
+
+    tqdm.write(f"run folder: {run.folder}", file=sys.stderr)  # on a line beside the bar
+    sys.stderr.flush()
