@@ -46,7 +46,7 @@ SAME_ENERGY, SAME_VOLUME = 2e-4, 1e-3  # eV/atom and share: proposals that agree
 GREEDY = 0.6  # share of the proposals that go to the compositions that promise most
 WARMTH = 0.06  # eV/atom, of the draw among them
 FIRST_WORK, LEAST_SHARE = 5000.0, 0.1  # ms that each source has at first; and of the proposals
-WORTH = 0.1  # eV/atom above the best of its composition, where what is found counts for 1/e
+WORTH = 0.05  # eV/atom above the best of its composition, where what is found counts for 1/e
 PROPOSING = 4.0  # ms of one usual core
 # eV/atom below and above an energy, where a crystal that was found is looked for among the found
 NEAR = (0.05, 0.005)
@@ -221,14 +221,35 @@ class Search:
                 self.guesses[formula].append(energy)
             made.append((source.name, counts, atoms_of(cell)))
             expected.append(energy)
-        if potential is not None and len(made) > SCREENED:
-            above = self.hull.above([c for _, c, _ in made], expected)
-            above += np.array([self.penalty(reduced(c)) for _, c, _ in made])
-            order = above.argsort(kind="stable")
-            best = order[: round(SCREENED * (1 - UNRANKED))]
-            others = rng.permutation(order[len(best) :])[: SCREENED - len(best)]
-            made = [made[k] for k in np.sort(np.concatenate([best, others]))]
+        if potential is not None:
+            made = self.chosen(made, expected, rng)
         return starts + made
+
+    def chosen(
+        self,
+        made: list[tuple[str, Counts, Atoms]],
+        expected: list[float],
+        rng: np.random.Generator,
+    ) -> list[tuple[str, Counts, Atoms]]:
+        """Those proposals that get an energy: of each source, by its share, the ones that the
+        surrogate expects lowest above the hull, and some others.
+
+        The surrogate prefers what resembles cells that it knows, so that one source would soon
+        crowd out the others.
+        """
+        if not made:
+            return made
+        above = self.hull.above([c for _, c, _ in made], expected)
+        above += np.array([self.penalty(reduced(c)) for _, c, _ in made])
+        kept: list[int] = []
+        for source, share in zip(self.sources, self.shares(), strict=True):
+            own = np.array([k for k, (name, *_) in enumerate(made) if name == source.name], int)
+            order = own[above[own].argsort(kind="stable")]
+            quota = max(1, round(SCREENED * share))
+            best = order[: max(1, round(quota * (1 - UNRANKED)))]
+            others = rng.permutation(order[len(best) :])[: quota - len(best)]
+            kept += [*best.tolist(), *others.tolist()]
+        return [made[k] for k in sorted(kept)]
 
     def penalty(self, formula: Counts) -> float:
         """What a composition pays for each time that it was looked at, eV/atom."""
