@@ -3,8 +3,8 @@
     python -m benchmarks.discovery --minutes 1 --formula --out discovery.jsonl
 
 Each is looked for in a search of its own, of so many CPU minutes on one thread, from which all
-known ternaries of its system are left out. With `--formula` its composition is given, without it the
-metals alone. The order is random and fixed, results are lines of JSON, and what is in the file
+known ternaries of its system are left out. With `--formula` its composition is given, without it
+the metals alone. The order is random and fixed, results are lines of JSON, and what is in the file
 already is not done again.
 """
 
