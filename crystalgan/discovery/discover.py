@@ -33,10 +33,13 @@ from crystalgan.stability.relaxations import relaxed_rows, write_relaxed
 from crystalgan.stability.tasks import Settings, Task, about_potential
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from ase import Atoms
 
     from crystalgan.data.classes import BinaryClass
     from crystalgan.discovery.sources import Source
+    from crystalgan.discovery.system import Counts
     from crystalgan.runs.folder import Run
     from crystalgan.stability.hull import Phase
 
@@ -174,25 +177,38 @@ def competing(run: Run, potential: str) -> list[Phase]:
     return phases
 
 
-def search_of(run: Run, wanted: Wanted, evaluation: Evaluation) -> Search:
-    """The search of a run folder as it was left, or one that begins."""
-    system = System.of(run.species, *run.classes(), competing(run, wanted.potential))
-    hosts = HostSource(system, wanted.max_atoms)
+@dataclass(frozen=True)
+class Sources:
+    """The sources of a search, and the compounds of the metals that it begins with."""
+
+    every: list[Source]
+    starts: list[tuple[Counts, Atoms]]
+
+
+def sources_of(system: System, names: Sequence[str], most_atoms: int) -> Sources:
+    """The sources of these names, for cells of at most so many atoms."""
+    hosts = HostSource(system, most_atoms)
     makers: dict[str, Callable[[], Source]] = {
         "random": RandomSource,
-        "transfer": lambda: TransferSource(system, wanted.max_atoms),
+        "transfer": lambda: TransferSource(system, most_atoms),
         "hosts": lambda: hosts,
         "heredity": MutationSource,
     }
+    return Sources([makers[name]() for name in names], hosts.starts())
+
+
+def search_of(run: Run, wanted: Wanted, evaluation: Evaluation) -> Search:
+    """The search of a run folder as it was left, or one that begins."""
+    system = System.of(run.species, *run.classes(), competing(run, wanted.potential))
+    sources = sources_of(system, wanted.sources, wanted.max_atoms)
     compositions = (
         one_composition(wanted.formula, run.species, wanted.max_atoms)
         if wanted.formula
         else small_compositions(wanted.max_atoms)
     )
     # compounds of the metals compete; of one composition they say nothing
-    starts = () if wanted.formula else hosts.starts()
-    sources = [makers[name]() for name in wanted.sources]
-    search = Search(system, sources, evaluation, compositions, starts, wanted.seed)
+    starts = () if wanted.formula else sources.starts
+    search = Search(system, sources.every, evaluation, compositions, starts, wanted.seed)
     if (run.folder / FILE).exists():
         tensors, header = run.load(FILE)
         try:

@@ -36,7 +36,10 @@ RUNGS = (0, 8, 16, 32, 64, 150)  # steps after which a relaxation stops and is l
 # eV/atom that relaxations are expected to gain on each rung, before any was seen
 GAINS = (0.06, 0.02, 0.01, 0.005, 0.003)
 RECENT = 60  # relaxations whose gains on a rung count
-SMALLNESS = 1.5  # the power of its atoms by which a cell is drawn less often
+SMALLNESS = 2.0  # the power of its atoms by which a cell is drawn less often
+# eV/atom by which a cell is put back for each atom, for what it costs; and by which the surrogate
+# may be too hopeful of a composition
+SIZE, DOUBT = 0.002, 0.03
 ONWARD = 3  # of those that are relaxed in a round, the ones that were begun before
 VISIT = 0.03  # eV/atom by which a composition is put back for each relaxation
 WAITING = 300  # proposals that are kept
@@ -46,7 +49,7 @@ SAME_ENERGY, SAME_VOLUME = 2e-4, 1e-3  # eV/atom and share: proposals that agree
 GREEDY = 0.6  # share of the proposals that go to the compositions that promise most
 WARMTH = 0.06  # eV/atom, of the draw among them
 FIRST_WORK, LEAST_SHARE = 5000.0, 0.1  # ms that each source has at first; and of the proposals
-WORTH = 0.1  # eV/atom above the best of its composition, where what is found counts for 1/e
+WORTH = 0.05  # eV/atom above the best of its composition, where what is found counts for 1/e
 PROPOSING = 4.0  # ms of one usual core
 # eV/atom below and above an energy, where a crystal that was found is looked for among the found
 NEAR = (0.05, 0.005)
@@ -149,7 +152,9 @@ class Search:
     )
     # energies that the surrogate gave of what was proposed, eV/atom, by formula
     guesses: dict[Counts, list[float]] = field(default_factory=lambda: defaultdict(list))
-    best: dict[Counts, float] = field(default_factory=dict)  # expected above the hull, eV/atom
+    # lowest energies expected, eV/atom, by formula: of what was screened, and by the surrogate
+    best: dict[Counts, float] = field(default_factory=dict)
+    hopes: dict[Counts, float] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
     # by source: ms of one usual core, and what was found, by its worth
     spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -221,14 +226,40 @@ class Search:
                 self.guesses[formula].append(energy)
             made.append((source.name, counts, atoms_of(cell)))
             expected.append(energy)
-        if potential is not None and len(made) > SCREENED:
-            above = self.hull.above([c for _, c, _ in made], expected)
-            above += np.array([self.penalty(reduced(c)) for _, c, _ in made])
-            order = above.argsort(kind="stable")
-            best = order[: round(SCREENED * (1 - UNRANKED))]
-            others = rng.permutation(order[len(best) :])[: SCREENED - len(best)]
-            made = [made[k] for k in np.sort(np.concatenate([best, others]))]
+        if potential is not None:
+            made = self.chosen(made, expected, rng)
         return starts + made
+
+    def chosen(
+        self,
+        made: list[tuple[str, Counts, Atoms]],
+        expected: list[float],
+        rng: np.random.Generator,
+    ) -> list[tuple[str, Counts, Atoms]]:
+        """Those proposals that get an energy: of each source, by its share, the ones that the
+        surrogate expects lowest above the hull, and some others.
+
+        The surrogate prefers what resembles cells that it knows, so that one source would soon
+        crowd out the others.
+        """
+        if not made:
+            return made
+        above = self.hull.above([c for _, c, _ in made], expected)
+        hopes: dict[Counts, float] = {}
+        for (_, counts, _), energy in zip(made, expected, strict=True):
+            formula = reduced(counts)
+            hopes[formula] = min(energy, hopes.get(formula, math.inf))
+        self.hopes |= hopes
+        above += np.array([self.penalty(reduced(c)) + SIZE * sum(c) for _, c, _ in made])
+        kept: list[int] = []
+        for source, share in zip(self.sources, self.shares(), strict=True):
+            own = np.array([k for k, (name, *_) in enumerate(made) if name == source.name], int)
+            order = own[above[own].argsort(kind="stable")]
+            quota = max(1, round(SCREENED * share))
+            best = order[: max(1, round(quota * (1 - UNRANKED)))]
+            others = rng.permutation(order[len(best) :])[: quota - len(best)]
+            kept += [*best.tolist(), *others.tolist()]
+        return [made[k] for k in sorted(kept)]
 
     def penalty(self, formula: Counts) -> float:
         """What a composition pays for each time that it was looked at, eV/atom."""
@@ -251,10 +282,10 @@ class Search:
     def targets(self, rng: np.random.Generator, count: int) -> list[tuple[Counts, Source]]:
         """Compositions to propose crystals of, and by which source."""
         formulas = list(self.compositions)
-        weights = np.array([1 / sum(f) for f in formulas])
+        weights = np.array([float(sum(f)) ** -SMALLNESS for f in formulas])
         weights /= weights.sum()
         if len(formulas) > 1 and self.best:
-            score = np.array([self.best.get(f, math.inf) + self.penalty(f) for f in formulas])
+            score = self.promises(formulas)
             if np.isfinite(score).any():
                 greedy = np.exp(-(score - score.min()) / WARMTH)
                 weights = GREEDY * greedy / greedy.sum() + (1 - GREEDY) * weights
@@ -266,6 +297,18 @@ class Search:
             counts = cells[rng.choice(len(cells), p=sizes / sizes.sum())]
             out.append((counts, self.sources[rng.choice(len(shares), p=shares)]))
         return out
+
+    def promises(self, formulas: Sequence[Counts]) -> np.ndarray:
+        """How far above the hull the best of each composition may come to lie, eV/atom.
+
+        The real potential says so of what was screened, the surrogate of what was proposed last.
+        Compositions pay for what was looked at, and for their size.
+        """
+        energies = np.array(
+            [min(self.best.get(f, math.inf), self.hopes.get(f, math.inf) + DOUBT) for f in formulas]
+        )
+        paid = np.array([self.penalty(f) + SIZE * sum(f) for f in formulas])
+        return self.hull.above(formulas, energies) + paid
 
     def shares(self) -> np.ndarray:
         """The share of the proposals that each source makes: by what it found for its work."""
@@ -311,11 +354,11 @@ class Search:
                     start_energy=energy,
                 )
             )
-            self._note(formula, counts, energy - self.gain(0))
+            self._note(formula, energy - self.gain(0))
 
-    def _note(self, formula: Counts, counts: Counts, energy: float) -> None:
-        above = float(self.hull.above([counts], [energy])[0])
-        self.best[formula] = min(above, self.best.get(formula, math.inf))
+    def _note(self, formula: Counts, energy: float) -> None:
+        """Keep the lowest energy that is expected of a composition."""
+        self.best[formula] = min(energy, self.best.get(formula, math.inf))
 
     def gain(self, rung: int) -> float:
         """What relaxations gain from a rung to their end, eV/atom: the sum of the medians seen."""
@@ -325,7 +368,8 @@ class Search:
         """By what proposals are ranked: the energy above the hull that is expected (eV/atom), and
         what their composition pays for each time that it was looked at."""
         above = float(self.hull.above([proposal.counts], [proposal.descent.energy])[0])
-        return above - self.gain(proposal.rung) + self.penalty(proposal.formula)
+        paid = self.penalty(proposal.formula) + SIZE * sum(proposal.counts)
+        return above - self.gain(proposal.rung) + paid
 
     def take(self, proposal: Proposal, end: Descent) -> tuple[Found, Proposal] | None:
         """Take a proposal back that was relaxed by one rung: it waits again, is found, or is let
@@ -337,7 +381,7 @@ class Search:
         if end.lost:
             self.tally["lost"] += 1
             return None
-        self._note(proposal.formula, proposal.counts, end.energy)
+        self._note(proposal.formula, end.energy)
         self.gains[proposal.rung].append(proposal.descent.energy - end.energy)
         rung = proposal.rung + 1
         now = replace(proposal, descent=end, rung=rung, energies=(*proposal.energies, end.energy))

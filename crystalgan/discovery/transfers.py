@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 
 from crystalgan.crystal.cells import Cells, decode
@@ -25,8 +26,6 @@ from crystalgan.model.transfer import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from crystalgan.crystal.supercells import Supercell
     from crystalgan.discovery.sources import Request
     from crystalgan.discovery.system import Counts, System
@@ -68,6 +67,14 @@ class ParentPool:
             if index == 1 or index * (shared + metal) <= self.most_atoms
         ]
 
+    def by_counts(self) -> dict[tuple[int, int], tuple[Parent, ...]]:
+        """The parents by their numbers of shared and metal atoms."""
+        groups: dict[tuple[int, int], tuple[Parent, ...]] = {}
+        for parent in self.every:
+            key = parent.shared, parent.metal
+            groups[key] = (*groups.get(key, ()), parent)
+        return groups
+
     def draw(self, parent: Parent, rng: np.random.Generator) -> tuple[int, Cells]:
         """The number of one of the supercells of a parent, and the cell `[1]`; those that keep more
         symmetry come more often."""
@@ -96,12 +103,17 @@ class ParentPool:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which parent takes in which one, and whether that one brings its shared atoms."""
+    """Parents that take in others, all of one composition each, and what comes in."""
 
     host_class: int  # 0 or 1
-    host: Parent
-    incoming: Parent
+    hosts: tuple[Parent, ...]
+    incoming: tuple[Parent, ...]
     part: Literal["metal", "all"]
+
+    @property
+    def pairs(self) -> int:
+        """How many there are."""
+        return len(self.hosts) * len(self.incoming)
 
 
 class TransferSource(Forgetful):
@@ -112,28 +124,31 @@ class TransferSource(Forgetful):
     def __init__(self, system: System, most_atoms: int) -> None:
         self.pools = tuple(ParentPool(cells, most_atoms) for cells in system.classes)
         self.pairings: dict[Counts, list[Pairing]] = defaultdict(list)
+        groups = [pool.by_counts() for pool in self.pools]
         for k in (0, 1):
-            pairs = itertools.product(self.pools[k].every, self.pools[1 - k].every)
-            for (host, incoming), part in itertools.product(pairs, PARTS):
-                shared = host.shared + (incoming.shared if part == "all" else 0)
+            pairs = itertools.product(groups[k].items(), groups[1 - k].items())
+            for ((own, hosts), (new, incoming)), part in itertools.product(pairs, PARTS):
+                shared = own[0] + (new[0] if part == "all" else 0)
                 # the metals change places: what was A's sublattice holds B
-                metals = (host.metal, incoming.metal)[:: 1 if k == 0 else -1]
-                counts = (shared, metals[0], metals[1])
-                if shared and sum(counts) <= most_atoms:
-                    self.pairings[counts].append(Pairing(k, host, incoming, part))
+                a, b = (own[1], new[1]) if k == 0 else (new[1], own[1])
+                if shared and shared + a + b <= most_atoms:
+                    self.pairings[shared, a, b].append(Pairing(k, hosts, incoming, part))
 
     def propose(self, request: Request, rng: np.random.Generator) -> Cells | None:
         """Cells that were asked for, or None where no parents give it."""
         options = self.pairings.get(request.counts)
         if not options:
             return None
-        pairing = options[rng.integers(len(options))]
+        total = np.cumsum([pairing.pairs for pairing in options])
+        pairing = options[int(total.searchsorted(rng.integers(total[-1]), "right"))]
+        parent = pairing.hosts[rng.integers(len(pairing.hosts))]
+        guest = pairing.incoming[rng.integers(len(pairing.incoming))]
         system = request.system
         own, other = self.pools[pairing.host_class], self.pools[1 - pairing.host_class]
-        (i, first), (j, second) = own.draw(pairing.host, rng), other.draw(pairing.incoming, rng)
+        (i, first), (j, second) = own.draw(parent, rng), other.draw(guest, rng)
         length = max(first.mask.shape[-1], second.mask.shape[-1])
-        host = own.with_points(pairing.host, i, first, length)
-        incoming = other.with_points(pairing.incoming, j, second, length)
+        host = own.with_points(parent, i, first, length)
+        incoming = other.with_points(guest, j, second, length)
         row = torch.tensor([0])
         shifts = torch.from_numpy(rng.random((1, SHIFTS, 3)))
         made = fitted_transfer(
