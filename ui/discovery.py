@@ -376,7 +376,9 @@ def show_table(run: Run, table: pd.DataFrame) -> int:
             " where the release gives off heat.",
         ),
         "known": st.column_config.TextColumn(
-            "known", width=70, help="The known structure that it is, or new."
+            "known",
+            width=70,
+            help="The known structure that it is; new: none of those that it was compared with.",
         ),
         "source": st.column_config.TextColumn("source", width=75, help="What proposed it."),
         "products": st.column_config.TextColumn("decomposes into", width="medium"),
