@@ -253,7 +253,7 @@ def controls(run: Run, record: Record, running: bool, place: Any) -> None:
         help="CPU minutes more.",
     )
     if place.button(
-        "Go on",
+        f"Go on for {more:g} CPU min",
         icon=":material/play_arrow:",
         key="discover_go_on",
         help="So many CPU minutes more, from where the search is.",

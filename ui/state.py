@@ -176,23 +176,23 @@ def run_label(run: Run) -> str:
     """A run by its name and what else tells it from others: rule, epochs, number of cells, day."""
     cells, made = cached.count(run), cached.day(run)
     if is_search(run):
-        counted = "under way" if work.is_held(run) else f"{cells} phases"
-        parts = [_search_label(run), counted, made]
+        parts = [_search_label(run, cells), made]
         return f"{run_name(run)} · {', '.join(filter(None, parts))}"
     epochs = run.status().epochs or (run.config.epochs1, run.config.epochs2)
     parts = [run.rule.name, f"{' + '.join(map(str, epochs))} epochs", f"{cells} cells", made]
     return f"{run_name(run)} · {', '.join(filter(None, parts))}"
 
 
-def _search_label(run: Run) -> str:
-    """What a search was asked for, and for how long."""
+def _search_label(run: Run, phases: int) -> str:
+    """What a search was asked for, how long it took and what it found."""
     try:
         record = read_record(run)
     except InputError:
         return "a damaged discovery.json"
-    wanted = record.wanted
+    wanted, minutes = record.wanted, record.cpu_seconds / 60
+    found = "under way" if work.is_held(run) else f"{minutes:.1f} CPU min, {phases} phases"
     what = f"{wanted.formula}, " if wanted.formula else ""
-    return f"{what}at most {wanted.max_atoms} atoms, {max(record.asked, record.cpu_seconds / 60):.1f} CPU min"
+    return f"{what}at most {wanted.max_atoms} atoms, {found}"
 
 
 # a Streamlit container

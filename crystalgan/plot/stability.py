@@ -270,6 +270,7 @@ def composition_figure(
             y=y,
             customdata=shown[["id", "formula"]].to_numpy().tolist(),
             mode="markers",
+            cliponaxis=False,
             marker={
                 "size": 10,
                 "color": metal,
@@ -291,6 +292,7 @@ def composition_figure(
             x=[x[k] for k in here],
             y=[y[k] for k in here],
             mode="markers",
+            cliponaxis=False,
             marker={
                 "symbol": "circle-open",
                 "size": 20,
