@@ -11,9 +11,9 @@ from ase.neighborlist import neighbor_list
 from crystalgan.data.classes import load_class
 from crystalgan.data.known_ternaries import builtin_ternaries
 from crystalgan.discovery.compositions import one_composition, small_compositions
+from crystalgan.discovery.found import Found, reduced, structure_of
 from crystalgan.discovery.hosts import HostSource, filled, voids_of
 from crystalgan.discovery.mutation import MutationSource
-from crystalgan.discovery.search import Found, reduced, structure_of
 from crystalgan.discovery.sources import (
     RandomSource,
     Request,
