@@ -24,6 +24,7 @@ from crystalgan.discovery.transfers import TransferSource
 from crystalgan.errors import InputError
 from crystalgan.jobs import Pool, at_least_one
 from crystalgan.runs.listing import list_runs
+from crystalgan.runs.schema import OF_DAMAGE, reason
 from crystalgan.runs.training import new_run
 from crystalgan.stability.references import builtin_references
 from crystalgan.stability.relaxations import relaxed_rows, write_relaxed
@@ -218,8 +219,15 @@ def search_of(run: Run, wanted: Wanted, evaluation: Evaluation) -> Search:
     # compounds of the metals compete; of one composition they say nothing
     starts = () if wanted.formula else sources.starts
     search = Search(system, sources.every, evaluation, compositions, starts, wanted.seed)
-    if (run.folder / FILE).exists():
-        restore(search, *run.load(FILE))
+    if (path := run.folder / FILE).exists():
+        try:
+            restore(search, *run.load(FILE))
+        except OF_DAMAGE as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{path}: damaged ({reason(error)}); begin afresh with `new`."
+            ) from None
     return search
 
 
