@@ -106,6 +106,16 @@ def test_hosts_give_the_hydrides_that_are_made_of_them(metals: tuple[str, str], 
         assert distance[both].min(initial=9.0) > 1.5
 
 
+def test_atoms_are_in_the_order_of_the_slots(zr_ni: System):
+    # forces are learned in this order
+    starts = HostSource(zr_ni, MOST_ATOMS).starts()
+    assert len(starts) >= 18
+    for (h, a, b), atoms in starts:
+        assert atoms.get_chemical_symbols() == ["H"] * h + ["Zr"] * a + ["Ni"] * b
+    for atoms in _proposed(RandomSource(), zr_ni, (3, 1, 1), [], 5):
+        assert atoms.get_chemical_symbols() == ["H"] * 3 + ["Zr", "Ni"]
+
+
 def test_voids_of_a_cubic_close_packing():
     a = 4.0
     metals = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
