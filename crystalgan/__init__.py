@@ -82,6 +82,10 @@ EXPORTED = {
     "tune": "api.studies",
     "benchmark": "api.studies",
     "rediscover": "api.studies",
+    # from two metals alone
+    "discover": "api.discovery",
+    "Phases": "discovery.phases",
+    "phases_of_run": "discovery.phases",
     # figures
     "loss_figure": "plot.training",
     "distance_figure": "plot.classes",

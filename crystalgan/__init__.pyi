@@ -1,3 +1,4 @@
+from crystalgan.api.discovery import discover as discover
 from crystalgan.api.run import Run as Run
 from crystalgan.api.run import compare_with_known as compare_with_known
 from crystalgan.api.run import compute_phonons as compute_phonons
@@ -29,6 +30,8 @@ from crystalgan.data.classes import BinaryClass as BinaryClass
 from crystalgan.data.classes import builtin_classes as builtin_classes
 from crystalgan.data.classes import load_class as load_class
 from crystalgan.data.doctor import examine as examine
+from crystalgan.discovery.phases import Phases as Phases
+from crystalgan.discovery.phases import phases_of_run as phases_of_run
 from crystalgan.errors import InputError as InputError
 from crystalgan.errors import Interrupted as Interrupted
 from crystalgan.plot.classes import class_figure as class_figure

@@ -11,7 +11,8 @@ from ase import Atoms
 
 from crystalgan.crystal.matching import StructureIndex
 from crystalgan.discovery.descent import Descent
-from crystalgan.discovery.search import Found, Proposal, Search
+from crystalgan.discovery.found import Found
+from crystalgan.discovery.search import Proposal, Search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ import numpy as np
 from crystalgan.crystal.cells import encode
 from crystalgan.crystal.supercells import supercell_of, supercells
 from crystalgan.data.prototypes import compounds_of
-from crystalgan.discovery.sources import Forgetful, cells_of
+from crystalgan.discovery.sources import Forgetful, atoms_of, cells_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -141,8 +141,8 @@ class HostSource(Forgetful):
     def starts(self) -> list[tuple[Counts, Atoms]]:
         """The compounds themselves, which compete with the hydrides."""
         return [
-            ((0, a, b), compound.to_ase_atoms())
-            for compound, (a, b) in zip(self.compounds, self.counts, strict=True)
+            ((0, a, b), atoms_of(cell))
+            for cell, (a, b) in zip(self.cells, self.counts, strict=True)
         ]
 
     def propose(self, request: Request, rng: np.random.Generator) -> Cells | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crystalgan.crystal.cells import Cells
-    from crystalgan.discovery.search import Found
+    from crystalgan.discovery.found import Found
     from crystalgan.discovery.sources import Request
     from crystalgan.discovery.system import Counts, System
 

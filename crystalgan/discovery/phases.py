@@ -38,6 +38,8 @@ class Phases:
     """Ternary phases of a search, the lowest above the hull first.
 
     `table` has a row for each relaxed candidate, all compositions together.
+
+    >>> phases_of_run(open_run("runs/Zr-Ni-H_crystalgan_seed0_001")).table  # doctest: +SKIP
     """
 
     run: Run
@@ -102,6 +104,10 @@ def phases_of_run(run: Run) -> Phases:
     """The phases that the search of a run folder has found so far.
 
     Raises InputError for a run that is none of a search.
+
+    >>> from crystalgan import open_run
+    >>> phases_of_run(open_run("runs/Zr-Ni-H_crystalgan_seed0_001"))  # doctest: +SKIP
+    12 ternary phases in 1.0 CPU minutes
     """
     import pandas as pd
 

@@ -10,7 +10,8 @@ import numpy as np
 from crystalgan.crystal.cells import decode, encode
 from crystalgan.crystal.describe import symmetry
 from crystalgan.crystal.lattice import reduced as reduced_cell
-from crystalgan.discovery.search import RUNGS, structure_of
+from crystalgan.discovery.found import structure_of
+from crystalgan.discovery.search import RUNGS
 from crystalgan.runs.checking import SYMPREC, Candidate, rules_of, verdicts_of
 from crystalgan.runs.database import DECISIONS, note_compared, open_database
 from crystalgan.runs.table import passed_key
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from crystalgan.data.known import KnownStructures
-    from crystalgan.discovery.search import Found, Proposal, Search
+    from crystalgan.discovery.found import Found
+    from crystalgan.discovery.search import Proposal, Search
     from crystalgan.runs.folder import Run
 
 SETTINGS = "discovery"  # what rows say of how they were relaxed

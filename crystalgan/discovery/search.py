@@ -16,6 +16,7 @@ import numpy as np
 from crystalgan.crystal.lattice import reduced as reduced_cell
 from crystalgan.crystal.matching import StructureIndex
 from crystalgan.discovery.descent import Descent
+from crystalgan.discovery.found import Found, reduced, structure_of
 from crystalgan.discovery.lower_hull import LowerHull
 from crystalgan.discovery.sources import Request, atoms_of, cell_of, finished
 from crystalgan.discovery.surrogate import Surrogate
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
-    from pymatgen.core import Structure
 
     from crystalgan.discovery.sources import Source
     from crystalgan.discovery.surrogate import Label
@@ -76,23 +76,6 @@ class Proposal:
         return reduced(self.counts)
 
 
-@dataclass(frozen=True)
-class Found:
-    """A relaxed crystal in its reduced cell, other than all before it."""
-
-    id: int
-    source: str
-    counts: Counts
-    structure: Structure
-    energy: float  # eV/atom
-    converged: bool
-
-    @property
-    def formula(self) -> Counts:
-        """The counts of one formula unit."""
-        return reduced(self.counts)
-
-
 class Evaluator(Protocol):
     """What computes energies and relaxes, in this process or in several."""
 
@@ -103,17 +86,6 @@ class Evaluator(Protocol):
     def advance(self, descents: Sequence[tuple[Descent, int]]) -> list[Descent]:
         """Each relaxation with so many steps more."""
         ...
-
-
-def reduced(counts: Counts) -> Counts:
-    """The counts of one formula unit.
-
-    >>> reduced((4, 2, 2))
-    (2, 1, 1)
-    """
-    divisor = math.gcd(*counts)
-    h, a, b = (n // divisor for n in counts)
-    return h, a, b
 
 
 def screening_work(atoms: int) -> float:
@@ -419,10 +391,3 @@ class Search:
             if f.formula == proposal.formula
         )
         return close and self.index.find(structure_of(descent.atoms)) is not None
-
-
-def structure_of(atoms: Atoms) -> Structure:
-    """ASE's atoms as a pymatgen structure."""
-    from pymatgen.core import Structure
-
-    return Structure(atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from crystalgan.discovery.search import Found
+    from crystalgan.discovery.found import Found
     from crystalgan.discovery.surrogate import Surrogate
     from crystalgan.discovery.system import Counts, System
 

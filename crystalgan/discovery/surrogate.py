@@ -44,7 +44,7 @@ SHORT = 4 * FEW  # shortest distances that are remembered of each pair
 @dataclass(frozen=True)
 class Label:
     """What the real potential says of a crystal: energy in eV and, where they were computed, forces
-    (eV/Å) and virial (eV)."""
+    (eV/Å) and virial (eV). Atoms are in the order of the slots."""
 
     atoms: Atoms
     energy: float

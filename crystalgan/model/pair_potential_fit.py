@@ -155,15 +155,15 @@ def fit(labelled: Sequence[Labelled], closest: Tensor) -> PairPotential:
     """
     slots = len(labelled[0].cells.species)
     pairs = [(s, t) for s in range(slots) for t in range(s, slots)]
-    equations = [e for one in labelled for e in equations(one, pairs)]
-    square = sum(e.matrix.T @ e.matrix for e in equations)
-    right = sum(e.matrix.T @ e.target for e in equations)
+    rows = [e for one in labelled for e in equations(one, pairs)]
+    square = sum(e.matrix.T @ e.matrix for e in rows)
+    right = sum(e.matrix.T @ e.target for e in rows)
     weights = ridge(np.asarray(square), np.asarray(right))[slots:].reshape(len(pairs), SPLINES)
     knots = np.arange(FIRST, CUTOFF + WIDTH / 2, WIDTH)
     values, slopes = splines(knots)
     tables = np.zeros((slots * slots, len(knots), 2))
     for p, ((s, t), weight) in enumerate(zip(pairs, weights, strict=True)):
-        distances = np.sort(np.concatenate([e.distances[p] for e in equations]))
+        distances = np.sort(np.concatenate([e.distances[p] for e in rows]))
         short = float(distances[FEW]) if len(distances) > FEW else SHORTEST
         short = max(float(closest[s, t]), short)
         table = walled(values @ weight, slopes @ weight, knots, short)

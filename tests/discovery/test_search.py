@@ -8,15 +8,18 @@ import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 import crystalgan.discovery.search as search_module
+from crystalgan.config import Config
 from crystalgan.data.classes import load_class
-from crystalgan.discovery.checkpoint import packed, restore
+from crystalgan.discovery.checkpoint import FILE, packed, restore
 from crystalgan.discovery.compositions import small_compositions
-from crystalgan.discovery.discover import sources_of
+from crystalgan.discovery.discover import Wanted, search_of, sources_of
 from crystalgan.discovery.evaluation import Evaluation
 from crystalgan.discovery.search import RUNGS, Search
 from crystalgan.discovery.system import System
+from crystalgan.errors import InputError
 from crystalgan.jobs import Pool
 from crystalgan.runs.folder import Run
+from crystalgan.runs.training import new_run
 from crystalgan.stability.hull import Phase
 
 SPECIES = ("H", "Pd", "Ni")
@@ -104,3 +107,24 @@ def test_another_seed_goes_another_way(whole: Search):
     search.step()
     search.step()
     assert _done(search)[:40] != _done(whole)[:40]
+
+
+def test_a_damaged_checkpoint_is_one_sentence(whole: Search, tmp_path):
+    run = new_run("Pd", "Ni", Config(), tmp_path)
+    tensors, header = packed(whole)
+    state = header["search"]
+    broken = [
+        (tensors, {}),
+        (tensors, {"search": {}}),
+        (tensors, {"search": state | {"waiting": [{"id": 1}]}}),
+        (tensors, {"search": state | {"sources": []}}),
+        (tensors | {"found": tensors["found"][:5]}, header),
+        ({name: t for name, t in tensors.items() if name != "made"}, header),
+    ]
+    wanted = Wanted(max_atoms=8)
+    for arrays, about in broken:
+        run.save(FILE, arrays, about)
+        with pytest.raises(InputError, match=r"discovery\.safetensors: .*(damaged|afresh)"):
+            search_of(run, wanted, Evaluation("chgnet"))
+    run.save(FILE, tensors, header)
+    assert _done(search_of(run, wanted, Evaluation("chgnet"))) == _done(whole)

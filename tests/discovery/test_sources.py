@@ -11,9 +11,9 @@ from ase.neighborlist import neighbor_list
 from crystalgan.data.classes import load_class
 from crystalgan.data.known_ternaries import builtin_ternaries
 from crystalgan.discovery.compositions import one_composition, small_compositions
+from crystalgan.discovery.found import Found, reduced, structure_of
 from crystalgan.discovery.hosts import HostSource, filled, voids_of
 from crystalgan.discovery.mutation import MutationSource
-from crystalgan.discovery.search import Found, reduced, structure_of
 from crystalgan.discovery.sources import (
     RandomSource,
     Request,
@@ -104,6 +104,16 @@ def test_hosts_give_the_hydrides_that_are_made_of_them(metals: tuple[str, str], 
         i, j, distance = neighbor_list("ijd", atoms, 2.1)
         both = np.isin(i, hydrogen) & np.isin(j, hydrogen)
         assert distance[both].min(initial=9.0) > 1.5
+
+
+def test_atoms_are_in_the_order_of_the_slots(zr_ni: System):
+    # forces are learned in this order
+    starts = HostSource(zr_ni, MOST_ATOMS).starts()
+    assert len(starts) >= 18
+    for (h, a, b), atoms in starts:
+        assert atoms.get_chemical_symbols() == ["H"] * h + ["Zr"] * a + ["Ni"] * b
+    for atoms in _proposed(RandomSource(), zr_ni, (3, 1, 1), [], 5):
+        assert atoms.get_chemical_symbols() == ["H"] * 3 + ["Zr", "Ni"]
 
 
 def test_voids_of_a_cubic_close_packing():
