@@ -145,7 +145,7 @@ def random_occupation(counts: tuple[int, ...], rng: np.random.Generator) -> Occu
     None where no group that was drawn can hold them.
 
     >>> random_occupation((3, 1, 1), np.random.default_rng(0)).group
-    SpaceGroup(142, 7 Wyckoff positions)
+    SpaceGroup(221, 14 Wyckoff positions)
     """
     shares = _group_weights()
     for number in rng.choice(GROUPS[1:], GROUP_DRAWS, p=shares):
