@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.discovery.record import read_record
 from crystalgan.runs.database import candidates_table
+from crystalgan.stability.hull import lacks_compounds
 from crystalgan.stability.hydrogen import temperature
 from crystalgan.stability.relaxations import potentials_of
 from crystalgan.stability.table import stability_of
@@ -52,6 +53,13 @@ class Phases:
     def __repr__(self) -> str:
         return f"{len(self.table)} ternary phases in {self.cpu_minutes:.1f} CPU minutes"
 
+    @property
+    def warning(self) -> str:
+        """What the energies above the hull leave out, in a sentence; empty where nothing."""
+        missing = lacks_compounds(self.diagram, self.run.species) if self.diagram else ""
+        way = f"`crystalgan relax {self.run.folder} --references` adds them."
+        return missing and f"{missing} {way}"
+
     def _repr_html_(self) -> str:
         html: str = self.shown().head(30).to_html(index=False, border=0)
         return f"<p>{self!r}</p>{html}"
@@ -76,7 +84,7 @@ class Phases:
             "cpu_minutes": round(self.cpu_minutes, 3),
             "phases": phases,
             "sources": self.sources,
-        }
+        } | ({"warnings": [self.warning]} if self.warning else {})
 
     def lines(self, most: int = 20) -> list[str]:
         """The lowest phases in lines."""
@@ -97,6 +105,7 @@ class Phases:
         out.append(
             "found by " + ", ".join(f"{name} {count}" for name, count in self.sources.items())
         )
+        out += [self.warning] * bool(self.warning)
         return out
 
 

@@ -73,6 +73,8 @@ def test_what_it_prints(whole: tuple[Path, dict]):
         assert phase["formula"] == "NiPdH"
         assert 3 <= phase["atoms"] <= 6
     assert sum(said["sources"].values()) == len(said["phases"])
+    # compounds of the metals do not compete where one composition is asked for
+    assert "No compound of Pd with Ni" in said["warnings"][0]
     # as the other commands see the run
     assert set(hull(run)["id"]) >= {phase["id"] for phase in said["phases"]}
     assert len(phases_of_run(run).table) == len(said["phases"])
