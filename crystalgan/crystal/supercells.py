@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from crystalgan.crystal.cells import Cells, decode
+from crystalgan.crystal.cells import Cells
 from crystalgan.crystal.lattice import lattice_points, niggli_change, wrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pymatgen.core import Structure
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,6 @@ class Supercell:
 
     matrix: np.ndarray  # [3, 3], integers; its rows are the supercell's vectors
     kept: float  # share of the crystal's rotations that are rotations of the sublattice
-
-    @property
-    def index(self) -> int:
-        """How many cells of the crystal it holds."""
-        return int(np.prod(np.diag(self.matrix)))
 
 
 @cache
@@ -107,22 +103,9 @@ def _rotations(structure: Structure, symprec: float) -> np.ndarray:
     return np.unique(found["rotations"], axis=0) if found else np.eye(3, dtype=int)[None]
 
 
-def enlarged(cells: Cells, most_atoms: int, most_index: int = 4) -> tuple[Cells, Tensor]:
-    """Cells `[n]` (float64) with all their different supercells, and the row that each is of.
-
-    A supercell has at most `most_atoms` atoms and `most_index` cells; a cell itself is there
-    whatever its size. Of a cell, the smaller ones come first, then those that keep more of its
-    symmetry. Supercells are Niggli-reduced, a along x and b in the xy plane.
-    """
-    made: list[Cells] = []
-    parents: list[int] = []
-    for row, structure in enumerate(decode(cells)):
-        made.append(cells[row : row + 1])
-        for index in range(2, min(most_index, most_atoms // len(structure)) + 1):
-            made += [supercell_of(cells[row : row + 1], c) for c in supercells(structure, index)]
-        parents += [row] * (len(made) - len(parents))
-    length = max((one.mask.shape[-1] for one in made), default=cells.mask.shape[-1])
-    return Cells.cat([one.padded(length) for one in made]), torch.tensor(parents)
+def draw_supercell(options: Sequence[Supercell], rng: np.random.Generator) -> int:
+    """The number of one of the supercells of `supercells`; the first ones come more often."""
+    return min(int(rng.exponential(len(options) / 3 + 0.3)), len(options) - 1)
 
 
 def supercell_of(cell: Cells, supercell: Supercell) -> Cells:

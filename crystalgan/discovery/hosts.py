@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystalgan.crystal.cells import encode
-from crystalgan.crystal.supercells import supercell_of, supercells
+from crystalgan.crystal.supercells import draw_supercell, supercell_of, supercells
 from crystalgan.data.prototypes import compounds_of
 from crystalgan.discovery.sources import Forgetful, atoms_of, cells_of
 
@@ -169,7 +169,7 @@ class HostSource(Forgetful):
         if (k, index) not in self._lattices:
             self._lattices[k, index] = supercells(self.compounds[k], index)
         options = self._lattices[k, index]
-        which = min(int(rng.exponential(len(options) / 3 + 0.3)), len(options) - 1)
+        which = draw_supercell(options, rng)
         if (k, index, which) not in self._voids:
             cell = supercell_of(self.cells[k], options[which])
             mask = cell.mask[0]

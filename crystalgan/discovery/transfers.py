@@ -13,7 +13,7 @@ import torch
 
 from crystalgan.crystal.cells import Cells, decode
 from crystalgan.crystal.operations import find_symmetry, special_points
-from crystalgan.crystal.supercells import supercell_of, supercells
+from crystalgan.crystal.supercells import draw_supercell, supercell_of, supercells
 from crystalgan.discovery.sources import Forgetful
 from crystalgan.model.transfer import (
     SYMPREC,
@@ -84,7 +84,7 @@ class ParentPool:
         if key not in self._lattices:
             self._lattices[key] = supercells(self.structures[parent.row], parent.index)
         options = self._lattices[key]
-        k = min(int(rng.exponential(len(options) / 3 + 0.3)), len(options) - 1)
+        k = draw_supercell(options, rng)
         if (*key, k) not in self._made:
             cell = self.cells[parent.row : parent.row + 1]
             self._made[*key, k] = supercell_of(cell, options[k])
