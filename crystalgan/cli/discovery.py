@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crystalgan.cli.common import Json, bar, path_of, show, warn
+from crystalgan.cli.common import Json, bar, naming_options, path_of, show, warn
 from crystalgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ def discover(
 
     names = tuple(name.strip() for name in sources.split(",") if name.strip())
     if not b:
+        if not path_of(a).exists():
+            raise InputError(
+                f"{a}: give two metals, such as Pd Ni, or the folder of a search to go on with."
+            )
         run = Run.open(path_of(a))
         wishes = formula, max_atoms, potential, seed, names, without_known, a_path, b_path, new
         if wishes != ("", MOST_ATOMS, "chgnet", 0, SOURCES, False, None, None, False):
@@ -86,7 +90,8 @@ def discover(
         species, potential = run.species, read_record(run).wanted.potential
     else:
         both = [load_class(str(path or m), m) for m, path in ((a, a_path), (b, b_path))]
-        wanted = Wanted(formula, max_atoms, potential, seed, names, not without_known)
+        with naming_options():
+            wanted = Wanted(formula, max_atoms, potential, seed, names, not without_known)
         species = (both[0].shared, a, b)
     warn(untrained(potential, species))
     kept = "what was relaxed is kept; the same command goes on from there."

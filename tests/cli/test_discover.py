@@ -104,6 +104,7 @@ def test_killed_and_gone_on_with_it_is_the_same(whole: tuple[Path, dict], tmp_pa
         (("--formula", "PdH"), "no formula of Pd, Ni and H"),
         (("--max-atoms", "2"), "ask for 3 to 60"),
         (("--minutes", "0"), "ask for more than none"),
+        (("--sources", ""), "--sources names none"),
         (("--sources", "luck"), "there are random, transfer, hosts, heredity"),
         (("--potential", "nothing"), "is no potential"),
         (("--jobs", "0"), "ask for at least 1"),
@@ -123,6 +124,12 @@ def test_one_metal_is_not_enough(tmp_path: Path, crystalgan):
     code, _, said = crystalgan("discover", "Pd", "Pd", "--runs", tmp_path)
     assert code == 2
     assert "two different metals" in said
+
+
+def test_one_word_is_a_folder_or_too_little(tmp_path: Path, crystalgan):
+    code, _, said = crystalgan("discover", "Pd", "--runs", tmp_path)
+    assert code == 2
+    assert "give two metals, such as Pd Ni" in said
 
 
 def test_a_run_of_no_search():
