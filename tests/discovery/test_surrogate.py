@@ -51,7 +51,8 @@ def test_it_learns_a_pair_potential(derivatives: bool):
     true = np.array([label.energy / 5 for label in others])
     assert spearmanr(said, true)[0] > 0.95
     if derivatives:
-        assert np.median(np.abs(said - true)) < 0.1 * true.std()
+        # but where distances come up that were hardly seen, and the wall stands
+        assert np.percentile(np.abs(said - true), 90) < 0.15 * true.std()
 
 
 def test_nothing_is_fitted_before_there_is_enough():
