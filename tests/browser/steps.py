@@ -26,6 +26,12 @@ def settled(page):
     ).first.inner_text()
 
 
+def listening(page, number):
+    """Wait until the keys are for this candidate."""
+    page.wait_for_function(f"document.body.dataset.candidate === '{number}'")
+    settled(page)
+
+
 def picture(page, name):
     PICTURES.mkdir(exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png")

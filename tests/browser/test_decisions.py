@@ -16,7 +16,17 @@ from crystalgan.runs.folder import Run
 from crystalgan.runs.run_zip import pack_run, unpack_run
 from ui.state import run_name
 
-from .steps import HEAD, ROW, candidate_in_address, click_row, go, picture, settled, until
+from .steps import (
+    HEAD,
+    ROW,
+    candidate_in_address,
+    click_row,
+    go,
+    listening,
+    picture,
+    settled,
+    until,
+)
 
 pytestmark = pytest.mark.slow
 EXPLORE = "explore?run={}&candidate={}"
@@ -48,12 +58,6 @@ def becomes(page, run, wanted):
             return
         page.wait_for_timeout(200)
     assert decided(run) == wanted
-
-
-def listening(page, number):
-    """Wait until the keys are for this candidate."""
-    page.wait_for_function(f"document.body.dataset.candidate === '{number}'")
-    settled(page)
 
 
 def open_at(page, server, run, number):

@@ -17,7 +17,7 @@ from crystalgan.runs.database import candidates_table, load_candidate
 from crystalgan.runs.folder import Run
 from crystalgan.runs.run_zip import pack_run
 
-from .steps import choose, drawn, go, picture, run_in_address, set_epochs, settled
+from .steps import choose, drawn, go, listening, picture, run_in_address, set_epochs, settled
 
 pytestmark = pytest.mark.slow
 
@@ -178,8 +178,8 @@ def test_a_symmetrized_cell_is_added_once_and_rejected_like_any_other(page, serv
     page.get_by_text("Symmetry", exact=True).click()
     settled(page)
     page.keyboard.press("n")
+    listening(page, 41)
     expect(page.get_by_text("Space group P4/mmm")).to_be_visible()
-    settled(page)
     page.get_by_text("Show the symmetrized cell", exact=True).click()
     drawn(page)
     settled(page)

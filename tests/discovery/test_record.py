@@ -66,9 +66,8 @@ def test_a_search_that_has_had_its_time_is_left_as_it_is(run, palladium, nickel,
 def test_one_from_elsewhere_goes_on(run, tmp_path):
     there = unpack_run(io.BytesIO(pack_run(run)), tmp_path / "there", "of a colleague.zip")
     assert read_record(there) == read_record(run)
-    assert phases_of_run(there).as_dict() | {"run": ""} == phases_of_run(run).as_dict() | {
-        "run": ""
-    }
+    here, found = (str(phases_of_run(one).as_dict()) for one in (run, there))
+    assert found.replace(str(there.folder), "") == here.replace(str(run.folder), "")
     before, steps = read_record(there).step, []
 
     def progress(step):
