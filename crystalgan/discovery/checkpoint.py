@@ -13,6 +13,7 @@ from crystalgan.crystal.matching import StructureIndex
 from crystalgan.discovery.descent import Descent
 from crystalgan.discovery.found import Found
 from crystalgan.discovery.search import Proposal, Search
+from crystalgan.discovery.sources import Learner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,11 @@ def packed(search: Search) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "found": [{name: getattr(f, name) for name in OF_FOUND} for f in found],
     }
     arrays |= {f"surrogate.{k}": x for k, x in search.surrogate.state().items()}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}, {"search": state}
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    for source in search.sources:
+        if isinstance(source, Learner):
+            tensors |= {f"{source.name}.{k}": x.clone() for k, x in source.tensors().items()}
+    return tensors, {"search": state}
 
 
 def restore(search: Search, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -89,6 +94,11 @@ def restore(search: Search, tensors: dict[str, Tensor], header: dict[str, Any]) 
         search.guesses[h, a, b] = guesses
     for source in search.sources:
         source.restore(state["sources"][source.name])
+        if isinstance(source, Learner):
+            part = f"{source.name}."
+            source.restore_tensors(
+                {k.removeprefix(part): t for k, t in tensors.items() if k.startswith(part)}
+            )
     search.waiting = [_proposal(row, streams) for row in state["waiting"]]
     search.found = [_found(row, streams["found"]) for row in state["found"]]
     search.index = StructureIndex()

@@ -14,12 +14,13 @@ from crystalgan.discovery.checkpoint import FILE, packed, restore
 from crystalgan.discovery.compositions import one_composition, small_compositions
 from crystalgan.discovery.evaluation import Evaluation
 from crystalgan.discovery.hosts import HostSource
+from crystalgan.discovery.learned import LearnedSource
 from crystalgan.discovery.mutation import MutationSource
 from crystalgan.discovery.phases import Phases, phases_of_run
 from crystalgan.discovery.record import BEGIN_AFRESH, Record, Step, Wanted, is_search, read_record
 from crystalgan.discovery.rows import Writer
 from crystalgan.discovery.search import Search
-from crystalgan.discovery.sources import RandomSource
+from crystalgan.discovery.sources import Learner, RandomSource
 from crystalgan.discovery.system import System
 from crystalgan.discovery.transfers import TransferSource
 from crystalgan.errors import InputError
@@ -193,6 +194,7 @@ def sources_of(system: System, names: Sequence[str], most_atoms: int) -> Sources
         "transfer": lambda: TransferSource(system, most_atoms),
         "hosts": lambda: hosts,
         "heredity": MutationSource,
+        "learned": lambda: LearnedSource(system, most_atoms),
     }
     return Sources([makers[name]() for name in names], hosts.starts())
 
@@ -263,4 +265,7 @@ def _step(search: Search, minutes: float, wanted: Wanted) -> Step:
     by = {name: sum(f.source == name for f in ternary) for name in wanted.sources}
     ends = sum(search.tally[name] for name in ("found", "lost", "repeats when relaxed"))
     spent = {name: search.spent[name] / 1000 for name in wanted.sources}
-    return Step(minutes, search.rounds, search.proposed, len(ternary), best, by, ends, spent)
+    learned = [a for s in search.sources if isinstance(s, Learner) for a in s.accuracies]
+    return Step(
+        minutes, search.rounds, search.proposed, len(ternary), best, by, ends, spent, learned
+    )

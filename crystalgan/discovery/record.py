@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 RECORD = "discovery.json"
 MOST_ATOMS = 24
-SOURCES = ("random", "transfer", "hosts", "heredity")
+SOURCES = ("random", "transfer", "hosts", "heredity")  # unless others are asked for
+EVERY_SOURCE = (*SOURCES, "learned")
 BEGIN_AFRESH = "move the run folder away and begin a new search"
 
 
@@ -32,12 +33,12 @@ class Wanted:
 
     def __post_init__(self) -> None:
         check_size(self.max_atoms)
-        if unknown := sorted(set(self.sources) - set(SOURCES)):
+        if unknown := sorted(set(self.sources) - set(EVERY_SOURCE)):
             raise InputError(
-                f"`sources` names {', '.join(unknown)}; there are {', '.join(SOURCES)}."
+                f"`sources` names {', '.join(unknown)}; there are {', '.join(EVERY_SOURCE)}."
             )
         if not self.sources:
-            raise InputError(f"`sources` names none; there are {', '.join(SOURCES)}.")
+            raise InputError(f"`sources` names none; there are {', '.join(EVERY_SOURCE)}.")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Step:
     sources: dict[str, int] = field(default_factory=dict)  # found by each
     relaxed: int = 0  # relaxations that came to an end
     spent: dict[str, float] = field(default_factory=dict)  # s of one usual core, by source
+    # of the discriminator of a source that learns, a round's mean: how often it was right
+    accuracies: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from crystalgan.crystal.matching import StructureIndex
 from crystalgan.discovery.descent import Descent
 from crystalgan.discovery.found import Found, reduced, structure_of
 from crystalgan.discovery.lower_hull import LowerHull
-from crystalgan.discovery.sources import Request, atoms_of, cell_of, finished
+from crystalgan.discovery.sources import Learner, Request, atoms_of, cell_of, finished
 from crystalgan.discovery.surrogate import Surrogate
 
 if TYPE_CHECKING:
@@ -166,10 +166,20 @@ class Search:
         descents = [p.descent for p in chosen]
         ends = self.evaluator.advance(list(zip(descents, steps, strict=True)))
         self.learn([label for end in ends for label in end.path])
-        new = [self.take(p, end) for p, end in zip(chosen, ends, strict=True)]
+        new = [pair for p, end in zip(chosen, ends, strict=True) if (pair := self.take(p, end))]
         self.update_hull()
+        self.teach(new, rng)
         self.rounds += 1
-        return [pair for pair in new if pair]
+        return new
+
+    def teach(self, new: list[tuple[Found, Proposal]], rng: np.random.Generator) -> None:
+        """Have sources learn from the ternaries that were found."""
+        ternary = [(f, p) for f, p in new if all(f.counts)]
+        for source in self.sources:
+            if isinstance(source, Learner):
+                pairs = [(p.made, p.descent.atoms) for _, p in ternary]
+                energies = [f.energy for f, _ in ternary]
+                self.spend(source.name, source.learn(pairs, energies, self.hull, rng))
 
     def propose(self, rng: np.random.Generator) -> list[tuple[str, Counts, Atoms]]:
         """Crystals of this round, each with its source and its atoms."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
+    from torch import Tensor
 
     from crystalgan.discovery.found import Found
+    from crystalgan.discovery.lower_hull import LowerHull
     from crystalgan.discovery.surrogate import Surrogate
     from crystalgan.discovery.system import Counts, System
 
@@ -55,6 +57,32 @@ class Source(Protocol):
 
     def restore(self, state: dict[str, int]) -> None:
         """Go on with what was remembered."""
+        ...
+
+
+@runtime_checkable
+class Learner(Source, Protocol):
+    """A source that learns from what a search relaxed."""
+
+    accuracies: list[float]  # of its discriminator, a round's mean
+
+    def learn(
+        self,
+        pairs: Sequence[tuple[Atoms, Atoms]],
+        energies: Sequence[float],
+        hull: LowerHull,
+        rng: np.random.Generator,
+    ) -> float:
+        """Learn from ternaries as proposed and as relaxed, with energies of these (eV/atom);
+        returns the work, ms of one usual core."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it has learned, for a checkpoint."""
+        ...
+
+    def restore_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Go on with what was learned."""
         ...
 
 

@@ -158,6 +158,7 @@ class StepOfSearch(BaseModel):
     sources: dict[Name, NonNegativeInt]
     relaxed: NonNegativeInt = 0
     spent: dict[Name, Amount] = {}
+    accuracies: list[Annotated[float, Field(ge=0, le=1)]] = []
 
 
 class DiscoveryFile(_Schema):
