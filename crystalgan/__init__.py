@@ -87,6 +87,7 @@ EXPORTED = {
     "Phases": "discovery.phases",
     "phases_of_run": "discovery.phases",
     # figures
+    "accuracy_figure": "plot.training",
     "loss_figure": "plot.training",
     "distance_figure": "plot.classes",
     "structure_figure": "plot.structure",

@@ -46,6 +46,7 @@ from crystalgan.plot.studies import ablation_figure as ablation_figure
 from crystalgan.plot.studies import benchmark_figure as benchmark_figure
 from crystalgan.plot.studies import table2_figure as table2_figure
 from crystalgan.plot.studies import validity_figure as validity_figure
+from crystalgan.plot.training import accuracy_figure as accuracy_figure
 from crystalgan.plot.training import loss_figure as loss_figure
 from crystalgan.runs.database import candidates_table as candidates_table
 from crystalgan.runs.database import decide as decide

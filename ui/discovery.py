@@ -11,6 +11,7 @@ from crystalgan.discovery.compositions import LARGEST, SMALLEST, one_composition
 from crystalgan.discovery.record import MOST_ATOMS, is_search, read_record
 from crystalgan.errors import InputError
 from crystalgan.plot.stability import composition_figure, hull_figure, sources_figure
+from crystalgan.plot.training import accuracy_figure
 from crystalgan.potentials.registry import untrained
 from crystalgan.runs.database import structure_of
 from crystalgan.stability.hull import lacks_compounds
@@ -317,6 +318,9 @@ def show_view(run: Run, record: Record, found: Phases, view: str, current: int) 
             "A source that finds more for its work makes more of the next proposals, each at least"
             " a tenth. Work: screening and relaxing what it proposed."
         )
+        if step and step.accuracies:
+            st.plotly_chart(accuracy_figure(step.accuracies), key="discover_accuracy", config=PLAIN)
+            st.caption("How often the discriminator of the source `learned` was right.")
         return
     if view == "Energy" or found.diagram is None:
         figure, key = composition_figure(found.table, run.species, current), "discover_energy"

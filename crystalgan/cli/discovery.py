@@ -50,7 +50,11 @@ def discover(
         typer.Option("--b", metavar="PATH", parser=path_of, help="Your own cells of B-H."),
     ] = None,
     sources: Annotated[
-        str, typer.Option(help="Where proposals come from, with commas between them.")
+        str,
+        typer.Option(
+            help="Where proposals come from, with commas between them; also `learned`, transfers"
+            " moved by a generator that is trained on the relaxations of the search."
+        ),
     ] = "random,transfer,hosts,heredity",
     without_known: Annotated[
         bool,

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from crystalgan.discovery.system import System
 
 STEPS = 6  # of the generator along the neighbour graph
-RATE, CRITIC_RATE, BETAS = 2e-3, 5e-4, (0.5, 0.99)
-ADVERSARIAL = 0.02  # the weight of the adversarial term beside the reconstruction in Å²
-PENALTY = 1.0  # of the slope of the discriminator at real samples
+RATE, CRITIC_RATE, BETAS = 2e-3, 2e-3, (0.5, 0.99)
+ADVERSARIAL = 0.05  # the weight of the adversarial term beside the reconstruction in Å²
+PENALTY = 0.1  # of the slope of the discriminator at real samples
 MOST_ACCURATE = 0.75  # the discriminator waits where it was right more often than that, lately
 PATIENCE = 0.9  # of the running mean of its accuracy
 UPDATES, BATCH = 16, 16  # of a round
@@ -45,9 +45,9 @@ LOW, LOWEST = 0.1, 0.05  # eV/atom above the hull of real samples, and where the
 FAR = 0.3  # eV/atom above the hull of targets
 MOST_NOISE = 0.3  # Å, of the starts in training
 NOISE = 0.1  # Å, of the transferred cells that are moved
-TRIES = 4  # transferred cells, of which the one that the discriminator prefers is proposed
+TRIES = 2  # transferred cells, of which the one that the discriminator prefers is proposed
 # ms of one usual core: of an update, and for each of its atoms; of each transferred cell
-UPDATE_WORK, ATOM_WORK, TRY_WORK = 8.0, 0.05, 3.0
+UPDATE_WORK, ATOM_WORK, TRY_WORK = 6.0, 0.05, 3.5
 
 
 class LearnedSource:

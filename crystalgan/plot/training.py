@@ -16,6 +16,7 @@ TERM_COLOURS = dict(
     zip(("discriminator", "adversarial", "reconstruction", "geo1", "geo2"), OKABE_ITO, strict=False)
 )
 TERM_COLOURS["energy"] = "#8C6BB1"
+BALANCED = 0.55, 0.85  # accuracies of a discriminator that keeps up and does not win
 FIXED = ("step", "epoch", "valid")  # of a line of metrics: no loss terms
 
 
@@ -62,6 +63,34 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
         legend={"orientation": "h", "y": -0.2, "yanchor": "top", "font": {"size": 12}},
         uirevision="losses",
     )
+    return figure
+
+
+def accuracy_figure(accuracies: Sequence[float]) -> go.Figure:
+    """How often the discriminator of a search was right, in %, against the rounds that it learned
+    in; a game is played where that is neither half nor all.
+
+    `accuracies` are those of `Record.step`, a round's mean each.
+
+    >>> len(accuracy_figure([0.5, 0.62, 0.71]).data)
+    1
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure(
+        go.Scatter(
+            x=list(range(1, len(accuracies) + 1)),
+            y=[100 * accuracy for accuracy in accuracies],
+            mode="lines+markers" if len(accuracies) < 30 else "lines",
+            line={"color": OKABE_ITO[0], "width": 1.8},
+            hovertemplate="round %{x}: %{y:.0f} %<extra></extra>",
+        )
+    )
+    low, high = BALANCED
+    figure.add_hrect(100 * low, 100 * high, line_width=0, fillcolor=OKABE_ITO[2], opacity=0.12)
+    figure.update_yaxes(title="discriminator right", range=(0, 102), ticksuffix=" %")
+    figure.update_xaxes(title="rounds that it learned in", rangemode="tozero")
+    figure.update_layout(height=240, margin={"l": 60, "r": 10, "t": 10, "b": 45})
     return figure
 
 

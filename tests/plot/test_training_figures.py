@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from crystalgan import loss_figure
+from crystalgan import accuracy_figure, loss_figure
 
 STEP1 = [
     {
@@ -66,6 +66,14 @@ def test_training_under_way_and_not_begun():
     empty = loss_figure([])
     assert not empty.data
     assert "No epoch" in empty.layout.annotations[0].text
+
+
+def test_the_accuracy_of_a_discriminator():
+    figure = accuracy_figure([0.5, 0.625])
+    assert list(figure.data[0].x) == [1, 2]
+    assert list(figure.data[0].y) == [50.0, 62.5]
+    (band,) = figure.layout.shapes
+    assert (band.y0, band.y1) == pytest.approx((55, 85))
 
 
 @pytest.mark.parametrize("module", ["training", "classes", "studies", "style", "structure"])
