@@ -45,9 +45,8 @@ LOW, LOWEST = 0.1, 0.05  # eV/atom above the hull of real samples, and where the
 FAR = 0.3  # eV/atom above the hull of targets
 MOST_NOISE = 0.3  # Å, of the starts in training
 NOISE = 0.1  # Å, of the transferred cells that are moved
-TRIES = 2  # transferred cells, of which the one that the discriminator prefers is proposed
-# ms of one usual core: of an update, and for each of its atoms; of each transferred cell
-UPDATE_WORK, ATOM_WORK, TRY_WORK = 6.0, 0.05, 3.5
+# ms of one usual core: of an update, and for each of its atoms; of a cell that is moved
+UPDATE_WORK, ATOM_WORK, MOVE_WORK = 6.0, 0.05, 1.0
 
 
 class LearnedSource:
@@ -75,7 +74,7 @@ class LearnedSource:
         self.recent = 0.5  # the running mean of the discriminator's accuracy
         self.accuracies: list[float] = []  # of the discriminator, a round's mean
         self.errors: list[tuple[float, float]] = []  # Å, see `_errors`
-        self.tries = 0  # transferred cells since the last learning
+        self.moves = 0  # of cells since the last learning
 
     @property
     def trained(self) -> bool:
@@ -83,21 +82,13 @@ class LearnedSource:
         return bool(self.accuracies)
 
     def propose(self, request: Request, rng: np.random.Generator) -> Cells | None:
-        """The most convincing of a few transferred cells that the generator moved, as one cell
-        `[1]`; None where no parents give the composition."""
-        made = []
-        for _ in range(TRIES if self.trained else 1):
-            start = self.transfers.propose(request, rng)
-            if start is None:
-                return None
-            self.tries += 1
-            made.append(self.moved(start, rng) if self.trained else start)
-        if not self.trained:
-            return made[0]
-        with torch.no_grad():
-            prints = [fingerprints(cell, self.system.volumes) for cell in made]
-            best = int(self.critic(torch.cat(prints).float()).argmax())
-        return made[best]
+        """A transferred cell that the generator moved, as one cell `[1]`; None where no parents
+        give the composition."""
+        start = self.transfers.propose(request, rng)
+        if start is None or not self.trained:
+            return start
+        self.moves += 1
+        return self.moved(start, rng)
 
     @torch.no_grad()
     def moved(self, start: Cells, rng: np.random.Generator, noise: float = NOISE) -> Cells:
@@ -115,7 +106,7 @@ class LearnedSource:
     ) -> float:
         """Take relaxations in, each a ternary as it was proposed and as it ended (eV/atom), and
         train on all so far; returns the work of it, ms of one usual core."""
-        work, self.tries = TRY_WORK * self.tries, 0
+        work, self.moves = MOVE_WORK * self.moves, 0
         if pairs:
             self._keep(pairs, energies)
         if len(self.ends) < ENOUGH:
@@ -178,14 +169,14 @@ class LearnedSource:
 
     def state(self) -> dict[str, Any]:
         """What it remembers, but for tensors."""
-        names = ("recent", "accuracies", "errors", "tries")
+        names = ("recent", "accuracies", "errors", "moves")
         return {name: getattr(self, name) for name in names}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on with what was remembered."""
         self.recent, self.accuracies = state["recent"], list(state["accuracies"])
         self.errors = [(before, after) for before, after in state["errors"]]
-        self.tries = state["tries"]
+        self.moves = state["moves"]
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, what the optimizers remember, and the pairs."""
