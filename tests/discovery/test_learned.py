@@ -145,24 +145,23 @@ def test_misfit_is_of_crystals():
 
 
 def test_the_generator_learns_where_relaxations_go(system: System, monkeypatch):
-    """Each hydrogen goes 0.2 Å towards its nearest metal: a rule that holds for new cells too."""
+    """All cells were made too small: what is learned of some holds for others."""
     monkeypatch.setattr(learned, "MOST_NOISE", 0.05)
     rng, pairs = np.random.default_rng(0), []
     for _ in range(60):
         end = _crystal(rng)
         start = end.copy()
-        for k in range(3):
-            near = end.get_distances(k, [3, 4], mic=True, vector=True)
-            vector = near[np.linalg.norm(near, axis=1).argmin()]
-            start.positions[k] -= 0.2 * vector / np.linalg.norm(vector)
+        start.set_cell(0.95 * end.cell.array, scale_atoms=True)
         pairs.append((start, end))
     source = LearnedSource(system, 8)
-    for _ in range(12):
-        source.learn(pairs[:48] if not len(source.ends) else [], [0.0] * 48, HULL, rng)
+    source.learn(pairs[:48], [0.0] * 48, HULL, rng)
+    for _ in range(8):
+        source.learn([], [], HULL, rng)
+    assert not source.errors
     source.learn(pairs[48:], [0.0] * 12, HULL, rng)
-    before, after = source.errors[-1]
-    assert after < 0.85 * before
-    assert len(source.accuracies) == 13
+    (before, after), *_ = source.errors
+    assert after < 0.6 * before
+    assert len(source.accuracies) == 10
     assert all(0 <= right <= 1 for right in source.accuracies)
 
 
@@ -178,7 +177,7 @@ def test_a_search_that_learns_goes_on_where_it_was(system: System, monkeypatch, 
     monkeypatch.setattr(learned, "ENOUGH", 2)
     monkeypatch.setattr(learned, "UPDATES", 2)
     whole, run = _search(system), Run(tmp_path)
-    for round_ in range(5):
+    for round_ in range(4):
         whole.step()
         if round_ in (1, 2):  # before it has learned, and after
             run.save(f"{round_}.safetensors", *packed(whole))
