@@ -6,6 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from crystalgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
     from crystalgan.discovery.system import Counts
 
+SMALLNESS = 2.0  # the power of its atoms by which a formula is looked at less often
+BALANCED = 0.6  # share of the first proposals that go to formulas whose charges balance
 MOST_OF_A_METAL, MOST_SHARED, MOST_PER_METAL = 5, 12, 4  # atoms of a formula; hydrogen by metal
 SMALLEST, LARGEST = 3, 60  # atoms of a cell
 
@@ -48,6 +52,43 @@ def cells_of_formula(formula: Counts, most_atoms: int) -> tuple[Counts, ...]:
     """The cells of a formula with at most so many atoms."""
     h, a, b = formula
     return tuple((k * h, k * a, k * b) for k in range(1, most_atoms // sum(formula) + 1))
+
+
+def oxidation_states(symbol: str) -> tuple[int, ...]:
+    """The positive oxidation states that an element has in the ICSD, or else any that it can have.
+
+    >>> oxidation_states("Pd")
+    (2, 4)
+    """
+    from pymatgen.core import Element
+
+    element = Element(symbol)
+    every = element.icsd_oxidation_states, element.oxidation_states
+    return next((found for states in every if (found := tuple(n for n in states if n > 0))), ())
+
+
+def balanced(formula: Counts, species: Sequence[str]) -> bool:
+    """Whether the metals, each in one of its oxidation states, balance hydride ions.
+
+    >>> balanced((6, 2, 1), ("H", "K", "Pt")), balanced((5, 2, 1), ("H", "K", "Pt"))
+    (True, False)
+    """
+    h, a, b = formula
+    of_a, of_b = (oxidation_states(metal) for metal in species[1:])
+    return any(m * a + n * b == h for m in of_a for n in of_b)
+
+
+def promise(formulas: Sequence[Counts], species: Sequence[str]) -> np.ndarray:
+    """How much each formula promises before anything is computed, as shares `[formulas]`.
+
+    Small ones promise more, and so do those whose charges balance: 51 of the 75 known ternaries do,
+    of all small formulas one in eleven.
+    """
+    small = np.array([float(sum(formula)) ** -SMALLNESS for formula in formulas])
+    ionic = small * [balanced(formula, species) for formula in formulas]
+    share = BALANCED if ionic.any() else 0.0
+    out: np.ndarray = (1 - share) * small / small.sum() + share * ionic / (ionic.sum() or 1.0)
+    return out
 
 
 def one_composition(

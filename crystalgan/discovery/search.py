@@ -15,6 +15,7 @@ import numpy as np
 
 from crystalgan.crystal.lattice import reduced as reduced_cell
 from crystalgan.crystal.matching import StructureIndex
+from crystalgan.discovery.compositions import SMALLNESS, promise
 from crystalgan.discovery.descent import Descent
 from crystalgan.discovery.found import Found, reduced, structure_of
 from crystalgan.discovery.lower_hull import LowerHull
@@ -36,12 +37,11 @@ RUNGS = (0, 8, 16, 32, 64, 150)  # steps after which a relaxation stops and is l
 # eV/atom that relaxations are expected to gain on each rung, before any was seen
 GAINS = (0.06, 0.02, 0.01, 0.005, 0.003)
 RECENT = 60  # relaxations whose gains on a rung count
-SMALLNESS = 2.0  # the power of its atoms by which a cell is drawn less often
 # eV/atom by which a cell is put back for each atom, for what it costs; and by which the surrogate
 # may be too hopeful of a composition
 SIZE, DOUBT = 0.002, 0.03
 ONWARD = 3  # of those that are relaxed in a round, the ones that were begun before
-VISIT = 0.03  # eV/atom by which a composition is put back for each relaxation
+VISIT = 0.01  # eV/atom by which a composition is put back for each relaxation
 WAITING = 300  # proposals that are kept
 FIRST_PROPOSALS = 64  # of a round before there is a surrogate
 SAME_GUESS = 1e-6  # eV/atom, of the surrogate
@@ -135,6 +135,7 @@ class Search:
 
     def __post_init__(self) -> None:
         self.surrogate = Surrogate(self.system.species, self.system.limits.lower)
+        self.prior = promise(list(self.compositions), self.system.species)
         self.update_hull()
 
     def update_hull(self) -> None:
@@ -253,9 +254,7 @@ class Search:
 
     def targets(self, rng: np.random.Generator, count: int) -> list[tuple[Counts, Source]]:
         """Compositions to propose crystals of, and by which source."""
-        formulas = list(self.compositions)
-        weights = np.array([float(sum(f)) ** -SMALLNESS for f in formulas])
-        weights /= weights.sum()
+        formulas, weights = list(self.compositions), self.prior
         if len(formulas) > 1 and self.best:
             score = self.promises(formulas)
             if np.isfinite(score).any():

@@ -24,7 +24,7 @@ from crystalgan.stability.hull import Phase
 
 SPECIES = ("H", "Pd", "Ni")
 EMT = "ase.calculators.emt.EMT"  # any energies do, and these cost a millisecond
-ROUNDS = 4
+ROUNDS = 5
 
 
 def _search(evaluation: Evaluation | None = None, seed: int = 0) -> Search:
