@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crystalgan.discovery.system import Counts
 
 SMALLNESS = 2.0  # the power of its atoms by which a formula is looked at less often
-BALANCED = 0.6  # share of the first proposals that go to formulas whose charges balance
+IONIC, HOSTED = 0.4, 0.4  # shares of formulas whose charges balance, and of hosts of hydrogen
 MOST_OF_A_METAL, MOST_SHARED, MOST_PER_METAL = 5, 12, 4  # atoms of a formula; hydrogen by metal
 SMALLEST, LARGEST = 3, 60  # atoms of a cell
 
@@ -78,16 +78,19 @@ def balanced(formula: Counts, species: Sequence[str]) -> bool:
     return any(m * a + n * b == h for m in of_a for n in of_b)
 
 
-def promise(formulas: Sequence[Counts], species: Sequence[str]) -> np.ndarray:
-    """How much each formula promises before anything is computed, as shares `[formulas]`.
+def prior(formulas: Sequence[Counts], ionic: Sequence[bool], hosted: Sequence[bool]) -> np.ndarray:
+    """The share of each formula in proposals that know of no energy yet `[formulas]`.
 
-    Small ones promise more, and so do those whose charges balance: 51 of the 75 known ternaries do,
-    of all small formulas one in eleven.
+    Small ones come more often, and so do those whose charges balance (`ionic`) and those that a
+    compound of the metals would make when it takes up hydrogen (`hosted`): of the 75 known
+    ternaries 51 are `ionic`, of all small formulas one in eleven.
     """
     small = np.array([float(sum(formula)) ** -SMALLNESS for formula in formulas])
-    ionic = small * [balanced(formula, species) for formula in formulas]
-    share = BALANCED if ionic.any() else 0.0
-    out: np.ndarray = (1 - share) * small / small.sum() + share * ionic / (ionic.sum() or 1.0)
+    out = np.zeros(len(small))
+    for share, kind in ((IONIC, ionic), (HOSTED, hosted), (1 - IONIC - HOSTED, True)):
+        weights = small * kind
+        # a kind that none is of leaves its share to all
+        out += share * (weights / weights.sum() if weights.any() else small / small.sum())
     return out
 
 
