@@ -96,6 +96,7 @@ class WithoutFeedback(Search):
 VARIANTS: dict[str, tuple[type[Search], tuple[str, ...]]] = {
     "whole": (Search, WHOLE),
     "with learned": (Search, (*WHOLE, "learned")),
+    "learned for transfer": (Search, ("random", "learned", "hosts", "heredity")),
     "no potential": (WithoutPotential, WHOLE),
     "no feedback": (WithoutFeedback, WHOLE),
     **{name: (Search, (name,)) for name in (*WHOLE, "learned")},
