@@ -67,10 +67,10 @@ def loss_figure(metrics: list[dict[str, Any]]) -> go.Figure:
 
 
 def accuracy_figure(accuracies: Sequence[float]) -> go.Figure:
-    """How often the discriminator of a search was right, in %, against the rounds that it learned
-    in; a game is played where that is neither half nor all.
+    """The accuracy of the discriminator of a search in %, against the rounds that it learned in.
 
-    `accuracies` are those of `Record.step`, a round's mean each.
+    `accuracies` are those of `Record.step`, a round's mean each. A game is played in the band where
+    it is neither half nor all.
 
     >>> len(accuracy_figure([0.5, 0.62, 0.71]).data)
     1
