@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crystalgan.runs.folder import Run
 
 RECORD = "discovery.json"
+SETTINGS = "discovery"  # what rows say of how they were relaxed
 MOST_ATOMS = 24
 SOURCES = ("random", "transfer", "hosts", "heredity")
 BEGIN_AFRESH = "move the run folder away and begin a new search"

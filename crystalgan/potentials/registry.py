@@ -7,6 +7,7 @@ any ASE calculator will do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ TRIAL = 3.0  # Å, edge of the cubic cell that an element is tried in
 CHECKSUM = 12  # digits of a SHA-256 that tell a file from others
 MOST_WORDS = 100  # letters of keyword arguments in a name; longer ones are told by a checksum
 OWN_FILE = "give a checkpoint of SevenNet as sevennet:FILE"
+OWN_MODAL = "name one, as sevenn.calculator.SevenNetCalculator:model=FILE,modal=NAME,device=cpu"
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,9 @@ def _by_dotted_name(name: str, words: str = "") -> Potential:
         version = "unknown"
     arguments = keyword_arguments(words)
     calculator = _made(make, name, arguments)
+    for value in arguments.values():  # a file may be another one tomorrow
+        if isinstance(value, str) and Path(value).is_file():
+            version += f", {_checksum(Path(value).read_bytes())}"
     said = ",".join(f"{key}={value!r}" for key, value in sorted(arguments.items()))
     if len(said) > MOST_WORDS:
         said = _checksum(said.encode())
@@ -283,12 +288,10 @@ def load_sevennet_file(path: str) -> Potential:
     Name and version hold a checksum of the file. Raises InputError for a file that cannot be used,
     ImportError where the package `sevenn` is missing.
     """
-    from pathlib import Path
-
     from crystalgan.storage import saying
 
     file = Path(path).expanduser()
-    with saying(file, OWN_FILE):
+    with saying(file, OWN_FILE, writing=False):
         checksum = _checksum(file.read_bytes())
     try:
         return _sevennet(f"SevenNet:{file.stem}-{checksum[:8]}", checksum, str(file.resolve()))
@@ -296,6 +299,8 @@ def load_sevennet_file(path: str) -> Potential:
         raise
     except Exception as error:  # noqa: BLE001 - torch and pickle have many
         why = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+        if "modal" in why:
+            raise InputError(f"{file}: is of several functionals ({why}); {OWN_MODAL}.") from None
         raise InputError(
             f"{file}: is no checkpoint that SevenNet reads ({why}); {OWN_FILE}."
         ) from None
