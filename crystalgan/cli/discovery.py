@@ -82,6 +82,7 @@ def discover(
     from crystalgan.data.classes import load_class
     from crystalgan.discovery.discover import MINUTES, go_on
     from crystalgan.discovery.discover import discover as search
+    from crystalgan.discovery.phases import phases_of_run
     from crystalgan.discovery.record import MOST_ATOMS, SOURCES, Wanted, read_record
     from crystalgan.discovery.verify import check_other
     from crystalgan.discovery.verify import verify as verify_run
@@ -102,6 +103,12 @@ def discover(
                 f"{a}: a run goes on as it was begun; give --minutes and --jobs, or two metals."
             )
         species, potential = run.species, read_record(run).wanted.potential
+        if ":" in potential and (minutes is not None or not verify):
+            # what a folder from elsewhere names is not to be run unseen
+            raise InputError(
+                f"{a}: its potential, {potential}, is a file or has arguments; go on with the two"
+                " metals and the same options, --potential among them."
+            )
     else:
         both = [load_class(str(path or m), m) for m, path in ((a, a_path), (b, b_path))]
         with naming_options():
@@ -109,7 +116,8 @@ def discover(
         species = (both[0].shared, a, b)
     warn(untrained(potential, species))
     if verify:  # before the search takes its minutes
-        check_other(verify, about_potential(potential, species)[0], species)
+        own = about_potential(potential, species)[0] if b else phases_of_run(run).potential
+        check_other(verify, own, species)
         warn(untrained(verify, species))
     if b or minutes is not None or not verify:
         until = MINUTES if minutes is None else minutes

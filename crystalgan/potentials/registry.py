@@ -127,6 +127,18 @@ def _by_dotted_name(name: str, words: str = "") -> Potential:
 
 def _made(make: Callable[..., Calculator], name: str, arguments: dict[str, Any]) -> Calculator:
     """The calculator with these arguments; InputError where it takes others."""
+    if arguments:
+        _check_arguments(make, name, arguments)
+    try:
+        return make(**arguments)
+    except ImportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each calculator has its own
+        why = f"{type(error).__name__}: {error}"
+        raise InputError(f"The potential {name!r} cannot be made ({why}).") from None
+
+
+def _check_arguments(make: Callable[..., Calculator], name: str, arguments: Iterable[str]) -> None:
     import inspect
 
     from ase.calculators.calculator import Calculator
@@ -136,20 +148,14 @@ def _made(make: Callable[..., Calculator], name: str, arguments: dict[str, Any])
     loose = any(p.kind is p.VAR_KEYWORD for p in takes)
     own = getattr(make, "default_parameters", {})
     if loose and own:  # ASE's own calculators swallow every keyword
-        names += [*own, *inspect.signature(Calculator).parameters]
+        common = inspect.signature(Calculator).parameters.values()
+        names += [*own, *(p.name for p in common if p.kind is not p.VAR_KEYWORD)]
     unknown = [key for key in arguments if key not in names]
     if unknown and (own or not loose):
         raise InputError(
             f"{name} takes no argument {' nor '.join(unknown)}; it takes"
-            f" {', '.join(n for n in names if n != 'kwargs') or 'none'}."
+            f" {', '.join(names) or 'none'}."
         )
-    try:
-        return make(**arguments)
-    except ImportError:
-        raise
-    except Exception as error:  # noqa: BLE001 - each calculator has its own
-        why = f"{type(error).__name__}: {error}"
-        raise InputError(f"The potential {name!r} cannot be made ({why}).") from None
 
 
 def keyword_arguments(words: str) -> dict[str, Any]:
