@@ -6,6 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from crystalgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
     from crystalgan.discovery.system import Counts
 
+SMALLNESS = 2.0  # the power of its atoms by which a formula is looked at less often
+IONIC, HOSTED = 0.4, 0.4  # shares of formulas whose charges balance, and of hosts of hydrogen
 MOST_OF_A_METAL, MOST_SHARED, MOST_PER_METAL = 5, 12, 4  # atoms of a formula; hydrogen by metal
 SMALLEST, LARGEST = 3, 60  # atoms of a cell
 
@@ -48,6 +52,46 @@ def cells_of_formula(formula: Counts, most_atoms: int) -> tuple[Counts, ...]:
     """The cells of a formula with at most so many atoms."""
     h, a, b = formula
     return tuple((k * h, k * a, k * b) for k in range(1, most_atoms // sum(formula) + 1))
+
+
+def oxidation_states(symbol: str) -> tuple[int, ...]:
+    """The positive oxidation states that an element has in the ICSD, or else any that it can have.
+
+    >>> oxidation_states("Pd")
+    (2, 4)
+    """
+    from pymatgen.core import Element
+
+    element = Element(symbol)
+    every = element.icsd_oxidation_states, element.oxidation_states
+    return next((found for states in every if (found := tuple(n for n in states if n > 0))), ())
+
+
+def balanced(formula: Counts, species: Sequence[str]) -> bool:
+    """Whether the metals, each in one of its oxidation states, balance hydride ions.
+
+    >>> balanced((6, 2, 1), ("H", "K", "Pt")), balanced((5, 2, 1), ("H", "K", "Pt"))
+    (True, False)
+    """
+    h, a, b = formula
+    of_a, of_b = (oxidation_states(metal) for metal in species[1:])
+    return any(m * a + n * b == h for m in of_a for n in of_b)
+
+
+def prior(formulas: Sequence[Counts], ionic: Sequence[bool], hosted: Sequence[bool]) -> np.ndarray:
+    """The share of each formula in proposals that know of no energy yet `[formulas]`.
+
+    Small ones come more often, and so do those whose charges balance (`ionic`) and those that a
+    compound of the metals would make when it takes up hydrogen (`hosted`): of the 75 known
+    ternaries 51 are `ionic`, of all small formulas one in eleven.
+    """
+    small = np.array([float(sum(formula)) ** -SMALLNESS for formula in formulas])
+    out = np.zeros(len(small))
+    for share, kind in ((IONIC, ionic), (HOSTED, hosted), (1 - IONIC - HOSTED, True)):
+        weights = small * kind
+        # a kind that none is of leaves its share to all
+        out += share * (weights / weights.sum() if weights.any() else small / small.sum())
+    return out
 
 
 def one_composition(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgan.config import Config
 from crystalgan.data.known import known_structures
+from crystalgan.data.prototypes import compounds_of
 from crystalgan.discovery.checkpoint import FILE, packed, restore
 from crystalgan.discovery.compositions import one_composition, small_compositions
 from crystalgan.discovery.evaluation import Evaluation
@@ -28,7 +29,7 @@ from crystalgan.runs.listing import list_runs
 from crystalgan.runs.schema import OF_DAMAGE, reason
 from crystalgan.runs.training import new_run
 from crystalgan.stability.hull import short
-from crystalgan.stability.references import builtin_references
+from crystalgan.stability.references import builtin_references, reference_structures
 from crystalgan.stability.relaxations import relaxed_rows, write_relaxed
 from crystalgan.stability.tasks import Settings, Task, about_potential
 
@@ -99,7 +100,10 @@ def go_on(
         if begun:
             begun(run)
         pool = stack.enter_context(Pool(jobs)) if jobs > 1 else None
-        _search(run, minutes, Evaluation(record.wanted.potential, pool, jobs), progress)
+        evaluation = Evaluation(record.wanted.potential, pool, jobs)
+        _search(run, minutes, evaluation, progress)
+        if record.wanted.formula:  # a search of one composition begins without them
+            relax_competing(run, record.wanted.potential, evaluation, metals=True)
     return phases_of_run(run)
 
 
@@ -135,20 +139,19 @@ def _begun(a: BinaryClass, b: BinaryClass, wanted: Wanted, root: Path) -> Run:
     return new_run(a, b, config, root, record.write, "discovery")
 
 
-def relax_references(run: Run, potential: str, evaluation: Evaluation) -> None:
-    """Relax what competes from the start where it has no energy of the potential yet.
+def relax_competing(run: Run, potential: str, evaluation: Evaluation, metals: bool = False) -> None:
+    """Relax what competes where it has no energy of the potential yet.
 
-    These are the built-in elements, binaries and known ternaries; CHGNet's energies came with them.
+    These are the built-in elements, binaries and known ternaries, whose CHGNet energies came with
+    them, and with `metals` the compounds of the two metals.
     """
     name, version = about_potential(potential, run.species)
     done = {row.phase for row in relaxed_rows(run, name, 0) if row.version == version}
-    wanted = [
-        Task(0, one.name, one.structure)
-        for one in builtin_references(run.species, run.config.known_ternaries)
-        if (one.potential, one.version) != (name, version) and one.name not in done
-    ]
+    wanted = reference_structures(run.species, name, version, run.config.known_ternaries)
+    left_out = done if metals else done | compounds_of(*run.species[1:]).keys()
+    tasks = [Task(0, phase, cell) for phase, cell in wanted.items() if phase not in left_out]
     about = {"potential": name, "version": version, "settings": str(Settings())}
-    for task, outcome in zip(wanted, evaluation.relaxed(wanted), strict=False):
+    for task, outcome in zip(tasks, evaluation.relaxed(tasks), strict=False):
         columns = outcome.columns | about
         write_relaxed(run, task, replace(outcome, columns=columns))
 
@@ -237,7 +240,7 @@ def _search(
     def clock() -> float:
         return spent + time.process_time() - started + evaluation.seconds
 
-    relax_references(run, wanted.potential, evaluation)
+    relax_competing(run, wanted.potential, evaluation)
     search = search_of(run, wanted, evaluation)
     name, version = about_potential(wanted.potential, run.species)
     known = known_structures(run.species, known_ternaries=wanted.known_ternaries)

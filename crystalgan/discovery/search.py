@@ -15,6 +15,7 @@ import numpy as np
 
 from crystalgan.crystal.lattice import reduced as reduced_cell
 from crystalgan.crystal.matching import StructureIndex
+from crystalgan.discovery.compositions import SMALLNESS, balanced, prior
 from crystalgan.discovery.descent import Descent
 from crystalgan.discovery.found import Found, reduced, structure_of
 from crystalgan.discovery.lower_hull import LowerHull
@@ -36,12 +37,14 @@ RUNGS = (0, 8, 16, 32, 64, 150)  # steps after which a relaxation stops and is l
 # eV/atom that relaxations are expected to gain on each rung, before any was seen
 GAINS = (0.06, 0.02, 0.01, 0.005, 0.003)
 RECENT = 60  # relaxations whose gains on a rung count
-SMALLNESS = 2.0  # the power of its atoms by which a cell is drawn less often
 # eV/atom by which a cell is put back for each atom, for what it costs; and by which the surrogate
 # may be too hopeful of a composition
 SIZE, DOUBT = 0.002, 0.03
 ONWARD = 3  # of those that are relaxed in a round, the ones that were begun before
-VISIT = 0.03  # eV/atom by which a composition is put back for each relaxation
+VISIT = 0.01  # eV/atom by which a composition is put back for each relaxation
+# eV/atom above the hull, below which a compound of the metals may be a host; and by which a
+# composition is put back whose charges do not balance and whose metals make no host
+HOST, UNREASONED = 0.05, 0.03
 WAITING = 300  # proposals that are kept
 FIRST_PROPOSALS = 64  # of a round before there is a surrogate
 SAME_GUESS = 1e-6  # eV/atom, of the surrogate
@@ -49,7 +52,7 @@ SAME_ENERGY, SAME_VOLUME = 2e-4, 1e-3  # eV/atom and share: proposals that agree
 GREEDY = 0.6  # share of the proposals that go to the compositions that promise most
 WARMTH = 0.06  # eV/atom, of the draw among them
 FIRST_WORK, LEAST_SHARE = 5000.0, 0.1  # ms that each source has at first; and of the proposals
-WORTH = 0.05  # eV/atom above the best of its composition, where what is found counts for 1/e
+WORTH = 0.05  # eV/atom above the hull or the best, where what is found counts for 1/e
 PROPOSING = 4.0  # ms of one usual core
 # eV/atom below and above an energy, where a crystal that was found is looked for among the found
 NEAR = (0.05, 0.005)
@@ -135,12 +138,15 @@ class Search:
 
     def __post_init__(self) -> None:
         self.surrogate = Surrogate(self.system.species, self.system.limits.lower)
+        self.ionic = {f for f in self.compositions if balanced(f, self.system.species)}
         self.update_hull()
 
     def update_hull(self) -> None:
         """Take what was found into the hull."""
         phases = [*self.system.phases, *((f.counts, f.energy) for f in self.found if f.converged)]
         self.hull = LowerHull.of([c for c, _ in phases], [e for _, e in phases])
+        hosts = self.hosts()
+        self.hosted = {f for f in self.compositions if reduced((0, *f[1:])) in hosts}
 
     def step(self) -> list[tuple[Found, Proposal]]:
         """Propose and screen crystals, then relax those that promise most by one rung.
@@ -234,8 +240,12 @@ class Search:
         return [made[k] for k in sorted(kept)]
 
     def penalty(self, formula: Counts) -> float:
-        """What a composition pays for each time that it was looked at, eV/atom."""
-        return VISIT * self.visits[formula] if len(self.compositions) > 1 else 0.0
+        """What a composition pays for each time that it was looked at, and where no reason speaks
+        for it, eV/atom."""
+        if len(self.compositions) == 1:
+            return 0.0
+        reason = formula in self.ionic or formula in self.hosted
+        return VISIT * self.visits[formula] + (0.0 if reason else UNREASONED)
 
     def learn(self, labels: Sequence[Label]) -> None:
         """Have the surrogate learn from what the potential said."""
@@ -254,8 +264,9 @@ class Search:
     def targets(self, rng: np.random.Generator, count: int) -> list[tuple[Counts, Source]]:
         """Compositions to propose crystals of, and by which source."""
         formulas = list(self.compositions)
-        weights = np.array([float(sum(f)) ** -SMALLNESS for f in formulas])
-        weights /= weights.sum()
+        weights = prior(
+            formulas, [f in self.ionic for f in formulas], [f in self.hosted for f in formulas]
+        )
         if len(formulas) > 1 and self.best:
             score = self.promises(formulas)
             if np.isfinite(score).any():
@@ -269,6 +280,14 @@ class Search:
             counts = cells[rng.choice(len(cells), p=sizes / sizes.sum())]
             out.append((counts, self.sources[rng.choice(len(shares), p=shares)]))
         return out
+
+    def hosts(self) -> set[Counts]:
+        """The compounds of the metals that may be on the hull or near it, as far as is known."""
+        known = [formula for formula in self.best if not formula[0]]
+        if not known:
+            return set()
+        above = self.hull.above(known, [self.best[formula] for formula in known])
+        return {formula for formula, e in zip(known, above, strict=True) if e < HOST}
 
     def promises(self, formulas: Sequence[Counts]) -> np.ndarray:
         """How far above the hull the best of each composition may come to lie, eV/atom.
@@ -377,10 +396,16 @@ class Search:
         )
         self.index.add(structure, proposal.id)
         self.found.append(one)
-        lowest = min(f.energy for f in self.found if f.formula == one.formula)
-        self.paid[one.source] += math.exp((lowest - one.energy) / WORTH)
+        self.paid[one.source] += math.exp(-self.excess(one) / WORTH)
         self.tally["found"] += 1
         return one
+
+    def excess(self, found: Found) -> float:
+        """How far a crystal lies above the hull, or, where one composition is looked at, above the
+        best of it, eV/atom."""
+        if len(self.compositions) > 1:
+            return max(float(self.hull.above([found.counts], [found.energy])[0]), 0.0)
+        return found.energy - min(f.energy for f in self.found if f.formula == found.formula)
 
     def repeats(self, proposal: Proposal, descent: Descent) -> bool:
         """Whether a relaxation comes to a crystal that was found before."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PRERELAX_STEPS = 60
 REPAIR_STEPS, REPAIR_MARGIN = 100, 0.1  # Å
 REDRAWS, REPEATS = 10, 3
+LARGEST = 3.0  # volume of a cell by that of its atoms; beyond it atoms flew apart in the surrogate
 RANDOM_TRIES = 3  # random cells of one occupation, of which the first that keeps the limits counts
 
 
@@ -73,16 +74,19 @@ def finished(cells: Cells, system: System, surrogate: Surrogate) -> tuple[Cells,
     """The best of cells `[n]` (float64) that keeps the limits of the system, as one cell `[1]`.
 
     They are relaxed in the surrogate, where it has learned enough, and the lowest goes first; a
-    cell that does not keep the limits is repaired. With it comes its energy in the surrogate,
-    eV/atom, NaN without one. None where no cell keeps the limits.
+    cell that does not keep the limits is repaired, one that flew apart is left out. With it comes
+    its energy in the surrogate, eV/atom, NaN without one. None where no cell is left.
     """
     order, energies = list(range(len(cells))), np.full(len(cells), np.nan)
     if surrogate.potential is not None:
         cells = surrogate.potential.prerelaxed(cells, PRERELAX_STEPS)
         energies = surrogate.energies(cells)
         order = energies.argsort(kind="stable").tolist()
+    most = LARGEST * system.volume(tuple(cells.mask[0].sum(-1).tolist()))
     for k in order:
         one, energy = cells[k : k + 1], float(energies[k])
+        if not abs(float(torch.linalg.det(one.lattice[0]))) < most:
+            continue
         if not satisfies(one, system.limits)[0]:
             one = repair(one, system.limits, REPAIR_STEPS, REPAIR_MARGIN)
             if not satisfies(one, system.limits)[0]:

@@ -10,7 +10,15 @@ from ase.neighborlist import neighbor_list
 
 from crystalgan.data.classes import load_class
 from crystalgan.data.known_ternaries import builtin_ternaries
-from crystalgan.discovery.compositions import one_composition, small_compositions
+from crystalgan.discovery.compositions import (
+    HOSTED,
+    IONIC,
+    SMALLNESS,
+    balanced,
+    one_composition,
+    prior,
+    small_compositions,
+)
 from crystalgan.discovery.found import Found, reduced, structure_of
 from crystalgan.discovery.hosts import HostSource, filled, voids_of
 from crystalgan.discovery.mutation import MutationSource
@@ -181,6 +189,38 @@ def test_compositions():
     ):
         with pytest.raises(InputError, match=words):
             one_composition(formula, ("H", "Zr", "Ni"), 24)
+
+
+def test_charges_that_balance():
+    for formula, species, answer in (
+        ((6, 2, 1), ("H", "Mg", "Fe"), True),  # Mg2FeH6: 2 x 2 + 2
+        ((4, 1, 2), ("H", "Li", "Al"), False),
+        ((4, 1, 1), ("H", "Li", "Al"), True),  # LiAlH4: 1 + 3
+        ((3, 1, 1), ("H", "Na", "Mg"), True),
+        ((1, 1, 5), ("H", "La", "Ni"), False),
+    ):
+        assert balanced(formula, species) == answer
+    known = [ternary.structure.composition.reduced_composition for ternary in builtin_ternaries()]
+    count = 0
+    for composition in known:
+        species = ("H", *sorted(e.symbol for e in composition if e.symbol != "H"))
+        h, a, b = (int(composition[symbol]) for symbol in species)
+        count += balanced((h, a, b), species)
+    assert count == 51  # as the docstring of `prior` says
+
+
+def test_shares_before_anything_is_known():
+    formulas = list(small_compositions(24))
+    ionic = [balanced(f, ("H", "La", "Ni")) for f in formulas]
+    hosted = [5 * f[1] == f[2] for f in formulas]
+    shares = prior(formulas, ionic, hosted)
+    assert shares.sum() == pytest.approx(1)
+    assert shares.min() > 0
+    assert shares[hosted].sum() > HOSTED
+    assert shares[ionic].sum() > IONIC
+    none = prior(formulas, [False] * len(formulas), [False] * len(formulas))
+    sizes = np.array([sum(f) for f in formulas])
+    assert none * sizes**SMALLNESS == pytest.approx(none[0] * sizes[0] ** SMALLNESS)
 
 
 def test_a_cell_is_the_same_as_atoms(zr_ni: System):

@@ -14,7 +14,7 @@ from crystalgan.discovery.checkpoint import FILE, packed, restore
 from crystalgan.discovery.compositions import small_compositions
 from crystalgan.discovery.discover import Wanted, search_of, sources_of
 from crystalgan.discovery.evaluation import Evaluation
-from crystalgan.discovery.search import RUNGS, Search
+from crystalgan.discovery.search import RUNGS, UNREASONED, VISIT, Search
 from crystalgan.discovery.system import System
 from crystalgan.errors import InputError
 from crystalgan.jobs import Pool
@@ -24,7 +24,7 @@ from crystalgan.stability.hull import Phase
 
 SPECIES = ("H", "Pd", "Ni")
 EMT = "ase.calculators.emt.EMT"  # any energies do, and these cost a millisecond
-ROUNDS = 4
+ROUNDS = 5
 
 
 def _search(evaluation: Evaluation | None = None, seed: int = 0) -> Search:
@@ -75,6 +75,16 @@ def test_the_hull_holds_what_was_found(whole: Search):
     converged = [f for f in whole.found if f.converged]
     above = whole.hull.above([f.counts for f in converged], [f.energy for f in converged])
     assert above.min() > -1e-9
+
+
+def test_hosts_are_compounds_near_the_hull(whole: Search):
+    metals = {f[1:] for f in whole.best if not f[0]}
+    hosted = {(a, b) for _, a, b in whole.hosted}
+    assert hosted
+    assert all(any(a * n == b * m for m, n in metals) for a, b in hosted)
+    plain = next(f for f in whole.compositions if f not in whole.hosted and f not in whole.ionic)
+    visits = whole.visits[plain]
+    assert whole.penalty(plain) == pytest.approx(UNREASONED + VISIT * visits)
 
 
 def test_a_search_in_pieces_is_the_same(whole: Search, tmp_path):
