@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
     from crystalgan.potentials.registry import Potential
 
-FMAX = 0.01  # eV/Å
+# eV/Å, and the start's volume in measured ones: no potential ends at the measured cell because it
+# begins there
+FMAX, SWOLLEN = 0.003, 1.04
 KCAL = 4.184  # kJ
 
 
@@ -171,7 +173,7 @@ class Row:
 
 
 def row_of(measured: Measured, potential: Potential, energies: dict[str, float]) -> Row:
-    """Relax a hydride from its measured volume; `energies` of the elements, eV/atom."""
+    """Relax a hydride from near its measured volume; `energies` of the elements, eV/atom."""
     known = next(
         k
         for k in known_hydrides()
@@ -181,7 +183,7 @@ def row_of(measured: Measured, potential: Potential, energies: dict[str, float])
     assert known.lattice is not None
     start = prototype.structure(measured.metal)
     to_conventional = _to_conventional(start)
-    volume = _volume(known.lattice, prototype.spacegroup)
+    volume = SWOLLEN * _volume(known.lattice, prototype.spacegroup)
     start.scale_lattice(volume / abs(np.linalg.det(to_conventional)))
     found = relax(start, potential, FMAX)
     # the setting of the start, also where the relaxed cell has become more symmetric
