@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crystalgan.stability.relaxations import Progress
 
 MOST = 20  # phases that are relaxed again
+FAR = 0.1  # eV/atom above the search's hull; what is beyond does not compete in another potential
 
 
 def verify(
@@ -27,7 +28,8 @@ def verify(
 
     The phases start from the cells that the search's own potential gave; all energies above the
     hull of `potential` are above its own hull, of the elements, binaries, known ternaries and
-    compounds of the metals, of what else is on the search's hull, and of these phases. Rows go into
+    compounds of the metals, of what else is on the search's hull, and of these phases. Binaries and
+    known ternaries more than 0.1 eV/atom above the search's hull are left out. Rows go into
     `relaxed.db`, and what is there already is left. `potential` is that of `load_potential`,
     `progress(done, of, what)` is called after each structure. Raises InputError for what cannot be
     used.
@@ -40,13 +42,15 @@ def verify(
         raise InputError(f"{run.folder}: no phase is found yet that could be verified; search on.")
     check_other(potential, phases.potential, run.species)
     on_hull = {entry.name for entry in phases.diagram.stable_entries}
+    above = phases.diagram.get_e_above_hull
+    far = {e.name for e in phases.diagram.all_entries if not e.is_element and above(e) > FAR}
     ids = {int(i) for i in phases.table["id"].head(most)}
     tasks = [
         Task(row.candidate, row.phase, structure_of(row))
         for row in relaxed_rows(run, phases.potential)
         if row.candidate in ids or row.phase in on_hull
     ]
-    return phases_of_run(run, relax_again(run, tasks, potential, jobs, progress))
+    return phases_of_run(run, relax_again(run, tasks, potential, jobs, far, progress))
 
 
 def check_other(potential: str, own: str, species: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ from crystalgan.stability.tasks import (
 from crystalgan.stability.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
     from pathlib import Path
 
     from ase.db.row import AtomsRow
@@ -150,17 +150,18 @@ def relax_again(
     tasks: Sequence[Task],
     potential: str,
     jobs: int = 1,
+    left_out: Container[str] = (),
     progress: Progress | None = None,
 ) -> str:
     """Relax cells of a run with a further potential, what competes in it first.
 
-    Those that are relaxed with it already are left. Returns the name that its rows carry. Raises
-    InputError for what cannot be used.
+    Those that are relaxed with it already are left, and so are the phases `left_out` of what
+    competes. Returns the name that the rows carry. Raises InputError for what cannot be used.
     """
     settings = Settings()
     with run.hold("relax"), Workers(jobs) as workers:
         about = _about(run, workers, potential, settings)
-        compete = _references(run, about)
+        compete = [t for t in _references(run, about) if t.phase not in left_out]
         names = {task.phase for task in compete}
         more = [task for task in tasks if task.candidate or task.phase not in names]
         _relax(run, [*compete, *more], workers, potential, settings, about, progress)

@@ -25,12 +25,13 @@ from crystalgan.stability.tasks import loaded_potential
 
 EMT = "ase.calculators.emt.EMT"
 SPECIES = ("H", "Pd", "Ni")
+FAR = "Pd-H MH3_UH3a"  # 0.4 eV/atom above the hull
 
 
 def _few(species, *_):
     """The elements and two binaries: not all that competes has to be relaxed here."""
     builtin = builtin_references(species)
-    names = {one.name for one in builtin[: len(species)]} | {"Pd-H MH_NaCl", "Ni-H MH_NaCl"}
+    names = {one.name for one in builtin[: len(species)]} | {"Pd-H MH_NaCl", "Ni-H MH_NaCl", FAR}
     return {one.name: one.structure for one in builtin if one.name in names}
 
 
@@ -98,6 +99,8 @@ def test_what_competes_comes_first_and_what_is_there_is_left(twice):
     ids = [row.candidate for row in rows]
     lowest = int(twice.lowest.table["id"].iloc[0])
     assert ids == sorted(ids, key=lambda i: (i > 0, i != lowest))
+    assert FAR not in [row.phase for row in rows]
+    assert "Pd-H MH_NaCl" in [row.phase for row in rows]
     assert twice.lowest.verified.phases == 1
     known = twice.lowest.table.set_index("id")["above_hull_verified"]
     assert known[known.notna()].index.tolist() == [lowest]
