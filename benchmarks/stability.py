@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from crystalgan.potentials.registry import Potential
 
 # eV/Å, and the start's volume in measured ones: no potential ends at the measured cell because it
-# begins there
-FMAX, SWOLLEN = 0.003, 1.04
+# begins there; elements count by their energies alone
+FMAX, FMAX_ELEMENTS, SWOLLEN = 0.003, 0.01, 1.04
 KCAL = 4.184  # kJ
 
 
@@ -227,7 +227,7 @@ def rows_of(potential: Potential, hydrides: Sequence[Measured] = MEASURED) -> li
     elements = {
         symbol: builtin_elements()[symbol].structure for symbol in ("H", *_metals(hydrides))
     }
-    energies = {s: relax(e, potential, FMAX).energy / len(e) for s, e in elements.items()}
+    energies = {s: relax(e, potential, FMAX_ELEMENTS).energy / len(e) for s, e in elements.items()}
     return [row_of(hydride, potential, energies) for hydride in hydrides]
 
 
