@@ -42,7 +42,6 @@ def packed(search: Search) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state |= {name: dict(getattr(search, name)) for name in COUNTERS}
     state |= {
         "visits": [[*formula, n] for formula, n in search.visits.items()],
-        "best": [[*formula, energy] for formula, energy in search.best.items()],
         "hopes": [[*formula, energy] for formula, energy in search.hopes.items()],
         "guesses": [[list(formula), guesses] for formula, guesses in search.guesses.items()],
         "prints": [[list(formula), prints] for formula, prints in search.prints.items()],
@@ -79,7 +78,6 @@ def restore(search: Search, tensors: dict[str, Tensor], header: dict[str, Any]) 
     search.spent = defaultdict(float, state["spent"])
     search.paid = defaultdict(float, state["paid"])
     search.visits = Counter({(h, a, b): n for h, a, b, n in state["visits"]})
-    search.best = {(h, a, b): energy for h, a, b, energy in state["best"]}
     search.hopes = {(h, a, b): energy for h, a, b, energy in state["hopes"]}
     search.prints = defaultdict(list)
     for (h, a, b), prints in state["prints"]:

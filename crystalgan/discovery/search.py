@@ -127,8 +127,7 @@ class Search:
     )
     # energies that the surrogate gave of what was proposed, eV/atom, by formula
     guesses: dict[Counts, list[float]] = field(default_factory=lambda: defaultdict(list))
-    # lowest energies expected, eV/atom, by formula: of what was screened, and by the surrogate
-    best: dict[Counts, float] = field(default_factory=dict)
+    # energies that the surrogate expects of the last proposals, the lowest by formula, eV/atom
     hopes: dict[Counts, float] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
     # by source: ms of one usual core, and what was found, by its worth
@@ -142,9 +141,15 @@ class Search:
         self.update_hull()
 
     def update_hull(self) -> None:
-        """Take what was found into the hull."""
+        """Take what was found into the hull, and what is expected of each composition from it and
+        what waits."""
         phases = [*self.system.phases, *((f.counts, f.energy) for f in self.found if f.converged)]
         self.hull = LowerHull.of([c for c, _ in phases], [e for _, e in phases])
+        left = [self.gain(rung) for rung in range(len(RUNGS))]
+        expected = [(p.formula, p.descent.energy - left[p.rung]) for p in self.waiting]
+        self.best: dict[Counts, float] = {}  # eV/atom
+        for formula, energy in expected + [(f.formula, f.energy) for f in self.found]:
+            self.best[formula] = min(energy, self.best.get(formula, math.inf))
         hosts = self.hosts()
         self.hosted = {f for f in self.compositions if reduced((0, *f[1:])) in hosts}
 
@@ -244,7 +249,7 @@ class Search:
         for it, eV/atom."""
         if len(self.compositions) == 1:
             return 0.0
-        reason = formula in self.ionic or formula in self.hosted
+        reason = not formula[0] or formula in self.ionic or formula in self.hosted
         return VISIT * self.visits[formula] + (0.0 if reason else UNREASONED)
 
     def learn(self, labels: Sequence[Label]) -> None:
@@ -345,11 +350,6 @@ class Search:
                     start_energy=energy,
                 )
             )
-            self._note(formula, energy - self.gain(0))
-
-    def _note(self, formula: Counts, energy: float) -> None:
-        """Keep the lowest energy that is expected of a composition."""
-        self.best[formula] = min(energy, self.best.get(formula, math.inf))
 
     def gain(self, rung: int) -> float:
         """What relaxations gain from a rung to their end, eV/atom: the sum of the medians seen."""
@@ -372,7 +372,6 @@ class Search:
         if end.lost:
             self.tally["lost"] += 1
             return None
-        self._note(proposal.formula, end.energy)
         self.gains[proposal.rung].append(proposal.descent.energy - end.energy)
         rung = proposal.rung + 1
         now = replace(proposal, descent=end, rung=rung, energies=(*proposal.energies, end.energy))

@@ -56,7 +56,7 @@ def test_a_search_is_found_by_its_wishes(run, palladium, nickel, tmp_path):
 def test_a_search_that_has_had_its_time_is_left_as_it_is(run, palladium, nickel, tmp_path):
     before = (run.folder / RECORD).read_bytes()
     begun = []
-    spent = read_record(run).cpu_seconds / 60
+    spent = 0.9 * read_record(run).cpu_seconds / 60
     found = discover(palladium, nickel, spent, WANTED, tmp_path, begun=begun.append)
     assert begun == [run]
     assert found.run.folder == run.folder
