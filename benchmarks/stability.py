@@ -87,9 +87,9 @@ MEASURED = (
         "Mg",
         "MH2_rutile",
         -17.785 * KCAL,
-        750,
+        773,
         "J. F. Stampfer, C. E. Holley, J. F. Suttle, J. Am. Chem. Soc. 82, 3504 (1960),"
-        " decomposition pressure, -17.785(76) kcal/mol",
+        " decomposition pressure at 440 to 560 °C, -17.785(76) kcal/mol",
     ),
     Measured(
         "Y",
@@ -133,7 +133,7 @@ MEASURED = (
         "MH3_AlH3",
         2 / 3 * -2.73 * KCAL,
         298,
-        "G. C. Sinke et al., J. Chem. Phys. 47, 2759 (1967), -2.73(20) kcal/mol",
+        "G. C. Sinke et al., J. Chem. Phys. (1967), doi:10.1063/1.1712294, -2.73(20) kcal/mol",
     ),
 )
 
