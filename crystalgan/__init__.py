@@ -86,6 +86,7 @@ EXPORTED = {
     "discover": "api.discovery",
     "Phases": "discovery.phases",
     "phases_of_run": "discovery.phases",
+    "verify_phases": "api.discovery",
     # figures
     "accuracy_figure": "plot.training",
     "loss_figure": "plot.training",

@@ -1,4 +1,5 @@
 from crystalgan.api.discovery import discover as discover
+from crystalgan.api.discovery import verify_phases as verify_phases
 from crystalgan.api.run import Run as Run
 from crystalgan.api.run import compare_with_known as compare_with_known
 from crystalgan.api.run import compute_phonons as compute_phonons

@@ -16,6 +16,7 @@ import pandas as pd
 import streamlit as st
 
 from crystalgan.errors import InputError
+from crystalgan.potentials.registry import TITLES
 from crystalgan.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from crystalgan.stability.hydrogen import Vibrations
     from crystalgan.stability.phonon_rows import CandidatePhonons
 
-POTENTIALS = {"CHGNet": "chgnet"} | (
-    {"SevenNet": "sevennet"} if importlib.util.find_spec("sevenn") else {}
-)
+# as energies carry them -> as commands take them
+POTENTIALS = {
+    title: title.lower() for title in (TITLES if importlib.util.find_spec("sevenn") else TITLES[:1])
+}
 MANY_CELLS = 300  # of a run, that a histogram is made of
 _reading = threading.Lock()
 

@@ -29,6 +29,15 @@ def path_of(text: str) -> Path:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+# registry.CHOICE says the same in an error
+Potential = Annotated[
+    str,
+    typer.Option(
+        help="chgnet, sevennet, sevennet-l3i5, sevennet-mf-r2scan, sevennet:FILE for a checkpoint"
+        " of your own, or an ASE calculator as package.module.Class, with keyword arguments as"
+        " package.module.Class:key=value,key=value."
+    ),
+]
 RunFolder = Annotated[
     Path,
     typer.Argument(

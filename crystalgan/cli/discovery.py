@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crystalgan.cli.common import Json, bar, naming_options, path_of, show, warn
+from crystalgan.cli.common import Json, Potential, bar, naming_options, path_of, show, warn
 from crystalgan.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from crystalgan.discovery.record import Step
     from crystalgan.runs.folder import Run
 
 app = typer.Typer()
+KEPT = "what was relaxed is kept; the same command goes on from there."
 
 
 @app.command()
@@ -28,8 +32,9 @@ def discover(
     ],
     b: Annotated[str, typer.Argument(metavar="[B]", help="The second metal, such as Ni.")] = "",
     minutes: Annotated[
-        float, typer.Option(help="CPU minutes, those of earlier sittings included.")
-    ] = 10.0,
+        float | None,
+        typer.Option(help="CPU minutes, those of earlier sittings included.", show_default="10"),
+    ] = None,
     jobs: Annotated[
         int, typer.Option(help="Processes; the same is found with any number of them.")
     ] = 1,
@@ -37,9 +42,15 @@ def discover(
         str, typer.Option(help="Look at this composition alone, such as ZrNiH3.")
     ] = "",
     max_atoms: Annotated[int, typer.Option(help="The most atoms that a cell may have.")] = 24,
-    potential: Annotated[
-        str, typer.Option(help="chgnet, sevennet, or an ASE calculator as package.module.Class.")
-    ] = "chgnet",
+    potential: Potential = "chgnet",
+    verify: Annotated[
+        str,
+        typer.Option(
+            metavar="POTENTIAL",
+            help="Relax the 20 lowest phases again with this potential, what competes first, and"
+            " show both energies. With a run folder and no --minutes, nothing else.",
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option(help="Another seed goes another way.")] = 0,
     a_path: Annotated[
         Path | None,
@@ -73,11 +84,15 @@ def discover(
     """Search for ternary hydrides of two metals: propose cells, relax the most promising, rank them
     by their energy above the hull. The same command goes on where it was."""
     from crystalgan.data.classes import load_class
+    from crystalgan.discovery.discover import MINUTES, go_on
     from crystalgan.discovery.discover import discover as search
-    from crystalgan.discovery.discover import go_on
+    from crystalgan.discovery.phases import phases_of_run
     from crystalgan.discovery.record import MOST_ATOMS, SOURCES, Wanted, read_record
+    from crystalgan.discovery.verify import check_other
+    from crystalgan.discovery.verify import verify as verify_run
     from crystalgan.potentials.registry import untrained
     from crystalgan.runs.folder import Run
+    from crystalgan.stability.tasks import about_potential
 
     names = tuple(name.strip() for name in sources.split(",") if name.strip())
     if not b:
@@ -92,25 +107,47 @@ def discover(
                 f"{a}: a run goes on as it was begun; give --minutes and --jobs, or two metals."
             )
         species, potential = run.species, read_record(run).wanted.potential
+        if ":" in potential and (minutes is not None or not verify):
+            # what a folder from elsewhere names is not to be run unseen
+            raise InputError(
+                f"{a}: its potential, {potential}, is a file or has arguments; go on with the two"
+                " metals and the same options, --potential among them."
+            )
     else:
         both = [load_class(str(path or m), m) for m, path in ((a, a_path), (b, b_path))]
         with naming_options():
             wanted = Wanted(formula, max_atoms, potential, seed, names, not without_known)
         species = (both[0].shared, a, b)
     warn(untrained(potential, species))
-    kept = "what was relaxed is kept; the same command goes on from there."
-    with bar("discover", 100, "%", kept=lambda: kept) as shown:
+    if verify:  # before the search takes its minutes
+        own = about_potential(potential, species)[0] if b else phases_of_run(run).potential
+        check_other(verify, own, species)
+        warn(untrained(verify, species))
+    if b or minutes is not None or not verify:
+        until = MINUTES if minutes is None else minutes
+        with _searching(until) as progress:
+            if b:
+                phases = search(both[0], both[1], until, wanted, runs, jobs, new, progress, _name)
+            else:
+                phases = go_on(run, until, jobs, progress, _name)
+        run = phases.run
+    if verify:
+        with bar("verify", kept=lambda: KEPT) as shown:
+            phases = verify_run(run, verify, jobs, progress=shown.to)
+    show(phases.as_dict(), phases.lines(), as_json)
+
+
+@contextmanager
+def _searching(minutes: float) -> Iterator[Callable[[Step], None]]:
+    """The bar of a search, moved by its steps."""
+    with bar("discover", 100, "%", kept=lambda: KEPT) as shown:
 
         def progress(step: Step) -> None:
             done = min(100, int(100 * step.minutes / minutes))
             shown.to(done, words=f"{step.found} phases, {step.best}" if step.best else "")
 
-        if b:
-            phases = search(both[0], both[1], minutes, wanted, runs, jobs, new, progress, _name)
-        else:
-            phases = go_on(run, minutes, jobs, progress, _name)
+        yield progress
         shown.to(100)
-    show(phases.as_dict(), phases.lines(), as_json)
 
 
 def _name(run: Run) -> None:

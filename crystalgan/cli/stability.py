@@ -12,6 +12,7 @@ import typer
 
 from crystalgan.cli.common import (
     Json,
+    Potential,
     RunFolder,
     bar,
     naming_options,
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 ANOTHER_FIGURE = "give another path with --figure"
-
-Potential = Annotated[
-    str, typer.Option(help="chgnet, sevennet, or an ASE calculator as package.module.Class.")
-]
 
 
 @app.command()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crystalgan.runs.folder import Run
 
 RECORD = "discovery.json"
+SETTINGS = "discovery"  # what rows say of how they were relaxed
 MOST_ATOMS = 24
 SOURCES = ("random", "transfer", "hosts", "heredity")  # unless others are asked for
 EVERY_SOURCE = (*SOURCES, "learned")

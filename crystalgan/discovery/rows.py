@@ -11,6 +11,7 @@ from crystalgan.crystal.cells import decode, encode
 from crystalgan.crystal.describe import symmetry
 from crystalgan.crystal.lattice import reduced as reduced_cell
 from crystalgan.discovery.found import structure_of
+from crystalgan.discovery.record import SETTINGS
 from crystalgan.discovery.search import RUNGS
 from crystalgan.runs.checking import SYMPREC, Candidate, rules_of, verdicts_of
 from crystalgan.runs.database import DECISIONS, note_compared, open_database
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from crystalgan.discovery.search import Proposal, Search
     from crystalgan.runs.folder import Run
 
-SETTINGS = "discovery"  # what rows say of how they were relaxed
 NO_PARENT = -1
 
 

@@ -29,10 +29,12 @@ ROOM = 298.15  # K
 ENTROPY, ENTROPIES = 0.120, (0.105, 0.135)
 # Å; in hydrides H-H is rarely shorter (A. C. Switendick, Z. Phys. Chem. 117, 89 (1979))
 SWITENDICK = 2.1
-# eV per H2: K. K. Irikura, J. Phys. Chem. Ref. Data 36, 389 (2007), 2179.3 cm-1
+# eV per H2: K. K. Irikura, J. Phys. Chem. Ref. Data 36, 389 (2007), 2179.307 cm-1, as in NIST's
+# CCCBDB (release 22)
 MOLECULE_ZERO_POINT = 0.2702
 # kJ/mol H2 at 300 K and 1 bar, against the gas at 0 K: -39.204 + 8.467, M. W. Chase, NIST-JANAF
-# Thermochemical Tables, 4th ed. (1998)
+# Thermochemical Tables, 4th ed. (1998); CODATA's 8.47, 130.680 J/(mol K) and 28.84 J/(mol K) at
+# 298.15 K give the same
 MOLECULE_FREE_ENERGY = -30.737
 FARTHEST = 5.0  # Å, the longest H-H distance that a card names
 # wt%, g/L: U.S. DRIVE, targets for onboard storage systems (2017)

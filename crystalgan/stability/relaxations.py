@@ -31,7 +31,7 @@ from crystalgan.stability.tasks import (
 from crystalgan.stability.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
     from pathlib import Path
 
     from ase.db.row import AtomsRow
@@ -132,12 +132,10 @@ def relax_candidates(
     tasks += [Task(0, name, structure) for name, structure in others.items()]
     ids = {row.id for row in rows}
     with run.hold("relax"), Workers(jobs) as workers:
-        name, version = workers.call(about_potential, potential, run.species)
+        about = _about(run, workers, potential, settings)
+        name = about["potential"]
         if references:
-            known = run.config.known_ternaries
-            wanted = reference_structures(run.species, name, version, known)
-            tasks += [Task(0, phase, structure) for phase, structure in wanted.items()]
-        about = {"potential": name, "version": version, "settings": str(settings)}
+            tasks += _references(run, about)
         _relax(run, tasks, workers, potential, settings, about, progress)
         if raise_symmetry is not None:
             work = partial(symmetrize_task, potential, raise_symmetry, settings.seconds)
@@ -145,6 +143,42 @@ def relax_candidates(
     states = [row.state for row in relaxed_rows(run, name) if row.candidate in ids]
     failed = states.count("failed")
     return Relaxations(len(states) - failed, states.count("converged"), failed)
+
+
+def relax_again(
+    run: Run,
+    tasks: Sequence[Task],
+    potential: str,
+    jobs: int = 1,
+    left_out: Container[str] = (),
+    progress: Progress | None = None,
+) -> str:
+    """Relax cells of a run with a further potential, what competes in it first.
+
+    Those that are relaxed with it already are left, and so are the phases `left_out` of what
+    competes. Returns the name that the rows carry. Raises InputError for what cannot be used.
+    """
+    settings = Settings()
+    with run.hold("relax"), Workers(jobs) as workers:
+        about = _about(run, workers, potential, settings)
+        compete = [t for t in _references(run, about) if t.phase not in left_out]
+        names = {task.phase for task in compete}
+        more = [task for task in tasks if task.candidate or task.phase not in names]
+        _relax(run, [*compete, *more], workers, potential, settings, about, progress)
+    return about["potential"]
+
+
+def _about(run: Run, workers: Workers, potential: str, settings: Settings) -> dict[str, str]:
+    """The columns of every row that is relaxed with a potential and settings."""
+    name, version = workers.call(about_potential, potential, run.species)
+    return {"potential": name, "version": version, "settings": str(settings)}
+
+
+def _references(run: Run, about: dict[str, str]) -> list[Task]:
+    """What competes and has no energy of this potential yet."""
+    known = run.config.known_ternaries
+    found = reference_structures(run.species, about["potential"], about["version"], known)
+    return [Task(0, phase, structure) for phase, structure in found.items()]
 
 
 def _relax(
