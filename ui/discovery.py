@@ -315,8 +315,8 @@ def show_view(run: Run, record: Record, found: Phases, view: str, current: int) 
         figure = sources_figure(step.sources if step else found.sources, step.spent if step else {})
         st.plotly_chart(figure, key="discover_sources", config=PLAIN)
         st.caption(
-            "A source that finds more for its work makes more of the next proposals, each at least"
-            " a tenth. Work: screening and relaxing what it proposed."
+            "A source that finds more low phases for its work makes more of the next proposals,"
+            " each at least a tenth. Work: proposing, screening and relaxing."
         )
         if step and step.accuracies:
             st.plotly_chart(accuracy_figure(step.accuracies), key="discover_accuracy", config=PLAIN)
