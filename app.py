@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd  # noqa: F401
 import streamlit as st
 
-from ui import vet
+from ui import candidate_table, vet
 
 ICON = str(Path(__file__).parent / "assets" / "icon.svg")
 st.set_page_config(page_title="CrystalGAN", page_icon=ICON, layout="wide")
@@ -51,3 +51,4 @@ st.navigation(
 ).run()
 with keys:  # on every page, so that what is on its way when the page is left still arrives
     vet.listen()
+candidate_table.drawn()

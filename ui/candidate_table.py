@@ -3,6 +3,7 @@ page share."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,20 @@ SORTED = {
     "formula": "formula",
     "space group": "spacegroup",
 }
+UNSEEN = 0.5  # s after a page's end in which the browser may not have drawn it
+
+
+def drawn() -> None:
+    """Note that the page has been run to its end, so that the browser is about to show the table as
+    it is now."""
+    st.session_state["table_drawn"] = time.monotonic()
+
+
+def _unseen() -> bool:
+    """Whether the browser may say something that is older than what the last run has put into the
+    table: that run was cut short by this one, or ended only just."""
+    ended = st.session_state.get("table_drawn")
+    return ended is None or time.monotonic() - ended < UNSEEN
 
 
 def filters(table: pd.DataFrame, rule: str) -> pd.DataFrame:
@@ -87,12 +102,14 @@ def clicked_header(columns: dict[str, str]) -> None:
     """Sort by the column whose header was clicked; by a second click the other way round."""
     state_now = st.session_state.get(table_key())
     chosen = state_now["selection"].get("columns", []) if state_now else []
+    last, st.session_state["header"] = st.session_state.get("header", []), chosen
     if not (state_now and chosen):
         return
     st.session_state[table_key()] = {"selection": {**state_now["selection"], "columns": []}}
     column = {"spacegroup_symbol": "spacegroup"}.get(chosen[0], chosen[0])
     word = next((word for word, name in columns.items() if name == column), None)
-    if word and not st.session_state.get("acts_taken"):
+    told = st.session_state.get("acts_taken") or (chosen == last and _unseen())
+    if word and not told:
         again = st.session_state.get("sort", "number") == word
         st.session_state["sort_down"] = again and not st.session_state.get("sort_down", False)
         st.session_state["sort"] = word
@@ -209,16 +226,27 @@ def table_key() -> str:
 
 def keep_selection(shown: pd.DataFrame) -> None:
     """Before the table is drawn: the rows selected in it are those of the same candidates, wherever
-    they are now."""
+    they are now.
+
+    What the browser says is a click only where it cannot be what the table held before: a run that
+    moves the selection may be cut short by the next click, wherever that is, and then the browser
+    says once more what it had.
+    """
     ids = [int(i) for i in shown["id"]]
-    before: list[int] = st.session_state.get("table_ids", [])
+    # orders of the candidates and selected rows: first what the browser has for certain, last ours
+    sent: list[tuple[list[int], list[int]]] = st.session_state.get("table_sent", [([], [])])
+    cut_short = st.session_state.get("table_drawn") is None
+    before = sent[0 if cut_short else -1][0]
     state_now = st.session_state.get(table_key())
     rows = state_now["selection"]["rows"] if state_now else []
-    picked = [before[i] for i in rows if i < len(before)]
+    told = rows != sent[-1][1] and _unseen() and rows in [former for _, former in sent[:-1]]
+    # then the browser's table is that of before the keys that have come
+    told = st.session_state.pop("acts_taken", False) or told
+    ours: list[int] = st.session_state.get("picked", [])
+    picked = ours if told or rows == sent[-1][1] else [before[i] for i in rows if i < len(before)]
     current = st.session_state.get("candidate")
-    new = [i for i in picked if i not in st.session_state.get("picked", [])]
-    acted = st.session_state.pop("acts_taken", False)  # then the browser's table is that of before
-    if picked != st.session_state.get("picked") and picked and not acted:  # a click in the table
+    new = [i for i in picked if i not in ours]
+    if picked != ours and picked:  # a click in the table
         current = new[-1] if new else (current if current in picked else picked[-1])
         st.session_state["candidate"] = current
     elif current not in picked:  # next, previous, the map or the address
@@ -228,10 +256,11 @@ def keep_selection(shown: pd.DataFrame) -> None:
         picked = [current]
         st.session_state["candidate"] = current
     picked = [i for i in picked if i in ids] if st.session_state.get("several") else [current]
-    st.session_state["picked"], st.session_state["table_ids"] = picked, ids
-    st.session_state[table_key()] = {
-        "selection": {"rows": [ids.index(i) for i in picked], "columns": [], "cells": []}
-    }
+    rows = [ids.index(i) for i in picked]
+    st.session_state["picked"] = picked
+    st.session_state["table_sent"] = [*(sent if _unseen() else sent[-1:]), (ids, rows)]
+    st.session_state["table_drawn"] = None
+    st.session_state[table_key()] = {"selection": {"rows": rows, "columns": [], "cells": []}}
 
 
 def nearest(current: int | None, before: list[int], ids: list[int]) -> int:

@@ -30,7 +30,7 @@ STYLE = """<style>
 OF_A_RUN = (
     "candidate",
     "picked",
-    "table_ids",
+    "table_sent",
     "map_point",
     "relaxed_row",
     "hull_point",

@@ -30,6 +30,11 @@ from .steps import (
 
 pytestmark = pytest.mark.slow
 EXPLORE = "explore?run={}&candidate={}"
+KEY_THEN_TAB = """([tab, milliseconds]) => {
+  document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "n", bubbles: true}));
+  const tabs = document.querySelectorAll("[role=radiogroup][aria-label=Details] [role=radio]");
+  setTimeout(() => tabs[tab].click(), milliseconds);
+}"""
 COUNT = 200  # candidates of the shipped run
 
 
@@ -362,6 +367,15 @@ def test_two_sessions_vet_one_run_in_turn_and_write_one_note(new_page, server, r
     two.get_by_role("button", name="Replace it with mine").click()
     until(two, lambda: rows(run)[34][1]["note"] == "just right", "the note was not replaced")
     assert [entry["note"] for entry in rows(run)[34][1]["history"]] == ["too dense", "just right"]
+
+
+def test_a_click_that_cuts_a_key_short_does_not_bring_the_former_candidate_back(page, server, run):
+    open_at(page, server, run, 40)
+    page.get_by_role("radiogroup", name="Details").get_by_role("radio").first.wait_for()
+    for k in range(16):  # the run that the key starts takes some tenths of a second
+        page.evaluate(KEY_THEN_TAB, [1 + k % 2, 20 + 5 * k])
+        page.wait_for_timeout(500)
+        listening(page, 41 + k)
 
 
 def test_back_goes_to_the_page_before(page, server):
