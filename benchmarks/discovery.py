@@ -84,6 +84,8 @@ def looked_for(target: Structure, asked: argparse.Namespace) -> dict[str, Any]:
     about["spacegroup"] = target.get_space_group_info(0.1)[1]
     metals = sorted({site.specie.symbol for site in target} - {"H"})
     species = ("H", metals[0], metals[1])
+    if len(target) > asked.max_atoms:
+        return about | {"found": False, "reason": f"more than {asked.max_atoms} atoms"}
     try:
         compositions = (
             one_composition(formula, species, asked.max_atoms)

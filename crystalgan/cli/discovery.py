@@ -119,9 +119,10 @@ def discover(
             wanted = Wanted(formula, max_atoms, potential, seed, names, not without_known)
         species = (both[0].shared, a, b)
     warn(untrained(potential, species))
-    if verify:  # before the search takes its minutes
-        own = about_potential(potential, species)[0] if b else phases_of_run(run).potential
-        check_other(verify, own, species)
+    # what is refused is refused before the search takes its minutes
+    own = about_potential(potential, species)[0] if b else ""
+    if verify:
+        check_other(verify, own or phases_of_run(run).potential, species)
         warn(untrained(verify, species))
     if b or minutes is not None or not verify:
         until = MINUTES if minutes is None else minutes

@@ -66,7 +66,7 @@ class Fillings:
         """The table with one more position."""
         out = rest.copy()
         for axis, most in enumerate(self.counts):
-            to, source = np.moveaxis(out, axis, 0), np.moveaxis(rest, axis, 0)
+            to, source = out.swapaxes(0, axis), rest.swapaxes(0, axis)
             if not p.freedom:
                 to[p.multiplicity :] += source[: max(0, most + 1 - p.multiplicity)]
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class SpaceGroup:
     def __repr__(self) -> str:
         return f"SpaceGroup({self.number}, {len(self.positions)} Wyckoff positions)"
 
-    @property
+    @cached_property
     def lattice_freedom(self) -> int:
         """How many lattice parameters are free: 1 (cubic) to 6 (triclinic)."""
         metrics = np.einsum(

@@ -2,7 +2,7 @@
 
 Steps 1 and 2 learn from cells of binaries and from transferred ones, which are no crystals. Here
 the relaxed end of each ternary is the target of the generator, from its cell as it was proposed;
-and the ends that lie low are the real samples of a discriminator (`model.critic`). Cells by
+and the ends that lie low are the real samples of a discriminator (`model.discriminator`). Cells by
 feature transfer, moved by this generator, are a source of proposals.
 """
 
@@ -19,7 +19,7 @@ from crystalgan.discovery.sources import cells_of
 from crystalgan.discovery.transfers import TransferSource
 from crystalgan.model import losses
 from crystalgan.model.batches import perturb
-from crystalgan.model.critic import Critic, critic_loss, fingerprints
+from crystalgan.model.discriminator import Discriminator, discriminator_loss, fingerprints
 from crystalgan.model.graph import GraphGenerator
 from crystalgan.model.learning import Adam
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from crystalgan.discovery.system import System
 
 STEPS = 6  # of the generator along the neighbour graph
-RATE, CRITIC_RATE, BETAS = 2e-3, 2e-3, (0.5, 0.99)
+RATE, DISCRIMINATOR_RATE, BETAS = 2e-3, 2e-3, (0.5, 0.99)
 ADVERSARIAL = 0.05  # the weight of the adversarial term beside the reconstruction in Å²
 PENALTY = 0.1  # of the slope of the discriminator at real samples
 MOST_ACCURATE = 0.75  # the discriminator waits where it was right more often than that, lately
@@ -59,10 +59,10 @@ class LearnedSource:
         self.transfers = TransferSource(system, most_atoms)
         rng, slots = torch.Generator().manual_seed(0), len(system.species)
         self.generator = GraphGenerator(Config(steps=STEPS), slots, [rng], 1)
-        self.critic = Critic(slots, rng)
+        self.discriminator = Discriminator(slots, rng)
         self.optimizers = {
             "generator": Adam(self.generator.parameters(), RATE, BETAS),
-            "critic": Adam(self.critic.parameters(), CRITIC_RATE, BETAS),
+            "discriminator": Adam(self.discriminator.parameters(), DISCRIMINATOR_RATE, BETAS),
         }
         empty = Cells(
             torch.zeros(0, 3, 3),
@@ -154,11 +154,11 @@ class LearnedSource:
             fingerprints(cells, self.system.volumes)
             for cells in (made[len(target) :], self.ends[real])
         )
-        loss, right = critic_loss(self.critic, true, fake, PENALTY)
-        steps = {"generator": own + ADVERSARIAL * losses.adversarial(self.critic(fake))}
+        loss, right = discriminator_loss(self.discriminator, true, fake, PENALTY)
+        steps = {"generator": own + ADVERSARIAL * losses.adversarial(self.discriminator(fake))}
         self.recent = PATIENCE * self.recent + (1 - PATIENCE) * right
         if self.recent < MOST_ACCURATE:
-            steps["critic"] = loss
+            steps["discriminator"] = loss
         gradients = {
             name: torch.autograd.grad(term, self.optimizers[name].parameters, retain_graph=True)
             for name, term in steps.items()

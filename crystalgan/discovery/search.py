@@ -53,7 +53,7 @@ GREEDY = 0.6  # share of the proposals that go to the compositions that promise 
 WARMTH = 0.03  # eV/atom, of the draw among them
 FIRST_WORK, LEAST_SHARE = 5000.0, 0.1  # ms that each source has at first; and of the proposals
 WORTH = 0.05  # eV/atom above the hull or the best, where what is found counts for 1/e
-PROPOSING = 4.0  # ms of one usual core
+PROPOSING = 7.0  # ms of one usual core
 # eV/atom below and above an energy, where a crystal that was found is looked for among the found
 NEAR = (0.05, 0.005)
 BEST_VOLUMES = 3  # of a composition, whose volumes count
@@ -93,12 +93,12 @@ class Evaluator(Protocol):
 
 def screening_work(atoms: int) -> float:
     """What an energy costs, ms of one usual core."""
-    return 6.5 + 0.67 * atoms
+    return 8.0 + 0.8 * atoms
 
 
 def step_work(atoms: int) -> float:
     """What energy, forces and stress cost, ms of one usual core."""
-    return 6.0 + 2.15 * atoms
+    return 7.5 + 2.6 * atoms
 
 
 @dataclass
@@ -160,7 +160,7 @@ class Search:
         """
         rng = np.random.default_rng([self.seed, self.rounds])
         self.screen(self.propose(rng))
-        ranks = {p.id: self.score(p) for p in self.waiting}
+        ranks = self.scores()
         order = sorted(self.waiting, key=lambda p: (ranks[p.id], p.id))
         begun = [p for p in order if p.rung][:ONWARD]
         chosen: list[Proposal] = []
@@ -171,7 +171,7 @@ class Search:
             elif p.rung or not self.repeats(p, p.descent):
                 chosen.append(p)
             else:
-                self.tally["repeats when proposed"] += 1
+                self.tally["repeats when chosen"] += 1
         self.waiting = rest[:WAITING]
         steps = [RUNGS[p.rung + 1] - RUNGS[p.rung] for p in chosen]
         descents = [p.descent for p in chosen]
@@ -201,8 +201,9 @@ class Search:
         expected: list[float] = []
         for counts, source in self.targets(rng, PROPOSALS if potential else FIRST_PROPOSALS):
             formula = reduced(counts)
-            factor = factors.setdefault(formula, self.swelling(formula))
-            h, a, b = (factor * v for v in self.system.volumes)
+            if formula not in factors:
+                factors[formula] = self.swelling(formula)
+            h, a, b = (factors[formula] * v for v in self.system.volumes)
             self.spend(source.name, PROPOSING)
             system = self.system.with_volumes((h, a, b))
             cells = source.propose(Request(system, counts, self.found), rng)
@@ -365,12 +366,19 @@ class Search:
         """What relaxations gain from a rung to their end, eV/atom: the sum of the medians seen."""
         return float(sum(np.median(seen[-RECENT:]) for seen in self.gains[rung:]))
 
-    def score(self, proposal: Proposal) -> float:
-        """By what proposals are ranked: the energy above the hull that is expected (eV/atom), and
-        what their composition pays for each time that it was looked at."""
-        above = float(self.hull.above([proposal.counts], [proposal.descent.energy])[0])
-        paid = self.penalty(proposal.formula) + SIZE * sum(proposal.counts)
-        return above - self.gain(proposal.rung) + paid
+    def scores(self) -> dict[int, float]:
+        """By what each proposal that waits is ranked: the energy above the hull that is expected
+        (eV/atom), and what its composition pays for each time that it was looked at."""
+        if not self.waiting:
+            return {}
+        above = self.hull.above(
+            [p.counts for p in self.waiting], [p.descent.energy for p in self.waiting]
+        )
+        left = [self.gain(rung) for rung in range(len(RUNGS))]
+        return {
+            p.id: float(e) - left[p.rung] + self.penalty(p.formula) + SIZE * sum(p.counts)
+            for p, e in zip(self.waiting, above, strict=True)
+        }
 
     def take(self, proposal: Proposal, end: Descent) -> tuple[Found, Proposal] | None:
         """Take a proposal back that was relaxed by one rung: it waits again, is found, or is let

@@ -55,7 +55,7 @@ class ParentPool:
     every: list[Parent] = field(init=False)
     _lattices: dict[tuple[int, int], list[Supercell]] = field(default_factory=dict)
     _made: dict[tuple[int, int, int], Cells] = field(default_factory=dict)
-    _points: dict[tuple[int, int, int, int], Parents] = field(default_factory=dict)
+    _points: dict[tuple[int, int, int, int, bool], Parents] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.volumes = atomic_volumes(self.cells)
@@ -90,14 +90,18 @@ class ParentPool:
             self._made[*key, k] = supercell_of(cell, options[k])
         return k, self._made[*key, k]
 
-    def with_points(self, parent: Parent, k: int, cells: Cells, length: int) -> Parents:
-        """A drawn cell padded to a length, with its symmetry and special points."""
-        key = parent.row, parent.index, k, length
+    def with_points(
+        self, parent: Parent, k: int, cells: Cells, length: int, metals_only: bool
+    ) -> Parents:
+        """A drawn cell padded to a length, with its symmetry and special points, those of all atoms
+        or of the metals."""
+        key = parent.row, parent.index, k, length, metals_only
         if key not in self._points:
             bare = Cells(cells.lattice, cells.frac, cells.mask, cells.species).padded(length)
             symmetric = find_symmetry(bare, SYMPREC, MOST_OPERATIONS)
-            points = (special_points(symmetric, metals, SYMPREC) for metals in (False, True))
-            self._points[key] = Parents(symmetric, self.volumes, *points)
+            points = special_points(symmetric, metals_only, SYMPREC)
+            both = (None, points) if metals_only else (points, None)
+            self._points[key] = Parents(symmetric, self.volumes, *both)
         return self._points[key]
 
 
@@ -147,8 +151,8 @@ class TransferSource(Forgetful):
         own, other = self.pools[pairing.host_class], self.pools[1 - pairing.host_class]
         (i, first), (j, second) = own.draw(parent, rng), other.draw(guest, rng)
         length = max(first.mask.shape[-1], second.mask.shape[-1])
-        host = own.with_points(parent, i, first, length)
-        incoming = other.with_points(guest, j, second, length)
+        host = own.with_points(parent, i, first, length, metals_only=False)
+        incoming = other.with_points(guest, j, second, length, pairing.part == "metal")
         row = torch.tensor([0])
         shifts = torch.from_numpy(rng.random((1, SHIFTS, 3)))
         made = fitted_transfer(

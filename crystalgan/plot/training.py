@@ -16,6 +16,7 @@ TERM_COLOURS = dict(
     zip(("discriminator", "adversarial", "reconstruction", "geo1", "geo2"), OKABE_ITO, strict=False)
 )
 TERM_COLOURS["energy"] = "#8C6BB1"
+FEW_ROUNDS = 10  # each of which gets its tick
 BALANCED = 0.55, 0.85  # accuracies of a discriminator that keeps up and does not win
 FIXED = ("step", "epoch", "valid")  # of a line of metrics: no loss terms
 
@@ -89,7 +90,9 @@ def accuracy_figure(accuracies: Sequence[float]) -> go.Figure:
     low, high = BALANCED
     figure.add_hrect(100 * low, 100 * high, line_width=0, fillcolor=OKABE_ITO[2], opacity=0.12)
     figure.update_yaxes(title="discriminator right", range=(0, 102), ticksuffix=" %")
-    figure.update_xaxes(title="rounds that it learned in", rangemode="tozero")
+    figure.update_xaxes(title="rounds that it learned in", rangemode="tozero", tickformat="d")
+    if len(accuracies) <= FEW_ROUNDS:
+        figure.update_xaxes(dtick=1)
     figure.update_layout(height=240, margin={"l": 60, "r": 10, "t": 10, "b": 45})
     return figure
 

@@ -23,7 +23,15 @@ from crystalgan.discovery.record import Wanted
 from crystalgan.discovery.search import Search
 from crystalgan.discovery.sources import RandomSource, Request, cell_of
 from crystalgan.discovery.system import System
-from crystalgan.model.critic import CENTRES, CUTOFF, FIRST, WIDTH, Critic, critic_loss, fingerprints
+from crystalgan.model.discriminator import (
+    CENTRES,
+    CUTOFF,
+    FIRST,
+    WIDTH,
+    Discriminator,
+    discriminator_loss,
+    fingerprints,
+)
 from crystalgan.runs.folder import Run
 from crystalgan.stability.hull import Phase
 
@@ -103,21 +111,24 @@ def test_fingerprints_have_gradients():
 
 
 def test_the_discriminator_learns_what_can_be_told_apart():
-    rng, critic = torch.Generator().manual_seed(0), Critic(3, torch.Generator().manual_seed(1))
-    optimizer = learned.Adam(critic.parameters(), 1e-2, (0.5, 0.99))
+    rng, discriminator = (
+        torch.Generator().manual_seed(0),
+        Discriminator(3, torch.Generator().manual_seed(1)),
+    )
+    optimizer = learned.Adam(discriminator.parameters(), 1e-2, (0.5, 0.99))
     size = 6 * CENTRES + 1
     rights = []
     for _ in range(60):
         real, fake = torch.randn(64, size, generator=rng), torch.randn(64, size, generator=rng)
-        loss, right = critic_loss(critic, real + 0.5, fake, 0.1)
+        loss, right = discriminator_loss(discriminator, real + 0.5, fake, 0.1)
         optimizer.step(torch.autograd.grad(loss, optimizer.parameters))
         rights.append(right)
     assert abs(rights[0] - 0.5) < 0.2
     assert rights[-1] > 0.9
     points = torch.randn(8, size, generator=rng).requires_grad_()
-    loss, _ = critic_loss(critic, points, points, 1.0)
-    bare, _ = critic_loss(critic, points, points, 0.0)
-    (slopes,) = torch.autograd.grad(critic(points).sum(), points)
+    loss, _ = discriminator_loss(discriminator, points, points, 1.0)
+    bare, _ = discriminator_loss(discriminator, points, points, 0.0)
+    (slopes,) = torch.autograd.grad(discriminator(points).sum(), points)
     expected = float(slopes.square().sum(-1).mean() / 2)
     assert float((loss - bare).detach()) == pytest.approx(expected, rel=1e-5)
 

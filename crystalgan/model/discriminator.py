@@ -56,7 +56,7 @@ def fingerprints(cells: Cells, volumes: tuple[float, ...]) -> Tensor:
     return torch.cat((by_atom.log1p(), OF_VOLUME * ratio.log()[:, None]), 1)
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """A perceptron from fingerprints `[n, features]` to logits `[n]`."""
 
     def __init__(self, slots: int, rng: torch.Generator) -> None:
@@ -74,14 +74,16 @@ class Critic(nn.Module):
         return x.squeeze(-1)
 
 
-def critic_loss(critic: Critic, real: Tensor, fake: Tensor, penalty: float) -> tuple[Tensor, float]:
-    """Eqs. 23, 24 with a gradient penalty on real samples, and the critic's accuracy.
+def discriminator_loss(
+    discriminator: Discriminator, real: Tensor, fake: Tensor, penalty: float
+) -> tuple[Tensor, float]:
+    """Eqs. 23, 24 with a gradient penalty on real samples, and the discriminator's accuracy.
 
     L_D = -E[log D(y)] - E[log(1 - D(G(x)))] + penalty / 2 E[|dl/dy|^2] with logits l (Mescheder,
     Geiger and Nowozin 2018, R1). Fingerprints `[n, features]` of both.
     """
     real = real.detach().requires_grad_()
-    of_real, of_fake = critic(real), critic(fake.detach())
+    of_real, of_fake = discriminator(real), discriminator(fake.detach())
     (slope,) = torch.autograd.grad(of_real.sum(), real, create_graph=True)
     loss = softplus(-of_real).mean() + softplus(of_fake).mean()
     right = ((of_real > 0).double().mean() + (of_fake < 0).double().mean()) / 2
