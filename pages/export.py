@@ -14,10 +14,13 @@ from crystalgan.crystal.lattice import TOLERANCE
 from crystalgan.discovery.record import is_search
 from crystalgan.errors import InputError
 from crystalgan.runs.run_zip import known_files, known_folder, pack_run
+from crystalgan.stability.relaxations import potentials_of, relaxed_rows
 from crystalgan.stability.vasp import FAMILY, FOLDER
 from ui import cached, state, work
 
 if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
     from crystalgan.runs.folder import Run
 
 FILE_FORMATS = {
@@ -59,9 +62,34 @@ def choices(run: Run, table: pd.DataFrame) -> dict[str, tuple[str, list[int]]]:
     return {name: (f"{words} ({len(ids)})", ids) for name, (words, ids) in groups.items() if ids}
 
 
+def positions(run: Run, ids: list[int], place: DeltaGenerator) -> tuple[str, list[int]]:
+    """The potential that cells are to be relaxed with, empty for cells as made; and which of the
+    candidates there are of it."""
+    known = potentials_of(run)
+    if not known:
+        return "", ids
+    chosen = place.selectbox(
+        "Positions",
+        [*known, ""] if is_search(run) else ["", *known],
+        format_func=lambda name: f"relaxed with {name}" if name else "as made",
+        key=f"positions_{run.folder.name}",
+        help="Relaxed: cell and positions as on the page Stability. As made: before it.",
+    )
+    if not chosen:
+        return "", ids
+    done = {row.candidate for row in relaxed_rows(run, chosen) if row.state != "failed"}
+    there = [i for i in ids if i in done]
+    if len(there) < len(ids):
+        st.caption(
+            f"{len(there)} of {len(ids)} are relaxed with {chosen}; the others are left out. Relax"
+            " them on the page Stability."
+        )
+    return chosen, there
+
+
 def export_form(run: Run, table: pd.DataFrame) -> None:
     groups = choices(run, table)
-    left, middle, right = st.columns([3, 2, 2])
+    left, middle, right, last = st.columns([5, 4, 4, 5])
     which = left.selectbox(
         "Candidates", list(groups), format_func=lambda name: groups[name][0], key="which"
     )
@@ -84,7 +112,7 @@ def export_form(run: Run, table: pd.DataFrame) -> None:
             " holds; a triclinic one stays reduced."
         ),
     )
-    ids = groups[which][1]
+    relaxed, ids = positions(run, groups[which][1], last)
     smearing = "gaussian"
     if FILE_FORMATS[kind] == "vasp":
         smearing = SMEARING[
@@ -115,6 +143,7 @@ def export_form(run: Run, table: pd.DataFrame) -> None:
             FILE_FORMATS[kind],
             CELLS[cell],
             smearing,
+            relaxed,
         ),
         file_name=f"{run.folder.name}_{which}.zip",
         mime="application/zip",
@@ -126,6 +155,7 @@ def export_form(run: Run, table: pd.DataFrame) -> None:
             " provenance.json."
         ),
         key="download",
+        disabled=not ids,
     )
     shown = table[table["id"].isin(ids)][
         ["id", "formula", "atoms", "volume", "spacegroup_symbol", "decision", "note"]
@@ -204,8 +234,8 @@ def page() -> None:
         else:
             if is_search(run):
                 st.caption(
-                    "A search: each cell as it was proposed, its energies in candidates.csv. The"
-                    " relaxed cell of a phase is downloaded on the page Discover or Stability."
+                    "A search: cells as they were relaxed, or as they were proposed (as made); the"
+                    " energies are in candidates.csv."
                 )
             export_form(run, table)
     with right:

@@ -284,14 +284,19 @@ def _measured(folder: str, changed: float) -> Measured:
 
 
 def archive(
-    folder: str, select: str, file_format: str, cell: str = "reduced", smearing: str = "gaussian"
+    folder: str,
+    select: str,
+    file_format: str,
+    cell: str = "reduced",
+    smearing: str = "gaussian",
+    relaxed: str = "",
 ) -> bytes:
     """The zip that `export` writes, as bytes."""
     from crystalgan.stability.export import export
 
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "candidates.zip"
-        export(folder, path, select, None, file_format, cell, smearing)
+        export(folder, path, select, None, file_format, cell, smearing, relaxed)
         return path.read_bytes()
 
 

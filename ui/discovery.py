@@ -226,20 +226,16 @@ def progress(record: Record, running: bool) -> tuple[float, str]:
 def controls(run: Run, record: Record, running: bool, place: Any) -> None:
     """Stop, or so many CPU minutes more."""
     if running:
-        mine = work.is_discovering(run)
         if place.button(
             "Stop",
             icon=":material/stop_circle:",
             key="discover_stop",
-            disabled=not mine,
-            help=(
-                "What was relaxed is kept, and Go on continues from there."
-                if mine
-                else "It was started elsewhere; stop it there."
-            ),
+            help="What was relaxed is kept, and Go on continues from there.",
         ):
-            work.stop_discovering(run)
-            st.rerun()
+            if not work.stop_discovering(run):
+                st.toast("The search was started elsewhere; it stops after this round.")
+            else:
+                st.rerun()
         return
     more = place.number_input(
         "CPU minutes more",

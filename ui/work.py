@@ -21,6 +21,7 @@ import streamlit as st
 
 from crystalgan.errors import InputError
 from crystalgan.progress import VARIABLE, Progress, read_progress
+from crystalgan.runs.process import stop as ask_to_stop
 from crystalgan.runs.run_zip import known_folder
 from crystalgan.storage import appear, hidden_folder, is_locked, saying, write_whole
 from crystalgan.storage import problem as refused
@@ -308,9 +309,14 @@ def start_phonons(run: Run, number: int, potential: str) -> None:
     _start(run, ["phonons", str(run.folder), *words], RELAX_LOG)
 
 
-def stop_discovering(run: Run) -> None:
-    """End the search; what was relaxed is kept."""
-    _processes()[str(run.folder / DISCOVER_LOG)].terminate()
+def stop_discovering(run: Run) -> bool:
+    """End the search of a run: at once where this app started it, and true is returned, else after
+    its round."""
+    if is_discovering(run):
+        _processes()[str(run.folder / DISCOVER_LOG)].terminate()
+        return True
+    ask_to_stop(run)
+    return False
 
 
 def is_discovering(run: Run) -> bool:

@@ -271,14 +271,36 @@ def export(
             )
         ),
     ] = "gaussian",
+    relaxed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POTENTIAL",
+            help=(
+                "Cells as relaxed with this potential, such as CHGNet; no: as they were made. By"
+                " default those of a search are relaxed, others as made."
+            ),
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write selected candidates into a zip, one file each, with candidates.csv."""
+    from crystalgan.discovery.phases import potential_of
+    from crystalgan.discovery.record import is_search
+    from crystalgan.runs.folder import Run
     from crystalgan.stability import export as archive
 
+    run = Run.open(run_folder)
+    if relaxed is None:
+        relaxed = potential_of(run) if is_search(run) else "no"
+    by = "" if relaxed == "no" else relaxed
     with naming_options():
-        count = archive.export(run_folder, out, select, rule, file_format, cell, smearing)
-    show({"exported": count, "file": str(out)}, [f"{count} candidates in {out}"], as_json)
+        count = archive.export(run, out, select, rule, file_format, cell, smearing, by)
+    said = f", relaxed with {by}" if by else ""
+    show(
+        {"exported": count, "file": str(out), "relaxed_with": by or None},
+        [f"{count} candidates in {out}{said}"],
+        as_json,
+    )
 
 
 def _made(run_folder: Path, seed: int) -> str:

@@ -89,7 +89,8 @@ def go_on(
     """Go on with the search of a run folder until so many CPU minutes are spent, those before
     included.
 
-    The arguments are those of `discover`. Raises InputError where the run is none of a search.
+    The arguments are those of `discover`. Another process may stop it after a round with
+    `runs.process.stop`. Raises InputError where the run is none of a search.
 
     >>> go_on(open_run("runs/Pd-Ni-H_discovery_seed0_001"), minutes=20)  # doctest: +SKIP
     """
@@ -102,8 +103,8 @@ def go_on(
             begun(run)
         pool = stack.enter_context(Pool(jobs)) if jobs > 1 else None
         evaluation = Evaluation(record.wanted.potential, pool, jobs)
-        _search(run, minutes, evaluation, progress)
-        if record.wanted.formula:  # a search of one composition begins without them
+        ended = _search(run, minutes, evaluation, progress)
+        if ended and record.wanted.formula:  # a search of one composition begins without them
             relax_competing(run, record.wanted.potential, evaluation, metals=True)
     return phases_of_run(run)
 
@@ -229,11 +230,15 @@ def _search(
     minutes: float,
     evaluation: Evaluation,
     progress: Callable[[Step], None] | None,
-) -> None:
+) -> bool:
+    """Whether the search came to its end; it stops after the round in which `runs.process.stop`
+    asks for it."""
     record = read_record(run)
     wanted, spent = record.wanted, record.cpu_seconds
     if spent >= 60 * minutes:
-        return
+        return True
+    asked_to_stop = run.folder / "stop"
+    asked_to_stop.unlink(missing_ok=True)
     record = replace(record, asked=minutes)
     record.write(run)
     # 1 thread a process, since CPU time is counted
@@ -255,6 +260,10 @@ def _search(
         replace(record, cpu_seconds=clock(), step=step).write(run)
         if progress:
             progress(step)
+        if asked_to_stop.exists():
+            asked_to_stop.unlink()
+            return False
+    return True
 
 
 def _step(search: Search, minutes: float, wanted: Wanted) -> Step:

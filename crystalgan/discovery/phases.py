@@ -158,7 +158,7 @@ def phases_of_run(run: Run, verified: str = "") -> Phases:
     import pandas as pd
 
     minutes = read_record(run).cpu_seconds / 60
-    name = _potential_of(run)
+    name = potential_of(run)
     if not name:
         return Phases(run, minutes, pd.DataFrame(), {})
     diagram, table, problem = stability_of(run, name)
@@ -178,7 +178,7 @@ def phases_of_run(run: Run, verified: str = "") -> Phases:
     return Phases(run, minutes, table, sources, diagram, name, second)
 
 
-def _potential_of(run: Run) -> str:
+def potential_of(run: Run) -> str:
     """The potential of a search, as relaxed cells carry it; empty before the first."""
     names = potentials_of(run)
     own = {row.potential for row in relaxed_rows(run) if row.settings == SETTINGS}

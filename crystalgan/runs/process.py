@@ -1,4 +1,5 @@
-"""Training in a process of its own, which outlives the one that starts it: start and stop."""
+"""Training in a process of its own, which outlives the one that starts it: start and stop. A
+search stops as it does."""
 
 from __future__ import annotations
 
@@ -30,6 +31,7 @@ def start(run: Run) -> None:
 
 
 def stop(run: Run) -> None:
-    """Ask the training process to write a checkpoint and end; it looks once an epoch."""
+    """Ask the process that trains or searches to write a checkpoint and end; it looks once an epoch
+    or a round."""
     with saying(run.folder, COPY, writing=True):
         (run.folder / "stop").touch()

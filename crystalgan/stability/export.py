@@ -19,15 +19,18 @@ from crystalgan.runs.database import structure_of
 from crystalgan.runs.folder import Run
 from crystalgan.runs.run_zip import member
 from crystalgan.runs.table import passed_key
-from crystalgan.stability.relaxations import potentials_of
+from crystalgan.stability.relaxations import potentials_of, relaxed_rows
 from crystalgan.stability.selection import select_rows
 from crystalgan.stability.table import stability_of
 from crystalgan.stability.vasp import check_smearing, inputs, readme
 from crystalgan.storage import check_target, write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
     from ase.db.row import AtomsRow
+    from pymatgen.core import Structure
 
     from crystalgan.crystal.lattice import Setting
 
@@ -44,15 +47,17 @@ def export(
     file_format: str = "poscar",
     cell: str = "reduced",
     smearing: str = "gaussian",
+    relaxed: str = "",
 ) -> int:
     """Write the selected candidates into a zip; return how many there are.
 
     The zip holds one file for each candidate (`file_format`: poscar, cif, extxyz) or a folder of
     VASP inputs (vasp), `candidates.csv` with every verdict and energy, and `provenance.json`.
-    `select` and `rule` are those of `select_rows`. `cell` is "reduced" (Niggli) or "conventional"
-    (`lattice.conventional`), and each file says which it holds; `smearing` is that of VASP inputs
-    (`vasp.SMEARING`). The zip replaces `out` whole, so an export that fails leaves an older one as
-    it was. Raises InputError for what cannot be used.
+    `select` and `rule` are those of `select_rows`. With `relaxed`, the name of a potential such as
+    "CHGNet", each cell is the one that it was relaxed to, else as it was made. `cell` is "reduced"
+    (Niggli) or "conventional" (`lattice.conventional`), and each file says which it holds;
+    `smearing` is that of VASP inputs (`vasp.SMEARING`). The zip replaces `out` whole, so an export
+    that fails leaves an older one as it was. Raises InputError for what cannot be used.
 
     >>> import tempfile; from crystalgan import shipped
     >>> with tempfile.TemporaryDirectory() as place:
@@ -73,54 +78,74 @@ def export(
         )
     out, packed = Path(out), io.BytesIO()
     check_target(out, ANOTHER)  # before the work
-    cells = [setting(structure_of(row), cell) for row in rows]
+    if relaxed:
+        known = potentials_of(run)  # as somebody may write it otherwise
+        relaxed = next((one for one in known if one.lower() == relaxed.lower()), relaxed)
+    structures = _relaxed(run, rows, relaxed) if relaxed else [structure_of(row) for row in rows]
+    cells = [setting(structure, cell) for structure in structures]
     with zipfile.ZipFile(packed, "w") as archive:
         names = [f"{row.formula}_{row.id:05d}.{FORMATS[file_format]}".rstrip(".") for row in rows]
         for name, row, chosen in zip(names, rows, cells, strict=True):
-            for path, text in _texts(run, row, chosen, name, file_format, smearing).items():
+            origin = _origin(row) | ({"relaxed_with": relaxed} if relaxed else {})
+            about = {"id": row.id, "run": run.folder.name} | origin | _of_cell(chosen)
+            for path, text in _texts(row.formula, about, chosen, name, file_format, smearing):
                 archive.writestr(member(path), text)
         if file_format == "vasp":
             archive.writestr(member("README.txt"), readme(smearing))
-        archive.writestr(member("candidates.csv"), _csv(run, rows, names, cells))
-        archive.writestr(
-            member("provenance.json"), json.dumps(_provenance(run, rows, cells), indent=1) + "\n"
-        )
+        archive.writestr(member("candidates.csv"), _csv(run, rows, names, cells, relaxed))
+        provenance = json.dumps(_provenance(run, rows, cells, relaxed), indent=1) + "\n"
+        archive.writestr(member("provenance.json"), provenance)
     write_whole(out, packed.getvalue(), ANOTHER)
     return len(rows)
 
 
+def _relaxed(run: Run, rows: list[AtomsRow], potential: str) -> list[Structure]:
+    """What candidates were relaxed to with a potential; InputError where one was not."""
+    done = {
+        row.candidate: structure_of(row)
+        for row in relaxed_rows(run, potential)
+        if row.state != "failed"
+    }
+    if left := [row.id for row in rows if row.id not in done]:
+        some = ", ".join(map(str, left[:5])) + (", ..." if len(left) > 5 else "")
+        known = " or ".join(potentials_of(run)) or "no potential"
+        raise InputError(
+            f"{run.folder}: {len(left)} of the selected candidates ({some}) are not relaxed with"
+            f" {potential}. Relaxed cells of this run are of {known}; relax the others first, or"
+            " export cells as they were made."
+        )
+    return [done[row.id] for row in rows]
+
+
 def _texts(
-    run: Run, row: AtomsRow, chosen: Setting, name: str, file_format: str, smearing: str
-) -> dict[str, str]:
-    """The file of a candidate, or the files of its folder, by path."""
-    about = {"id": row.id, "run": run.folder.name} | _origin(row) | _of_cell(chosen)
-    title = " ".join([row.formula, *(f"{key}={value}" for key, value in about.items())])
+    formula: str,
+    about: dict[str, Any],
+    chosen: Setting,
+    name: str,
+    file_format: str,
+    smearing: str,
+) -> Iterable[tuple[str, str]]:
+    """The file of a candidate, or the files of its folder, by path; `about` is said in each."""
+    title = " ".join([formula, *(f"{key}={value}" for key, value in about.items())])
     if file_format == "vasp":
-        return {
-            f"{name}/{file}": text
-            for file, text in inputs(chosen.structure, title, smearing).items()
-        }
+        files = inputs(chosen.structure, title, smearing)
+        return [(f"{name}/{file}", text) for file, text in files.items()]
     if file_format == "poscar":
         from pymatgen.io.vasp import Poscar
 
-        return {
-            name: (
-                Poscar(chosen.structure, comment=title, sort_structure=False).get_str(
-                    significant_figures=12
-                )
-            )
-        }
+        poscar = Poscar(chosen.structure, comment=title, sort_structure=False)
+        return [(name, poscar.get_str(significant_figures=12))]
     if file_format == "cif":
         from pymatgen.io.cif import CifWriter
 
-        return {name: f"# {title}\n{CifWriter(chosen.structure, significant_figures=10)}"}
+        return [(name, f"# {title}\n{CifWriter(chosen.structure, significant_figures=10)}")]
     from ase.io import write
 
     atoms: Any = chosen.structure.to_ase_atoms()
-    atoms.info = {"formula": row.formula} | about
+    atoms.info = {"formula": formula} | about
     text = io.StringIO()
     write(text, atoms, format="extxyz")
-    return {name: text.getvalue()}
+    return [(name, text.getvalue())]
 
 
 def _of_cell(chosen: Setting) -> dict[str, str | float]:
@@ -139,12 +164,15 @@ def _origin(row: AtomsRow) -> dict[str, int | float]:
     return {"seed": row.seed}
 
 
-def _provenance(run: Run, rows: list[AtomsRow], cells: list[Setting]) -> dict[str, Any]:
+def _provenance(
+    run: Run, rows: list[AtomsRow], cells: list[Setting], relaxed: str
+) -> dict[str, Any]:
     """Where the exported candidates come from: `config.json` of the run and what was taken."""
     return run.about | {
         "run": run.folder.name,
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "exported_with": __version__,
+        **({"relaxed_with": relaxed} if relaxed else {}),
         "candidates": [
             {"id": row.id, "number": row.number} | _origin(row) | _of_cell(chosen)
             for row, chosen in zip(rows, cells, strict=True)
@@ -158,6 +186,7 @@ FIRST = (
     "file",
     "cell",
     "atoms_in_file",
+    "relaxed_with",
     "formula",
     "atoms",
     "volume_A3",
@@ -218,8 +247,13 @@ def _energies(run: Run) -> pd.DataFrame:
     return pd.concat(parts, axis=1)
 
 
-def _csv(run: Run, rows: list[AtomsRow], names: list[str], cells: list[Setting]) -> str:
-    """The table of the exported candidates: one line each, with every verdict and energy."""
+def _csv(
+    run: Run, rows: list[AtomsRow], names: list[str], cells: list[Setting], relaxed: str
+) -> str:
+    """The table of the exported candidates: one line each, with every verdict and energy.
+
+    Verdicts, volume and space group are those of the cell as it was made.
+    """
     import pandas as pd
 
     rules = run.rule_names()
@@ -236,6 +270,7 @@ def _csv(run: Run, rows: list[AtomsRow], names: list[str], cells: list[Setting])
                 "file": name,
                 "cell": str(chosen),
                 "atoms_in_file": len(chosen.structure),
+                "relaxed_with": relaxed,
                 "formula": row.formula,
                 "atoms": row.natoms,
                 "volume_A3": f"{row.volume:.4f}",

@@ -165,7 +165,9 @@ def test_other_pages_say_what_a_search_is(monkeypatch, root):
     assert metrics.loc["candidates"].tolist().count(count) == 1
     assert metrics.loc["training"].isna().any()
     export = open_page(monkeypatch, root, "export", run=run.folder.name)
-    assert any(box.value.startswith("A search: each cell as it was") for box in export.caption)
+    assert any(box.value.startswith("A search: cells as they were") for box in export.caption)
+    positions = export.selectbox(key=f"positions_{run.folder.name}")
+    assert (positions.value, positions.options[1]) == ("CHGNet", "as made")
     for app in (train, explore, stability, compare, export):
         assert not app.error
 
@@ -208,13 +210,17 @@ def test_go_stop_and_go_on(monkeypatch, tmp_path):
     assert [one.folder for one in list_runs(tmp_path)] == [run.folder]
 
 
-def test_a_search_elsewhere_cannot_be_stopped_here(monkeypatch, root):
+def test_a_search_that_was_started_elsewhere_is_stopped(monkeypatch, root):
     run = the_run(root)
     with run.hold("generate"), run.hold("relax"):
         app = open_page(monkeypatch, root, "discover")
-        assert app.button(key="discover_stop").disabled
+        app.button(key="discover_stop").click().run()
+        assert not app.exception
+        assert any("stops after this round" in toast.value for toast in app.toast)
         stability = open_page(monkeypatch, root, "stability", run=run.folder.name)
         assert any("under way" in box.value for box in stability.info)
+    # which the search looks for after each round (`tests/cli/test_discover.py`)
+    (run.folder / "stop").unlink()
     app.run()
     assert not app.button(key="discover_go_on").disabled
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from crystalgan.data.prototypes import compounds_of
 from crystalgan.discovery.record import RECORD
 from crystalgan.errors import InputError
 from crystalgan.runs.database import candidates_table
+from crystalgan.runs.process import stop
 from crystalgan.stability.relaxations import relaxed_rows
 
 SMALL = ("discover", "Pd", "Ni", "--formula", "PdNiH", "--max-atoms", "6")
@@ -84,6 +86,19 @@ def test_what_it_prints(whole: tuple[Path, dict]):
     assert "NiPdH" in phases_of_run(run)._repr_html_()
 
 
+def test_its_relaxed_cells_are_exported(whole: tuple[Path, dict], tmp_path: Path, crystalgan):
+    (run,) = list_runs(whole[0])
+    for asked, by in (((), "CHGNet"), (("--relaxed", "no"), None)):
+        out = tmp_path / f"{by}.zip"
+        words = "export", run.folder, "--out", out, "--select", "all", "--format", "cif", *asked
+        said = json.loads(crystalgan(*words, "--json")[1])
+        assert said["relaxed_with"] == by
+        with zipfile.ZipFile(out) as archive:
+            cifs = [archive.read(n).decode() for n in archive.namelist() if n.endswith(".cif")]
+        assert len(cifs) == said["exported"] > 0
+        assert all(("relaxed_with=CHGNet" in cif) == bool(by) for cif in cifs)
+
+
 def test_no_more_minutes_do_nothing(whole: tuple[Path, dict]):
     root, said = whole
     assert _said("--minutes", 0.25, "--runs", root) == said
@@ -99,6 +114,23 @@ def test_killed_and_gone_on_with_it_is_the_same(whole: tuple[Path, dict], tmp_pa
     both = min(len(ours), len(theirs))
     assert both
     assert ours[:both] == theirs[:both]
+
+
+def test_stopped_on_request_it_ends_with_what_it_has(whole: tuple[Path, dict], tmp_path: Path):
+    process = command(*SMALL, "--minutes", 50, "--runs", tmp_path, "--json")
+    process.wait_until(lambda: _changed(tmp_path) > 0)
+    (run,) = list_runs(tmp_path)
+    stop(run)
+    assert process.wait() == 0
+    assert not (run.folder / "stop").exists()
+    said = json.loads(process.stdout)
+    assert 0 < said["cpu_minutes"] < 50
+    ours, theirs = _found(tmp_path), _found(whole[0])
+    both = min(len(ours), len(theirs))
+    assert ours[:both] == theirs[:both]
+    stop(run)  # of a search that has ended it hinders no next one
+    more = _said("--minutes", said["cpu_minutes"] + 0.2, "--runs", tmp_path)
+    assert more["cpu_minutes"] > said["cpu_minutes"]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,17 @@
 refused."""
 
 import hashlib
+import io
+import json
 import os
 import shutil
 import subprocess
 import time
+import zipfile
 
+import ase.io
 import numpy as np
+import pandas as pd
 import pytest
 from ase.calculators.emt import EMT
 from conftest import nearly_symmetric, put_in
@@ -20,6 +25,7 @@ from crystalgan.errors import InputError
 from crystalgan.runs.database import load_candidate, structure_of
 from crystalgan.runs.folder import SHIPPED, Run
 from crystalgan.stability import references
+from crystalgan.stability.export import export
 from crystalgan.stability.hull import above_hull, diagram_of, lacks_compounds
 from crystalgan.stability.relaxations import (
     Relaxations,
@@ -122,6 +128,29 @@ def test_what_became_of_a_candidate_stands_beside_it(relaxed_once):
         assert row.volume_change == pytest.approx(100 * (end.volume / start.volume - 1))
         assert frame_of(row, 0).lattice.abc == pytest.approx(start.lattice.abc, rel=1e-6)
         assert frame_of(row, -1).volume == pytest.approx(end.volume, rel=1e-5)
+
+
+def test_relaxed_cells_are_exported_where_they_are_asked_for(relaxed_once, tmp_path):
+    run, out = relaxed_once[0], tmp_path / "relaxed.zip"
+    assert export(run, out, "1,3", file_format="extxyz", relaxed="emt") == 2
+    with zipfile.ZipFile(out) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".extxyz")]
+        cells = [ase.io.read(io.StringIO(archive.read(n).decode()), format="extxyz") for n in names]
+        table = pd.read_csv(io.BytesIO(archive.read("candidates.csv")))
+        assert json.loads(archive.read("provenance.json"))["relaxed_with"] == "EMT"
+    assert table["relaxed_with"].tolist() == ["EMT", "EMT"]
+    rows = {row.candidate: row for row in relaxed_rows(run)}
+    for cell, number in zip(cells, (1, 3), strict=True):
+        assert (cell.info["id"], cell.info["relaxed_with"]) == (number, "EMT")
+        cell.calc = EMT()
+        energy = cell.get_potential_energy() / len(cell)
+        assert energy == pytest.approx(rows[number].energy_per_atom, abs=1e-6)
+        assert abs(cell.get_forces()).max() <= FMAX
+    with pytest.raises(InputError, match=r"2 of the selected candidates \(4, 5\) are not relaxed"):
+        export(run, out, "3,4,5", relaxed="EMT")
+    with pytest.raises(InputError, match="Relaxed cells of this run are of EMT"):
+        export(run, out, "3", relaxed="CHGNet")
+    assert zipfile.is_zipfile(out)
 
 
 def test_what_is_done_is_not_done_again(relaxed_run):
