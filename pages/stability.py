@@ -16,6 +16,7 @@ from crystalgan.stability.hull import lacks_compounds
 from crystalgan.stability.references import other_structures
 from ui import cached, relaxed, state, vet, vibrations, work
 from ui.classes import FILE_TYPES
+from ui.clicks import clicked_point, clicked_row
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -184,35 +185,12 @@ def show_table(table: pd.DataFrame) -> int:
         "products": st.column_config.TextColumn("decomposes into", width="medium"),
         "reason": st.column_config.TextColumn("why not"),
     }
-    current = st.session_state.get("candidate")
-    event: Any = st.dataframe(
-        table[[column for column in config if column in table]],
-        column_config=config,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        height=275,
-        row_height=29,
-        placeholder="",
-        key=f"relaxed_table_{st.session_state.get('run')}",
-    )
-    rows = [i for i in event["selection"]["rows"] if i < len(ids)]
-    if rows and st.session_state.get("relaxed_row") != ids[rows[0]]:  # a click in the table
-        st.session_state["relaxed_row"] = current = ids[rows[0]]
+    current = clicked_row(table, config, "relaxed")
+    if current is None:
+        current = st.session_state.get("candidate")
     current = current if current in ids else ids[0]
     vet.show_candidate(current)
     return current
-
-
-def clicked(event: Any, key: str) -> None:
-    """Show the candidate whose point was clicked in a figure."""
-    points = [
-        point["customdata"][0] for point in event["selection"]["points"] if "customdata" in point
-    ]
-    if points and st.session_state.get(key) != points:
-        st.session_state[key] = points
-        vet.show_candidate(int(points[0]))
-        st.rerun()
 
 
 def show_figures(run: Run, diagram: PhaseDiagram, table: pd.DataFrame, current: int) -> None:
@@ -224,10 +202,12 @@ def show_figures(run: Run, diagram: PhaseDiagram, table: pd.DataFrame, current: 
         figure, key = storage_figure(table, current), "storage"
     else:
         figure, key = hull_figure(diagram, table, run.species, current), "hull"
-    clicked(
-        st.plotly_chart(figure, key=key, on_select="rerun", selection_mode="points", config=PLAIN),
-        f"{key}_point",
+    event = st.plotly_chart(
+        figure, key=key, on_select="rerun", selection_mode="points", config=PLAIN
     )
+    if (number := clicked_point(event, key)) is not None:
+        vet.show_candidate(number)
+        st.rerun()
     if missing := lacks_compounds(diagram, run.species):
         st.caption(f"{missing} Press Relax once more with *What competes too*.")
 

@@ -12,6 +12,7 @@ import streamlit as st
 from crystalgan.crystal import describe
 from crystalgan.plot.classes import distance_figure, map_figure, pairs_of, pattern_figure
 from ui import cached, cell, vet, work
+from ui.clicks import clicked_point
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -263,8 +264,6 @@ def scatter(shown: pd.DataFrame, current: int) -> None:
         selection_mode="points",
         config=PLAIN,
     )
-    points = [p["customdata"][0] for p in event["selection"]["points"] if "customdata" in p]
-    if points and st.session_state.get("map_point") != points:
-        st.session_state["map_point"] = points
-        vet.show_candidate(int(points[0]))
+    if (number := clicked_point(event, "map")) is not None:
+        vet.show_candidate(number)
         st.rerun()

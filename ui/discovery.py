@@ -17,6 +17,7 @@ from crystalgan.runs.database import structure_of
 from crystalgan.stability.hull import lacks_compounds
 from ui import cached, cell, known, relaxed, state, vet, work
 from ui.classes import SHARED
+from ui.clicks import clicked_point, clicked_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -322,13 +323,11 @@ def show_view(run: Run, record: Record, found: Phases, view: str, current: int) 
         figure, key = composition_figure(found.table, run.species, current), "discover_energy"
     else:
         figure, key = hull_figure(found.diagram, found.table, run.species, current), "discover_hull"
-    event: Any = st.plotly_chart(
+    event = st.plotly_chart(
         figure, key=key, on_select="rerun", selection_mode="points", config=PLAIN
     )
-    points = [p["customdata"][0] for p in event["selection"]["points"] if "customdata" in p]
-    if points and st.session_state.get("discover_point") != points:
-        st.session_state["discover_point"] = points
-        choose(run, int(points[0]))
+    if (number := clicked_point(event, key)) is not None:
+        choose(run, number)
         st.rerun()
     if found.diagram is not None and lacks_compounds(found.diagram, run.species):
         st.caption(
@@ -384,24 +383,10 @@ def show_table(run: Run, table: pd.DataFrame) -> int:
         "products": st.column_config.TextColumn("decomposes into", width="medium"),
     }
     current = shown_phase(run, ids)
-    event: Any = st.dataframe(
-        shown[[column for column in config if column in shown]],
-        column_config=config,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        height=275,
-        row_height=29,
-        placeholder="",
-        # rows move as phases are found: a selection is of one order of them
-        key=f"discovered_{run.folder.name}_{hash(tuple(ids))}",
-    )
-    rows = [i for i in event["selection"]["rows"] if i < len(ids)]
-    clicked = ids[rows[0]] if rows else None
-    mark = run.folder.name, hash(tuple(ids)), clicked
-    if clicked is not None and st.session_state.get("discover_row") != mark:
-        st.session_state["discover_row"], current = mark, clicked
-        choose(run, clicked)
+    clicked = clicked_row(shown, config, f"discovered_{run.folder.name}")
+    if clicked is not None:
+        current = clicked
+        choose(run, current)
     return current
 
 

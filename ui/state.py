@@ -31,10 +31,10 @@ OF_A_RUN = (
     "candidate",
     "picked",
     "table_sent",
-    "map_point",
-    "relaxed_row",
-    "hull_point",
-    "storage_point",
+    "clicked_map",
+    "clicked_relaxed",
+    "clicked_hull",
+    "clicked_storage",
 )  # in the session's state
 
 
