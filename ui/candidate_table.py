@@ -238,7 +238,7 @@ def keep_selection(shown: pd.DataFrame) -> None:
     cut_short = st.session_state.get("table_drawn") is None
     before = sent[0 if cut_short else -1][0]
     state_now = st.session_state.get(table_key())
-    rows = state_now["selection"]["rows"] if state_now else []
+    rows = said = state_now["selection"]["rows"] if state_now else []
     told = rows != sent[-1][1] and _unseen() and rows in [former for _, former in sent[:-1]]
     # then the browser's table is that of before the keys that have come
     told = st.session_state.pop("acts_taken", False) or told
@@ -258,6 +258,8 @@ def keep_selection(shown: pd.DataFrame) -> None:
     picked = [i for i in picked if i in ids] if st.session_state.get("several") else [current]
     rows = [ids.index(i) for i in picked]
     st.session_state["picked"] = picked
+    if not told and said == rows and before == ids:  # the browser has it already
+        sent = []
     st.session_state["table_sent"] = [*(sent if _unseen() else sent[-1:]), (ids, rows)]
     st.session_state["table_drawn"] = None
     st.session_state[table_key()] = {"selection": {"rows": rows, "columns": [], "cells": []}}

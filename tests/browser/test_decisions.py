@@ -378,6 +378,13 @@ def test_a_click_that_cuts_a_key_short_does_not_bring_the_former_candidate_back(
         listening(page, 41 + k)
 
 
+def test_clicks_to_and_fro_between_two_rows_are_followed(page, server, run):
+    open_at(page, server, run, 1)
+    for row in (1, 2, 1, 2, 0, 1):
+        click_row(page, row)  # as soon as the page stands still
+        listening(page, 1 + row)
+
+
 def test_back_goes_to_the_page_before(page, server):
     page.goto(f"{server.url}/?a=Pd&b=Ni")
     settled(page)
