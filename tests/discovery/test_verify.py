@@ -121,11 +121,11 @@ def test_the_search_keeps_its_own_potential(run):
     for row in relaxed_rows(run):
         if row.settings == "discovery":
             open_relaxed(run).update(row.id, potential="Mine")
-    names = [phases_module._potential_of(run)]
+    names = [phases_module.potential_of(run)]
     row = next(iter(relaxed_rows(run)))
     columns = row.key_value_pairs | {"potential": "CHGNet", "settings": "300 steps"}
     open_relaxed(run).write(row.toatoms(), key_value_pairs=columns, data=row.data)
-    names.append(phases_module._potential_of(run))
+    names.append(phases_module.potential_of(run))
     assert names == ["Mine", "Mine"]
 
 
