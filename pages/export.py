@@ -73,6 +73,7 @@ def positions(run: Run, ids: list[int], place: DeltaGenerator) -> tuple[str, lis
         [*known, ""] if is_search(run) else ["", *known],
         format_func=lambda name: f"relaxed with {name}" if name else "as made",
         key=f"positions_{run.folder.name}",
+        width=190,
         help="Relaxed: cell and positions as on the page Stability. As made: before it.",
     )
     if not chosen:
@@ -89,30 +90,36 @@ def positions(run: Run, ids: list[int], place: DeltaGenerator) -> tuple[str, lis
 
 def export_form(run: Run, table: pd.DataFrame) -> None:
     groups = choices(run, table)
-    left, middle, right, last = st.columns([5, 4, 4, 5])
-    which = left.selectbox(
-        "Candidates", list(groups), format_func=lambda name: groups[name][0], key="which"
+    row = st.container(horizontal=True)  # which breaks where the window is narrow
+    which = row.selectbox(
+        "Candidates",
+        list(groups),
+        format_func=lambda name: groups[name][0],
+        key="which",
+        width=190,
     )
-    kind = middle.selectbox(
+    kind = row.selectbox(
         "Format",
         list(FILE_FORMATS),
         key="format",
+        width=140,
         help=(
             "VASP inputs: the Materials Project's settings for a relaxation but for smearing and"
             " POTCARs, one folder each."
         ),
     )
-    cell = right.selectbox(
+    cell = row.selectbox(
         "Cell",
         list(CELLS),
         key="export_cell",
+        width=150,
         help=(
             f"Conventional: of the symmetry found within {TOLERANCE} Å, every atom where it is, so"
             " the crystal is the same and not made more symmetric. Each file says which cell it"
             " holds; a triclinic one stays reduced."
         ),
     )
-    relaxed, ids = positions(run, groups[which][1], last)
+    relaxed, ids = positions(run, groups[which][1], row)
     smearing = "gaussian"
     if FILE_FORMATS[kind] == "vasp":
         smearing = SMEARING[
