@@ -78,9 +78,6 @@ def export(
         )
     out, packed = Path(out), io.BytesIO()
     check_target(out, ANOTHER)  # before the work
-    if relaxed:
-        known = potentials_of(run)  # as somebody may write it otherwise
-        relaxed = next((one for one in known if one.lower() == relaxed.lower()), relaxed)
     structures = _relaxed(run, rows, relaxed) if relaxed else [structure_of(row) for row in rows]
     cells = [setting(structure, cell) for structure in structures]
     with zipfile.ZipFile(packed, "w") as archive:
@@ -108,11 +105,14 @@ def _relaxed(run: Run, rows: list[AtomsRow], potential: str) -> list[Structure]:
     }
     if left := [row.id for row in rows if row.id not in done]:
         some = ", ".join(map(str, left[:5])) + (", ..." if len(left) > 5 else "")
-        known = " or ".join(potentials_of(run)) or "no potential"
+        known = " or ".join(potentials_of(run))
+        there = (
+            f"There are relaxed cells of {known}." if known else "No cell of this run is relaxed."
+        )
         raise InputError(
             f"{run.folder}: {len(left)} of the selected candidates ({some}) are not relaxed with"
-            f" {potential}. Relaxed cells of this run are of {known}; relax the others first, or"
-            " export cells as they were made."
+            f" {potential}. {there} Relax the others first, or export cells as they were made"
+            " (--relaxed no)."
         )
     return [done[row.id] for row in rows]
 

@@ -132,7 +132,7 @@ def test_what_became_of_a_candidate_stands_beside_it(relaxed_once):
 
 def test_relaxed_cells_are_exported_where_they_are_asked_for(relaxed_once, tmp_path):
     run, out = relaxed_once[0], tmp_path / "relaxed.zip"
-    assert export(run, out, "1,3", file_format="extxyz", relaxed="emt") == 2
+    assert export(run, out, "1,3", file_format="extxyz", relaxed="EMT") == 2
     with zipfile.ZipFile(out) as archive:
         names = [name for name in archive.namelist() if name.endswith(".extxyz")]
         cells = [ase.io.read(io.StringIO(archive.read(n).decode()), format="extxyz") for n in names]
@@ -148,7 +148,7 @@ def test_relaxed_cells_are_exported_where_they_are_asked_for(relaxed_once, tmp_p
         assert abs(cell.get_forces()).max() <= FMAX
     with pytest.raises(InputError, match=r"2 of the selected candidates \(4, 5\) are not relaxed"):
         export(run, out, "3,4,5", relaxed="EMT")
-    with pytest.raises(InputError, match="Relaxed cells of this run are of EMT"):
+    with pytest.raises(InputError, match="There are relaxed cells of EMT"):
         export(run, out, "3", relaxed="CHGNet")
     assert zipfile.is_zipfile(out)
 
