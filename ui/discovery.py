@@ -227,16 +227,16 @@ def progress(record: Record, running: bool) -> tuple[float, str]:
 def controls(run: Run, record: Record, running: bool, place: Any) -> None:
     """Stop, or so many CPU minutes more."""
     if running:
+        asked = work.is_asked_to_stop(run)
         if place.button(
-            "Stop",
+            "Stops after this round" if asked else "Stop",
             icon=":material/stop_circle:",
             key="discover_stop",
+            disabled=asked,
             help="What was relaxed is kept, and Go on continues from there.",
         ):
-            if not work.stop_discovering(run):
-                st.toast("The search was started elsewhere; it stops after this round.")
-            else:
-                st.rerun()
+            work.stop_discovering(run)
+            st.rerun()
         return
     more = place.number_input(
         "CPU minutes more",

@@ -309,14 +309,17 @@ def start_phonons(run: Run, number: int, potential: str) -> None:
     _start(run, ["phonons", str(run.folder), *words], RELAX_LOG)
 
 
-def stop_discovering(run: Run) -> bool:
-    """End the search of a run: at once where this app started it, and true is returned, else after
-    its round."""
+def stop_discovering(run: Run) -> None:
+    """End the search of a run: at once where this app started it, else after its round."""
     if is_discovering(run):
         _processes()[str(run.folder / DISCOVER_LOG)].terminate()
-        return True
-    ask_to_stop(run)
-    return False
+    else:
+        ask_to_stop(run)
+
+
+def is_asked_to_stop(run: Run) -> bool:
+    """Whether the search of a run ends after its round."""
+    return (run.folder / "stop").exists()
 
 
 def is_discovering(run: Run) -> bool:

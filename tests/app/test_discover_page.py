@@ -216,7 +216,9 @@ def test_a_search_that_was_started_elsewhere_is_stopped(monkeypatch, root):
         app = open_page(monkeypatch, root, "discover")
         app.button(key="discover_stop").click().run()
         assert not app.exception
-        assert any("stops after this round" in toast.value for toast in app.toast)
+        assert (run.folder / "stop").exists()
+        stop = app.button(key="discover_stop")
+        assert (stop.label, stop.disabled) == ("Stops after this round", True)
         stability = open_page(monkeypatch, root, "stability", run=run.folder.name)
         assert any("under way" in box.value for box in stability.info)
     # which the search looks for after each round (`tests/cli/test_discover.py`)
